@@ -1,0 +1,158 @@
+/** The JavaScript variants: from a command to the loop that it measures. */
+import type { MemPool } from '@thi.ng/malloc';
+import { Arena, type KmemCache } from '../../src/index.js';
+import { fetchAdd } from '../../src/sync/index.js';
+import type { AddressHeap, BulkHeap } from './loops.js';
+import * as loops from './loops.js';
+import { freeOrder, type Workload } from './plan.js';
+import { type Command, cacheName, PROBE_WORDS, type TeamSetup } from './protocol.js';
+import { type BeforeSleep, consume, produce } from './ring.js';
+
+export interface Bench {
+  /** Everything that does not belong into the measured time; the result does the command's work. */
+  prepare(command: Command): () => void;
+  close(): void;
+}
+
+interface AddressBench {
+  readonly heap: AddressHeap;
+  readonly words: Int32Array;
+  readonly beforeSleep: BeforeSleep;
+}
+
+const THI_NG_BYTES = 64 << 20;
+
+const impossible = (setup: TeamSetup, command: Command): Error =>
+  new Error(`${setup.kind} has no ${command.workload} with ${command.threads} threads`);
+
+export async function openBench(setup: TeamSetup): Promise<Bench> {
+  if (setup.kind === 'probe') return probeBench(setup);
+  if (setup.kind === 'Uint8Array') return arrayBench(setup);
+  if (setup.kind === 'thi.ng') return await thiNgBench(setup);
+  return granaryBench(setup);
+}
+
+/** The loop of a command over blocks known by address. */
+function addressWork(setup: TeamSetup, ring: Int32Array, bench: AddressBench, command: Command): () => void {
+  const { heap, words: m, beforeSleep } = bench;
+  const n = command.operations;
+  switch (command.workload) {
+    case 'pair':
+      return () => loops.pair(heap, m, n);
+    case 'batch-16':
+      return () => loops.batch16(heap, m, n);
+    case 'batch-1000':
+      return () => loops.batch1000(heap, m, n);
+    case 'shuffled-1000':
+      return () => loops.shuffled1000(heap, m, n, ORDER);
+    case 'producer-consumer':
+      return setup.thread === 0
+        ? () => produce(heap, m, n, ring, beforeSleep)
+        : () => consume(heap, m, n, ring, beforeSleep);
+    default:
+      throw impossible(setup, command);
+  }
+}
+
+const ORDER = freeOrder();
+
+function granaryBench(setup: TeamSetup): Bench {
+  if (!setup.handle) throw new Error(`a ${setup.kind} worker needs the handle of an arena`);
+  const arena = Arena.attach(setup.handle);
+  arena.online();
+  const ring = new Int32Array(setup.ring);
+  const words = arena.i32;
+  const endTurn = (): void => arena.endTurn();
+  const opened = new Map<string, KmemCache>();
+  const open = (name: string): KmemCache => {
+    const cache = opened.get(name) ?? arena.openCache(name);
+    opened.set(name, cache);
+    return cache;
+  };
+  return {
+    prepare(command) {
+      const heap = open(cacheName(command.workload as Workload, command.size));
+      const work =
+        setup.kind === 'granary-bulk'
+          ? bulkWork(setup, heap, words, command)
+          : addressWork(setup, ring, { heap, words, beforeSleep: endTurn }, command);
+      return () => {
+        work();
+        arena.endTurn();
+      };
+    },
+    close: () => arena.offline(),
+  };
+}
+
+function bulkWork(setup: TeamSetup, heap: BulkHeap, words: Int32Array, command: Command): () => void {
+  if (command.workload !== 'batch-16') throw impossible(setup, command);
+  return () => loops.bulk16(heap, words, command.operations);
+}
+
+/** A pool serves every size; the loops want an allocator of one. */
+class PoolHeap implements AddressHeap {
+  readonly pool: MemPool;
+  readonly size: number;
+
+  constructor(pool: MemPool, size: number) {
+    this.pool = pool;
+    this.size = size;
+  }
+
+  alloc(): number {
+    return this.pool.malloc(this.size);
+  }
+
+  free(p: number): boolean {
+    return this.pool.free(p);
+  }
+}
+
+async function thiNgBench(setup: TeamSetup): Promise<Bench> {
+  const { MemPool } = await import('@thi.ng/malloc');
+  const buf = new SharedArrayBuffer(THI_NG_BYTES);
+  const pool = new MemPool({ buf });
+  const words = new Int32Array(buf);
+  const ring = new Int32Array(setup.ring);
+  return {
+    prepare(command) {
+      if (command.threads !== 1) throw impossible(setup, command);
+      // Its one list would carry blocks from row to row.
+      pool.freeAll();
+      const heap = new PoolHeap(pool, command.size);
+      return addressWork(setup, ring, { heap, words, beforeSleep: () => {} }, command);
+    },
+    close: () => {},
+  };
+}
+
+function arrayBench(setup: TeamSetup): Bench {
+  const works: Partial<Record<Command['workload'], (size: number, n: number, order: Int32Array) => void>> = {
+    pair: loops.arrayPair,
+    'batch-16': loops.arrayBatch16,
+    'batch-1000': loops.arrayBatch1000,
+    'shuffled-1000': loops.arrayShuffled1000,
+  };
+  return {
+    prepare(command) {
+      const work = works[command.workload];
+      if (!work) throw impossible(setup, command);
+      return () => work(command.size, command.operations, ORDER);
+    },
+    close: () => {},
+  };
+}
+
+function probeLoop(words: Int32Array, index: number, n: number): void {
+  for (let i = 0; i < n; i++) fetchAdd(words, index, 1);
+}
+
+function probeBench(setup: TeamSetup): Bench {
+  const words = new Int32Array(setup.control);
+  const index = PROBE_WORDS[setup.thread];
+  return {
+    prepare: (command) => () => probeLoop(words, index, command.operations),
+    close: () => {},
+  };
+}

@@ -1,0 +1,132 @@
+/**
+ * The measured loops in JavaScript; bench/native/peer.c has the same ones in C. Each is a function of its own
+ * and each worker runs one variant only, so a call in here has one target for as long as the worker lives.
+ */
+import { LARGE_BATCH, SMALL_BATCH } from './plan.js';
+
+/** An allocator of blocks of one size, by address. */
+export interface AddressHeap {
+  alloc(): number;
+  free(p: number): unknown;
+}
+
+/** An allocator which also hands out and takes back many blocks with one call. */
+export interface BulkHeap {
+  allocBulk(out: Int32Array, n: number): boolean;
+  freeBulk(addresses: Int32Array, n: number): unknown;
+}
+
+const outOfMemory = (): Error => new Error('the allocator under test is out of memory');
+
+const small = new Int32Array(SMALL_BATCH);
+const large = new Int32Array(LARGE_BATCH);
+
+export function pair(heap: AddressHeap, m: Int32Array, n: number): void {
+  for (let i = 0; i < n; i++) {
+    const p = heap.alloc();
+    if (p === 0) throw outOfMemory();
+    m[p >> 2] = i;
+    heap.free(p);
+  }
+}
+
+export function batch16(heap: AddressHeap, m: Int32Array, n: number): void {
+  const kept = small;
+  for (let i = 0; i < n; i += SMALL_BATCH) {
+    for (let j = 0; j < SMALL_BATCH; j++) {
+      const p = heap.alloc();
+      if (p === 0) throw outOfMemory();
+      m[p >> 2] = i;
+      kept[j] = p;
+    }
+    for (let j = 0; j < SMALL_BATCH; j++) heap.free(kept[j]!);
+  }
+}
+
+export function batch1000(heap: AddressHeap, m: Int32Array, n: number): void {
+  const kept = large;
+  for (let i = 0; i < n; i += LARGE_BATCH) {
+    for (let j = 0; j < LARGE_BATCH; j++) {
+      const p = heap.alloc();
+      if (p === 0) throw outOfMemory();
+      m[p >> 2] = i;
+      kept[j] = p;
+    }
+    for (let j = 0; j < LARGE_BATCH; j++) heap.free(kept[j]!);
+  }
+}
+
+export function shuffled1000(heap: AddressHeap, m: Int32Array, n: number, order: Int32Array): void {
+  const kept = large;
+  for (let i = 0; i < n; i += LARGE_BATCH) {
+    for (let j = 0; j < LARGE_BATCH; j++) {
+      const p = heap.alloc();
+      if (p === 0) throw outOfMemory();
+      m[p >> 2] = i;
+      kept[j] = p;
+    }
+    for (let j = 0; j < LARGE_BATCH; j++) heap.free(kept[order[j]!]!);
+  }
+}
+
+export function bulk16(heap: BulkHeap, m: Int32Array, n: number): void {
+  const kept = small;
+  for (let i = 0; i < n; i += SMALL_BATCH) {
+    if (!heap.allocBulk(kept, SMALL_BATCH)) throw outOfMemory();
+    for (let j = 0; j < SMALL_BATCH; j++) m[kept[j]! >> 2] = i;
+    heap.freeBulk(kept, SMALL_BATCH);
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+const smallArrays: Uint8Array[] = new Array<Uint8Array>(SMALL_BATCH).fill(NOTHING);
+const largeArrays: Uint8Array[] = new Array<Uint8Array>(LARGE_BATCH).fill(NOTHING);
+
+// A typed array's first element is all it has of a first word; it is stored where others can reach it, or
+// the compiler might leave the allocation out. Dropping the reference is what JavaScript has for free.
+
+export function arrayPair(size: number, n: number): void {
+  const kept = smallArrays;
+  for (let i = 0; i < n; i++) {
+    const block = new Uint8Array(size);
+    kept[0] = block;
+    block[0] = i;
+    kept[0] = NOTHING;
+  }
+}
+
+export function arrayBatch16(size: number, n: number): void {
+  const kept = smallArrays;
+  for (let i = 0; i < n; i += SMALL_BATCH) {
+    for (let j = 0; j < SMALL_BATCH; j++) {
+      const block = new Uint8Array(size);
+      block[0] = i;
+      kept[j] = block;
+    }
+    for (let j = 0; j < SMALL_BATCH; j++) kept[j] = NOTHING;
+  }
+}
+
+export function arrayBatch1000(size: number, n: number): void {
+  const kept = largeArrays;
+  for (let i = 0; i < n; i += LARGE_BATCH) {
+    for (let j = 0; j < LARGE_BATCH; j++) {
+      const block = new Uint8Array(size);
+      block[0] = i;
+      kept[j] = block;
+    }
+    for (let j = 0; j < LARGE_BATCH; j++) kept[j] = NOTHING;
+  }
+}
+
+export function arrayShuffled1000(size: number, n: number, order: Int32Array): void {
+  const kept = largeArrays;
+  for (let i = 0; i < n; i += LARGE_BATCH) {
+    for (let j = 0; j < LARGE_BATCH; j++) {
+      const block = new Uint8Array(size);
+      block[0] = i;
+      kept[j] = block;
+    }
+    for (let j = 0; j < LARGE_BATCH; j++) kept[order[j]!] = NOTHING;
+  }
+}

@@ -1,0 +1,150 @@
+/** The JavaScript variants: two workers each, which only ever run that variant. */
+import { Worker } from 'node:worker_threads';
+import { Arena } from '../../src/index.js';
+import { type Peer, withinLimit } from './peer.js';
+import type { Ours, Row } from './plan.js';
+import {
+  CONTROL_BYTES,
+  type Command,
+  cacheName,
+  type FromWorker,
+  type TeamKind,
+  type TeamSetup,
+  type ToWorker,
+} from './protocol.js';
+import { RING_BYTES } from './ring.js';
+
+const WORKER = new URL('../../workers/peer-bench.js', import.meta.url);
+const ARENA_BYTES = 64 << 20;
+/** Two workers and the main thread. */
+const ARENA_CPUS = 4;
+
+/** One worker and the promise of its next message. */
+class Member {
+  readonly worker: Worker;
+  #settle: ((message: FromWorker) => void) | undefined;
+  #gone: string | undefined;
+
+  constructor(setup: TeamSetup) {
+    this.worker = new Worker(WORKER, { workerData: setup, name: `peers ${setup.kind} ${setup.thread}` });
+    this.worker.on('message', (message: FromWorker) => this.#arrived(message));
+    this.worker.on('error', (e) => this.#left(e.message));
+    this.worker.on('exit', () => this.#left('its worker has ended'));
+  }
+
+  #arrived(message: FromWorker): void {
+    const settle = this.#settle;
+    this.#settle = undefined;
+    settle?.(message);
+  }
+
+  #left(why: string): void {
+    this.#gone ??= why;
+    this.#arrived({ failed: this.#gone });
+  }
+
+  async next(): Promise<FromWorker> {
+    if (this.#gone !== undefined) return { failed: this.#gone };
+    return await new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+  }
+
+  /** Sends and waits for the answer's time. */
+  async run(command: Command): Promise<number> {
+    const answer = this.next();
+    this.worker.postMessage({ run: command } satisfies ToWorker);
+    const message = await answer;
+    if ('ns' in message) return message.ns;
+    throw new Error('failed' in message ? message.failed : 'it answered out of turn');
+  }
+
+  /** Lets the worker hand its CPU slot back before it ends. */
+  async stop(): Promise<void> {
+    if (this.#gone !== undefined) return;
+    const ended = new Promise<void>((resolve) => this.worker.once('exit', () => resolve()));
+    this.worker.postMessage({ stop: true } satisfies ToWorker);
+    await withinLimit(ended, 'the end of a worker', 2_000).catch(() => this.worker.terminate());
+  }
+}
+
+export class Team implements Peer {
+  readonly variant: TeamKind;
+  readonly #members: readonly Member[];
+  readonly #arena: Arena | undefined;
+  spoilt = false;
+
+  private constructor(kind: TeamKind, members: Member[], arena: Arena | undefined) {
+    this.variant = kind;
+    this.#members = members;
+    this.#arena = arena;
+  }
+
+  /** Starts both workers; rejects with the reason when the variant cannot be used here. */
+  static async start(kind: TeamKind, rows: readonly Row[]): Promise<Team> {
+    const arena = isOurs(kind) ? openArena(kind, rows) : undefined;
+    const shared = {
+      kind,
+      control: new SharedArrayBuffer(CONTROL_BYTES),
+      ring: new SharedArrayBuffer(RING_BYTES),
+      ...(arena ? { handle: arena.handle } : {}),
+    };
+    const members = ([0, 1] as const).map((thread) => new Member({ ...shared, thread }));
+    const team = new Team(kind, members, arena);
+    const hellos = await withinLimit(
+      Promise.all(members.map((m) => m.next())),
+      `the start of ${kind}`,
+      30_000,
+    );
+    for (const hello of hellos) {
+      if ('ready' in hello) continue;
+      team.spoilt = true;
+      await team.close();
+      throw new Error('failed' in hello ? hello.failed : 'it answered out of turn');
+    }
+    return team;
+  }
+
+  async run(command: Command): Promise<number> {
+    const runners = this.#members.slice(0, command.threads);
+    try {
+      const all = Promise.all(runners.map((m) => m.run(command)));
+      return Math.max(...(await withinLimit(all, `${command.workload} on ${this.variant}`)));
+    } catch (e) {
+      this.spoilt = true;
+      throw e;
+    }
+  }
+
+  async close(): Promise<string | undefined> {
+    if (this.spoilt) {
+      await Promise.all(this.#members.map((m) => m.worker.terminate()));
+      return undefined;
+    }
+    await Promise.all(this.#members.map((m) => m.stop()));
+    const findings = this.#arena?.validate() ?? [];
+    if (findings.length === 0) return undefined;
+    return `${this.variant}: the arena has ${findings.length} findings, the first: ${JSON.stringify(findings[0])}`;
+  }
+
+  pids(): number[] {
+    return [];
+  }
+}
+
+const isOurs = (kind: TeamKind): kind is Ours => kind.startsWith('granary');
+
+/** An arena with one cache per workload and size, made before a worker looks for them. */
+function openArena(kind: Ours, rows: readonly Row[]): Arena {
+  const check = kind === 'granary-none' ? 'none' : 'free';
+  const arena = Arena.create({ bytes: ARENA_BYTES, cpus: ARENA_CPUS, check });
+  const names = new Set<string>();
+  arena.online();
+  for (const { workload, size } of rows) {
+    const name = cacheName(workload, size);
+    if (!names.has(name)) arena.createCache(name, { size });
+    names.add(name);
+  }
+  arena.offline();
+  return arena;
+}

@@ -1,0 +1,312 @@
+/**
+ * The arena: one SharedArrayBuffer that holds all that is shared. This file boots it and attaches to it; each layer
+ * does its own work below.
+ */
+import { bootstrap, Caches, type CacheOptions, type KmemCache, makeKmemCacheClass, type KmemCacheClass } from './cache/index.js';
+import { onlineCpus, ThisCpu, type Views } from './cpu/index.js';
+import { GFP_KERNEL, __GFP_ZERO, initZone, type NodeMeminfo, NUMA_NO_NODE, Zone, zoneOf } from './page/index.js';
+import { type Finding, validateArena } from './debug/index.js';
+import { cacheInfo, type CacheInfo, slabinfo } from './observe/index.js';
+import { arenaBuffer, type ArenaOptions, isSharedArrayBuffer, planArena } from './plan.js';
+import { reapCpu, type ReapReport } from './reap.js';
+import {
+  abiHash,
+  AttachError,
+  CHECK_LEVELS,
+  CpuError,
+  type Bytes,
+  describe,
+  type Doubles,
+  type Geometry,
+  LOCK_POLICIES,
+  readSuperblock,
+  requireInteger,
+  Superblock,
+  type Words,
+  writeSuperblock,
+} from './struct/index.js';
+import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
+
+/** What a worker needs to attach: plain data that survives postMessage, workerData and piscina tasks. */
+export interface ArenaHandle {
+  readonly granary: 1;
+  readonly buffer: SharedArrayBuffer;
+}
+
+export interface OnlineOptions {
+  /** The CPU slot to take; the lowest free one by default. */
+  cpu?: number;
+  /** Any integer by which the slot's thread can be named later, e.g. its threadId. */
+  thread?: number;
+}
+
+export interface Meminfo {
+  totalPages: number;
+  freePages: number;
+  usedPages: number;
+  highWaterPages: number;
+  nodes: NodeMeminfo[];
+}
+
+const BOOTED = 1;
+
+export class Arena {
+  readonly buffer: SharedArrayBuffer;
+  /** Views over the whole arena: index = address / element size. */
+  readonly i32: Words;
+  readonly u32: Uint32Array<SharedArrayBuffer>;
+  readonly u8: Bytes;
+  readonly f64: Doubles;
+  readonly geometry: Geometry;
+  private readonly views: Views;
+  private readonly cacheClass: KmemCacheClass;
+  private current: Caches | undefined;
+
+  private constructor(buffer: SharedArrayBuffer, geometry: Geometry) {
+    this.buffer = buffer;
+    this.i32 = new Int32Array(buffer);
+    this.u32 = new Uint32Array(buffer);
+    this.u8 = new Uint8Array(buffer);
+    this.f64 = new Float64Array(buffer);
+    this.geometry = geometry;
+    const shadowBytes = geometry.shadow === 0 ? 0 : geometry.bytes / 8;
+    const shadow = new Uint8Array(buffer, geometry.shadow, shadowBytes);
+    this.views = { m: this.i32, u8: this.u8, f64: this.f64, shadow };
+    const policy = LOCK_POLICIES[geometry.lockPolicy]!;
+    this.cacheClass = makeKmemCacheClass(this.views, geometry.nodes, policy, CHECK_LEVELS[geometry.check]!);
+  }
+
+  /**
+   * Makes and boots an arena. Throws RangeError or TypeError that names the option.
+   * @example
+   * const arena = Arena.create({ bytes: 64 << 20, cpus: 4 });
+   * new Worker(file, { workerData: arena.handle });
+   */
+  static create(options: ArenaOptions): Arena {
+    const geometry = planArena(options);
+    const buffer = arenaBuffer(options);
+    const m = new Int32Array(buffer);
+    if (loadAcquire(m, Superblock.booted) === BOOTED || loadAcquire(m, Superblock.magic) !== 0) {
+      throw new RangeError('buffer holds an arena already; attach to it, or pass a zeroed buffer');
+    }
+    writeSuperblock(m, geometry, abiHash(ABI));
+    const arena = new Arena(buffer, geometry);
+    arena.boot();
+    // Pairs with the load in attach: a thread that sees it sees a booted arena.
+    storeRelease(m, Superblock.booted, BOOTED);
+    return arena;
+  }
+
+  /** Attaches to an arena that another thread made. Throws AttachError that says why it cannot be. */
+  static attach(handle: ArenaHandle | SharedArrayBuffer): Arena {
+    const buffer = isSharedArrayBuffer(handle) ? handle : (handle as ArenaHandle | null | undefined)?.buffer;
+    if (!isSharedArrayBuffer(buffer)) {
+      throw new AttachError(`cannot attach to ${describe(handle)}; pass arena.handle or its SharedArrayBuffer`);
+    }
+    if (buffer.byteLength < Superblock.SIZEOF * 4 || buffer.byteLength % 4096 !== 0) {
+      throw new AttachError(`not an arena: a buffer of ${buffer.byteLength} bytes is no multiple of 4096`);
+    }
+    const m = new Int32Array(buffer);
+    const geometry = readSuperblock(m, abiHash(ABI));
+    if (loadAcquire(m, Superblock.booted) !== BOOTED) {
+      throw new AttachError('the arena is still being booted; attach after Arena.create has returned');
+    }
+    return new Arena(buffer, geometry);
+  }
+
+  /** Plain data from which any thread can attach. */
+  get handle(): ArenaHandle {
+    return { granary: 1, buffer: this.buffer };
+  }
+
+  /** Makes this thread a CPU. Throws CpuError when the slot, or every slot, is taken. */
+  online(options: OnlineOptions = {}): ThisCpu {
+    if (this.current !== undefined) {
+      throw new CpuError(`this thread is CPU ${this.current.cpu.id} already; call offline() first`);
+    }
+    const { cpu, thread = 0 } = options;
+    if (cpu !== undefined) requireInteger('cpu', cpu, 0, this.geometry.cpus - 1);
+    requireInteger('thread', thread, -0x80000000, 0x7fffffff);
+    const caches = new Caches(new ThisCpu(this.views, this.geometry, cpu, thread), this.cacheClass);
+    caches.openAll();
+    this.current = caches;
+    return caches.cpu;
+  }
+
+  /** Flushes this CPU's sheaves and gives its slot back. Handles of caches stop working in this thread. */
+  offline(): void {
+    const caches = this.caches;
+    caches.flushThisCpu();
+    this.current = undefined;
+    caches.cpu.leave();
+  }
+
+  /** Whether this thread is a CPU now. */
+  get isOnline(): boolean {
+    return this.current !== undefined;
+  }
+
+  /** This thread's CPU number. */
+  get cpu(): ThisCpu {
+    return this.caches.cpu;
+  }
+
+  /** CPUs that have a thread. */
+  get onlineCpus(): number[] {
+    return onlineCpus(this.i32, this.geometry);
+  }
+
+  /** Ends the turn now: before this thread waits for others, or within a long loop. */
+  endTurn(): void {
+    this.current?.cpu.endTurn();
+  }
+
+  /**
+   * Flushes the slot of a thread that is gone (exited, or terminated) without offline(), so that it can be used again.
+   * Call it when the worker's 'exit' event has come, never before.
+   */
+  cpuDead(cpu: number): ReapReport {
+    return reapCpu(this.caches, cpu);
+  }
+
+  /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
+  createCache(name: string, options: CacheOptions): KmemCache {
+    return this.caches.create(name, options);
+  }
+
+  /** Opens a cache that any thread has made. */
+  openCache(name: string): KmemCache {
+    return this.caches.open(name);
+  }
+
+  /** Names of all caches. */
+  cacheNames(): string[] {
+    return this.caches.names();
+  }
+
+  /** Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. */
+  kmalloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
+    return this.caches.kmallocs.alloc(size, gfp, node);
+  }
+
+  /** kmalloc, zeroed. */
+  kzalloc(size: number, gfp: number = GFP_KERNEL): number {
+    return this.caches.kmallocs.alloc(size, gfp | __GFP_ZERO);
+  }
+
+  /** Frees what kmalloc returned, on any CPU. NULL and ZERO_SIZE_PTR are nothing to free. */
+  kfree(p: number): void {
+    this.caches.kmallocs.free(p);
+  }
+
+  /** Frees `list[0..n)`, of any kmalloc sizes. */
+  kfreeBulk(list: Int32Array, n: number): void {
+    requireInteger('n', n, 0, list.length);
+    for (let i = 0; i < n; i++) this.caches.kmallocs.free(list[i]!);
+  }
+
+  /** Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. */
+  krealloc(p: number, size: number, gfp: number = GFP_KERNEL): number {
+    return this.caches.kmallocs.realloc(p, size, gfp);
+  }
+
+  /** Bytes usable at `p`. */
+  ksize(p: number): number {
+    return this.caches.kmallocs.ksize(p);
+  }
+
+  /** Allocates 2^order pages; returns their address or 0. */
+  allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
+    requireInteger('order', order, 0, 10);
+    requireInteger('node', node, NUMA_NO_NODE, this.geometry.nodes - 1);
+    const { pages } = this.caches;
+    const page = pages.alloc(order, gfp, node);
+    if (page === 0) return 0;
+    const address = pages.address(page);
+    if ((gfp & __GFP_ZERO) !== 0) this.u8.fill(0, address, address + (4096 << order));
+    return address;
+  }
+
+  /** Frees what allocPages returned, with the same order. */
+  freePages(address: number, order: number): void {
+    const { pages } = this.caches;
+    pages.free(pages.checkedPage(address, order), order);
+  }
+
+  /** Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. */
+  failPageAlloc(every: number): { refused: number } {
+    requireInteger('every', every, 0, 0x7fffffff);
+    const { pages } = this.caches;
+    const refused = pages.refused;
+    pages.failEvery = every;
+    pages.requests = 0;
+    pages.refused = 0;
+    return { refused };
+  }
+
+  /** Checks the whole arena against its invariants; empty when it is sound. Other CPUs must be quiet. */
+  validate(): Finding[] {
+    this.endTurn();
+    return validateArena(this.caches);
+  }
+
+  /** The text of /proc/slabinfo. */
+  slabinfo(): string {
+    this.endTurn();
+    return slabinfo(this.caches);
+  }
+
+  /** Attributes and counters of each cache, by the names under /sys/kernel/slab. */
+  cacheInfo(): CacheInfo[] {
+    this.endTurn();
+    return this.caches.all().map((cache) => cacheInfo(this.caches, cache));
+  }
+
+  /** Lock statistics by class; empty when the arena was made without. */
+  lockStat(): LockStatRow[] {
+    if (LOCK_STAT_TIERS[this.geometry.lockStat] === 'off') return [];
+    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.cpus);
+  }
+
+  /** Pages in total, free and at the high-water mark. */
+  meminfo(): Meminfo {
+    const nodes = this.caches.pages.meminfo();
+    const sum = (pick: (node: NodeMeminfo) => number): number => nodes.reduce((total, node) => total + pick(node), 0);
+    const totalPages = sum((node) => node.totalPages);
+    const freePages = sum((node) => node.freePages);
+    return {
+      totalPages,
+      freePages,
+      usedPages: totalPages - freePages,
+      highWaterPages: sum((node) => node.highWaterPages),
+      nodes,
+    };
+  }
+
+  private get caches(): Caches {
+    if (this.current === undefined) {
+      throw new CpuError('this thread is no CPU of the arena: call arena.online() first');
+    }
+    return this.current;
+  }
+
+  /** Zones, then caches, on CPU 0, which is free again afterwards. */
+  private boot(): void {
+    const { geometry, i32: m } = this;
+    const pages = geometry.endPfn - geometry.firstPfn;
+    for (let node = 0; node < geometry.nodes; node++) {
+      const zone = zoneOf(geometry, node);
+      m[zone + Zone.node] = node;
+      m[zone + Zone.startPfn] = geometry.firstPfn + Math.floor((pages * node) / geometry.nodes);
+      m[zone + Zone.endPfn] = geometry.firstPfn + Math.floor((pages * (node + 1)) / geometry.nodes);
+      initZone(m, geometry, zone);
+    }
+    const caches = new Caches(new ThisCpu(this.views, geometry, 0, 0), this.cacheClass);
+    bootstrap(caches);
+    caches.flushThisCpu();
+    caches.cpu.leave();
+  }
+}
+
+/** Hashed with all struct layouts: what else two threads must agree on. */
+const ABI = 'granary 0.1.0';

@@ -1,0 +1,201 @@
+/** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
+import type { ThisCpu, Views } from '../cpu/index.js';
+import { GFP_KERNEL, PageAllocator } from '../page/index.js';
+import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
+import {
+  type CacheDesc,
+  readCacheDesc,
+  readName,
+  SLAB_KMALLOC,
+  SLAB_NO_MERGE,
+  SlabAllocator,
+} from '../slab/index.js';
+import {
+  CHECK_LEVELS,
+  type CheckLevel,
+  CpuError,
+  type Geometry,
+  LOCK_POLICIES,
+  type LockPolicy,
+  WORD_BYTES,
+} from '../struct/index.js';
+import { LockClass } from '../sync/index.js';
+import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
+import type { CacheContext } from './context.js';
+import { countSheaf, createInSlot } from './create.js';
+import { destroyCache, reapPcs, shrinkCache } from './drain.js';
+import type { KmemCacheClass } from './fastPath.js';
+import { Kmallocs } from './kmalloc.js';
+import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
+import { type CacheOptions, checkName, layoutFor } from './options.js';
+import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
+
+export class Caches implements CacheContext {
+  readonly cpu: ThisCpu;
+  readonly views: Views;
+  readonly geometry: Geometry;
+  readonly policy: LockPolicy;
+  readonly check: CheckLevel;
+  readonly pages: PageAllocator;
+  readonly slabs: SlabAllocator;
+  readonly kmallocs: Kmallocs;
+  /** The caches that caches are made of. */
+  boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
+  private readonly cacheClass: KmemCacheClass;
+  private readonly handles: KmemCache[] = [];
+
+  constructor(cpu: ThisCpu, cacheClass: KmemCacheClass) {
+    this.cpu = cpu;
+    this.views = cpu.views;
+    this.geometry = cpu.geometry;
+    this.policy = LOCK_POLICIES[cpu.geometry.lockPolicy]!;
+    this.check = CHECK_LEVELS[cpu.geometry.check]!;
+    this.pages = new PageAllocator(cpu);
+    this.slabs = new SlabAllocator(cpu, this.pages);
+    this.cacheClass = cacheClass;
+    this.kmallocs = new Kmallocs(this);
+  }
+
+  /** Opens the caches that every arena has. */
+  openAll(): void {
+    this.openBootCaches();
+    this.kmallocs.bind(FIRST_KMALLOC_SLOT);
+  }
+
+  openBootCaches(): void {
+    this.handles.length = 0;
+    this.boot = { kmemCache: this.handle(KMEM_CACHE_SLOT), kmemCacheNode: this.handle(KMEM_CACHE_NODE_SLOT) };
+  }
+
+  describe(slot: number): CacheDesc {
+    const ptr = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.cache]!;
+    return readCacheDesc(this.views.m, ptr as never, this.geometry.nodes);
+  }
+
+  /** This thread's handle for a live slot; a new one if the slot has had another cache since. */
+  handle(slot: number): KmemCache {
+    const known = this.handles[slot];
+    const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
+    if (known !== undefined && known.desc.serial === serial) return known;
+    const opened = new this.cacheClass(this, slot);
+    this.handles[slot] = opened;
+    return opened;
+  }
+
+  /** Makes a cache. Throws on bad options, a duplicate name, too many caches, or no memory; then nothing was made. */
+  create(name: string, options: CacheOptions): KmemCache {
+    this.cpu.assertOnline();
+    checkName(name);
+    const layout = layoutFor(options, this.geometry.cpus);
+    const flags = (options.flags ?? 0) | (options.sheafCapacity ? SLAB_NO_MERGE : 0);
+    return this.withSlabMutex(() => {
+      if (findByName(this.views.m, this.geometry, name) >= 0) {
+        throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);
+      }
+      const slot = findFreeSlot(this.views.m, this.geometry);
+      if (slot < 0) {
+        throw new RangeError(
+          `all ${this.geometry.maxCaches} cache slots are taken; make the arena with more \`maxCaches\``,
+        );
+      }
+      createInSlot(this, slot, name, options.size, flags, layout);
+      return this.handle(slot);
+    });
+  }
+
+  /** Opens a cache that any thread made. Throws with the names there are. */
+  open(name: string): KmemCache {
+    this.cpu.assertOnline();
+    checkName(name);
+    const slot = findByName(this.views.m, this.geometry, name);
+    if (slot >= 0) return this.handle(slot);
+    const names = this.names().filter((known) => !known.startsWith('km'));
+    throw new RangeError(
+      `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
+    );
+  }
+
+  names(): string[] {
+    return [...liveSlots(this.views.m, this.geometry)].map(({ ptr }) => readName(this.views.m, ptr));
+  }
+
+  /** All live caches, opened. */
+  all(): KmemCache[] {
+    return [...liveSlots(this.views.m, this.geometry)].map(({ slot }) => this.handle(slot));
+  }
+
+  shrink(cache: KmemCache): ShrinkReport {
+    return this.withSlabMutex(() => shrinkCache(this, cache));
+  }
+
+  destroy(cache: KmemCache): LeakReport {
+    if (cache.desc.slot < FIRST_KMALLOC_SLOT || (cache.desc.flags & SLAB_KMALLOC) !== 0) {
+      throw new RangeError(`${cache.name} is one of the arena's own caches; it lives as long as the arena`);
+    }
+    return this.withSlabMutex(() => destroyCache(this, cache));
+  }
+
+  /** Kernel: `alloc_empty_sheaf`. */
+  allocEmptySheaf(s: CacheDesc, capacity: number): SheafPtr {
+    // A sheaf for a kmalloc cache may need another kmalloc cache's sheaf, and that one none: one level, no more.
+    if (this.cpu.sheafAllocDepth > 0) return 0 as SheafPtr;
+    const nested = (s.flags & SLAB_KMALLOC) !== 0 ? 1 : 0;
+    this.cpu.sheafAllocDepth += nested;
+    let p = 0;
+    try {
+      p = this.kmallocs.alloc(sheafBytes(capacity), GFP_KERNEL);
+    } finally {
+      this.cpu.sheafAllocDepth -= nested;
+    }
+    if (p === 0) return 0 as SheafPtr;
+    const sheaf = (p / WORD_BYTES) as SheafPtr;
+    this.views.m.fill(0, sheaf, sheaf + Sheaf.SIZEOF);
+    this.views.m[sheaf + Sheaf.cache] = s.ptr;
+    countSheaf(this, s, 'SHEAF_ALLOC');
+    return sheaf;
+  }
+
+  freeEmptySheaf(s: CacheDesc, sheaf: SheafPtr): void {
+    countSheaf(this, s, 'SHEAF_FREE');
+    this.kmallocs.free(sheaf * WORD_BYTES);
+  }
+
+  /** Flushes this CPU's sheaves of every cache, as before it goes offline. */
+  flushThisCpu(): void {
+    this.cpu.endTurn();
+    // Sheaves are objects of kmalloc caches, which must therefore come last.
+    const caches = this.all().reverse();
+    for (const cache of caches) cache.flushThisCpu();
+    for (const cache of caches) cache.flushThisCpu();
+    this.cpu.endTurn();
+  }
+
+  /** Flushes a slot whose thread is gone. Returns what its death left open, in words. */
+  reap(cpu: number, owner: number): string[] {
+    return this.withSlabMutex(() => {
+      const notes: string[] = [];
+      for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, cpu, owner));
+      return notes;
+    });
+  }
+
+  /** Under slab_mutex. Our own turn ends first: while we wait for the mutex, nobody may wait for our sheaves. */
+  withSlabMutex<T>(body: () => T): T {
+    this.cpu.assertOnline();
+    this.cpu.endTurn();
+    const lock = slabMutex(this.geometry);
+    this.cpu.locks.lock(lock, LockClass.SlabMutex);
+    try {
+      return body();
+    } finally {
+      this.cpu.endTurn();
+      this.cpu.locks.unlock(lock, LockClass.SlabMutex);
+    }
+  }
+
+  assertCpu(cpu: number): void {
+    if (!Number.isInteger(cpu) || cpu < 0 || cpu >= this.geometry.cpus) {
+      throw new CpuError(`cpu is ${cpu}; it must be an integer from 0 to ${this.geometry.cpus - 1}`);
+    }
+  }
+}

@@ -1,0 +1,19 @@
+/** What a cache handle needs of its thread; the class behind it is in caches.ts. */
+import type { ThisCpu, Views } from '../cpu/index.js';
+import type { SheafSource } from '../sheaf/index.js';
+import type { CacheDesc, SlabAllocator } from '../slab/index.js';
+import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
+import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
+
+export interface CacheContext extends SheafSource {
+  readonly cpu: ThisCpu;
+  readonly slabs: SlabAllocator;
+  readonly geometry: Geometry;
+  readonly views: Views;
+  readonly policy: LockPolicy;
+  readonly check: CheckLevel;
+  /** What the cache in a registry slot is. */
+  describe(slot: number): CacheDesc;
+  shrink(cache: KmemCache): ShrinkReport;
+  destroy(cache: KmemCache): LeakReport;
+}

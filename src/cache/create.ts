@@ -1,0 +1,153 @@
+/**
+ * Making a cache: its struct, a node struct and a barn per node, an empty main sheaf per CPU. Everything is memory of
+ * other caches, so each step can fail; what was taken is then given back in reverse.
+ */
+import { clearPercpuBlocks, Pcs, pcsOf, Stat } from '../cpu/index.js';
+import { GFP_KERNEL } from '../page/index.js';
+import { Barn } from '../sheaf/index.js';
+import {
+  barnSlot,
+  type CacheDesc,
+  DEFRAG_RATIO_DEFAULT,
+  KmemCacheNode,
+  type KmemCachePtr,
+  KmemCacheStruct,
+  kmemCacheBytes,
+  nodeSlot,
+  readCacheDesc,
+  SLAB_KMALLOC,
+  SLAB_NO_SHEAVES,
+  type SlabLayout,
+  writeName,
+} from '../slab/index.js';
+import { GranaryError, WORD_BYTES, type Words } from '../struct/index.js';
+import type { Caches } from './caches.js';
+import { nextSerial, publishSlot } from './registry.js';
+
+/** There was no memory for a cache. Nothing was made. */
+export class OutOfMemoryError extends GranaryError {
+  override name = 'OutOfMemoryError';
+}
+
+/** Writes the fixed fields of a kmem_cache. Its per-node pointers are 0 afterwards. */
+export function initKmemCache(
+  m: Words,
+  ptr: KmemCachePtr,
+  nodes: number,
+  slot: number,
+  serial: number,
+  name: string,
+  objectSize: number,
+  flags: number,
+  layout: SlabLayout,
+): void {
+  const K = KmemCacheStruct;
+  m.fill(0, ptr, ptr + kmemCacheBytes(nodes) / WORD_BYTES);
+  const set = (field: number, value: number): void => {
+    m[ptr + field] = value;
+  };
+  set(K.slot, slot);
+  set(K.serial, serial);
+  set(K.tag, slot + 1);
+  set(K.flags, flags);
+  set(K.objectSize, objectSize);
+  set(K.size, layout.size);
+  set(K.inuse, layout.inuse);
+  set(K.offset, layout.offset);
+  set(K.align, layout.align);
+  set(K.order, layout.order);
+  set(K.objects, layout.objects);
+  set(K.minOrder, layout.minOrder);
+  set(K.minObjects, layout.minObjects);
+  set(K.minPartial, layout.minPartial);
+  // Sheaves come last: until then the cache works without.
+  set(K.sheafCapacity, 0);
+  set(K.defragRatio, DEFRAG_RATIO_DEFAULT);
+  writeName(m, ptr, name);
+}
+
+/** Makes and publishes a cache in a free slot. slab_mutex held. Throws OutOfMemoryError, with nothing made. */
+export function createInSlot(
+  caches: Caches,
+  slot: number,
+  name: string,
+  objectSize: number,
+  flags: number,
+  layout: SlabLayout,
+): CacheDesc {
+  const { m } = caches.views;
+  const { geometry } = caches;
+  const p = caches.boot.kmemCache.alloc(GFP_KERNEL);
+  if (p === 0) throw outOfMemory(name, 'its struct');
+  const ptr = (p >> 2) as KmemCachePtr;
+  const serial = nextSerial(m, geometry);
+  initKmemCache(m, ptr, geometry.nodes, slot, serial, name, objectSize, flags, layout);
+  clearPercpuBlocks(m, geometry, slot);
+  const desc = readCacheDesc(m, ptr, geometry.nodes);
+  if (!addNodes(caches, desc)) {
+    releaseCache(caches, desc);
+    throw outOfMemory(name, 'its nodes');
+  }
+  if ((flags & (SLAB_NO_SHEAVES | SLAB_KMALLOC)) === 0 && !addSheaves(caches, desc, layout.sheafCapacity)) {
+    releaseCache(caches, desc);
+    throw outOfMemory(name, 'its sheaves');
+  }
+  publishSlot(m, geometry, slot, serial, ptr);
+  return desc;
+}
+
+function outOfMemory(name: string, what: string): OutOfMemoryError {
+  return new OutOfMemoryError(`no memory for cache ${name}: could not allocate ${what}`);
+}
+
+/** A kmem_cache_node per node. Kernel: `init_kmem_cache_nodes`. */
+function addNodes(caches: Caches, desc: CacheDesc): boolean {
+  const { m } = caches.views;
+  for (let node = 0; node < desc.nodes; node++) {
+    const p = caches.boot.kmemCacheNode.allocNode(node);
+    if (p === 0) return false;
+    m.fill(0, p >> 2, (p >> 2) + KmemCacheNode.SIZEOF);
+    m[nodeSlot(desc, node)] = p >> 2;
+  }
+  return true;
+}
+
+/** Barns and main sheaves; the capacity is set when all are there. Kernel: `init_percpu_sheaves`. */
+export function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean {
+  const { m } = caches.views;
+  for (let node = 0; node < desc.nodes; node++) {
+    const p = caches.kmallocs.alloc(Barn.SIZEOF * WORD_BYTES, GFP_KERNEL, node);
+    if (p === 0) return false;
+    m.fill(0, p >> 2, (p >> 2) + Barn.SIZEOF);
+    m[barnSlot(desc, node)] = p >> 2;
+  }
+  for (let cpu = 0; cpu < caches.geometry.cpus; cpu++) {
+    const sheaf = caches.allocEmptySheaf(desc, capacity);
+    if (sheaf === 0) return false;
+    m[pcsOf(caches.geometry, cpu, desc.slot) + Pcs.main] = sheaf;
+  }
+  m[desc.ptr + KmemCacheStruct.sheafCapacity] = capacity;
+  return true;
+}
+
+/** Frees mains, barns, nodes and struct of a cache without objects, as far as they were made. */
+export function releaseCache(caches: Caches, desc: CacheDesc): void {
+  const { m } = caches.views;
+  for (let cpu = 0; cpu < caches.geometry.cpus; cpu++) {
+    const at = pcsOf(caches.geometry, cpu, desc.slot) + Pcs.main;
+    if (m[at] !== 0) caches.freeEmptySheaf(desc, m[at] as never);
+    m[at] = 0;
+  }
+  for (let node = 0; node < desc.nodes; node++) {
+    const barn = m[barnSlot(desc, node)]!;
+    if (barn !== 0) caches.kmallocs.free(barn * WORD_BYTES);
+    const n = m[nodeSlot(desc, node)]!;
+    if (n !== 0) caches.boot.kmemCacheNode.free(n * WORD_BYTES);
+  }
+  caches.boot.kmemCache.free(desc.ptr * WORD_BYTES);
+}
+
+/** Counts sheaf allocations of a cache on the calling CPU. */
+export function countSheaf(caches: Caches, desc: CacheDesc, item: 'SHEAF_ALLOC' | 'SHEAF_FREE'): void {
+  caches.cpu.count(pcsOf(caches.geometry, caches.cpu.id, desc.slot), Stat[item], 1);
+}

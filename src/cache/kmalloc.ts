@@ -1,0 +1,157 @@
+/**
+ * kmalloc: the family of caches by size, and whole pages above 8 KiB.
+ *
+ * Sizes 8 to 8192 by powers of two, with 96 and 192 between. An object is aligned at least to the largest power of two
+ * that divides its size.
+ */
+import {
+  GFP_KERNEL,
+  __GFP_ZERO,
+  isHeapAddress,
+  NUMA_NO_NODE,
+  orderOf,
+  Page,
+  type PagePtr,
+  PG_HEAD,
+  PG_LARGE,
+  PG_SLAB,
+  pageAddress,
+  virtToPage,
+} from '../page/index.js';
+import { KmemCacheStruct } from '../slab/index.js';
+import { describe, PAGE_SHIFT, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
+import type { Caches } from './caches.js';
+import type { KmemCache } from './kmemCache.js';
+
+/** What kmalloc(0) returns: not NULL, and not an address either. */
+export const ZERO_SIZE_PTR = 16;
+/** Above this, kmalloc hands out pages. */
+export const KMALLOC_MAX_CACHE_SIZE = 2 * PAGE_SIZE;
+/** The largest block of pages. */
+export const KMALLOC_MAX_SIZE = PAGE_SIZE << 10;
+
+export const KMALLOC_SIZES = [8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192];
+
+export function kmallocName(size: number): string {
+  return size < 1024 ? `kmalloc-${size}` : `kmalloc-${size / 1024}k`;
+}
+
+/** Up to here the cache is looked up by (size - 1) / 8, above by the number of bits. */
+const TABLE_MAX = 192;
+const BITS_BASE = TABLE_MAX / 8;
+
+/** Position in the lookup table for a size of 1 to 8192. */
+function kmallocIndex(size: number): number {
+  return size <= TABLE_MAX ? (size - 1) >> 3 : BITS_BASE + 32 - Math.clz32(size - 1);
+}
+
+export class Kmallocs {
+  private readonly caches: Caches;
+  private readonly table: KmemCache[] = [];
+
+  constructor(caches: Caches) {
+    this.caches = caches;
+  }
+
+  /** The handles of the family, in the order of {@link KMALLOC_SIZES}, from the slot of the first. */
+  bind(firstSlot: number): void {
+    for (let size = 8; size <= KMALLOC_MAX_CACHE_SIZE; size = size < TABLE_MAX ? size + 8 : size * 2) {
+      if (size === TABLE_MAX * 2) size = 256;
+      const at = KMALLOC_SIZES.findIndex((bucket) => bucket >= size);
+      this.table[kmallocIndex(size)] = this.caches.handle(firstSlot + at);
+    }
+  }
+
+  /** Kernel: `kmalloc`, `kmalloc_node`. Returns 0 when out of memory, ZERO_SIZE_PTR for size 0. */
+  alloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
+    if (size > 0 && size <= KMALLOC_MAX_CACHE_SIZE && size === (size | 0)) {
+      const cache = this.table[kmallocIndex(size)]!;
+      return node === NUMA_NO_NODE ? cache.alloc(gfp) : cache.allocNode(node, gfp);
+    }
+    return this.allocLarge(size, gfp, node);
+  }
+
+  /** Kernel: `kfree`. NULL and ZERO_SIZE_PTR are nothing to free. */
+  free(p: number): void {
+    const { m } = this.caches.views;
+    const { geometry } = this.caches;
+    if (p > 0 && p < geometry.bytes) {
+      const cache = m[virtToPage(geometry, p) + Page.cache]!;
+      if (cache !== 0) {
+        this.caches.handle(m[cache + KmemCacheStruct.slot]!).free(p);
+        return;
+      }
+    }
+    this.freeLarge(p);
+  }
+
+  /** Bytes usable at `p`: the size of its bucket, or of its pages. Kernel: `ksize`. */
+  ksize(p: number): number {
+    if (p === 0 || p === ZERO_SIZE_PTR) return 0;
+    const { m } = this.caches.views;
+    const { geometry } = this.caches;
+    const cache = isHeapAddress(geometry, p) ? m[virtToPage(geometry, p) + Page.cache]! : 0;
+    if (cache === 0) return PAGE_SIZE << orderOf(m[this.largePage(p) + Page.flags]!);
+    this.caches.handle(m[cache + KmemCacheStruct.slot]!).assertAllocated(p);
+    return m[cache + KmemCacheStruct.objectSize]!;
+  }
+
+  /** Kernel: `krealloc`. Keeps the block when the new size fits; on failure returns 0 and the old one stays. */
+  realloc(p: number, size: number, gfp: number = GFP_KERNEL): number {
+    if (p === 0 || p === ZERO_SIZE_PTR) return this.alloc(size, gfp);
+    requireInteger('size', size, 0, KMALLOC_MAX_SIZE);
+    const old = this.ksize(p);
+    if (size === 0) {
+      this.free(p);
+      return ZERO_SIZE_PTR;
+    }
+    if (size <= old) return p;
+    const fresh = this.alloc(size, gfp);
+    if (fresh === 0) return 0;
+    this.caches.views.u8.copyWithin(fresh, p, p + old);
+    this.free(p);
+    return fresh;
+  }
+
+  private allocLarge(size: number, gfp: number, node: number): number {
+    requireInteger('size', size, 0, KMALLOC_MAX_SIZE);
+    if (size === 0) return ZERO_SIZE_PTR;
+    this.caches.cpu.assertOnline();
+    const { m } = this.caches.views;
+    const order = 32 - Math.clz32((size - 1) >> PAGE_SHIFT);
+    const page = this.caches.slabs.pages.alloc(order, gfp, node);
+    if (page === 0) return 0;
+    m[page + Page.flags] = m[page + Page.flags]! | PG_LARGE;
+    m[page + Page.size] = size;
+    const p = pageAddress(this.caches.geometry, page);
+    if ((gfp & __GFP_ZERO) !== 0) m.fill(0, p >> 2, (p + (PAGE_SIZE << order)) >> 2);
+    return p;
+  }
+
+  private freeLarge(p: number): void {
+    if (p === 0 || p === ZERO_SIZE_PTR) return;
+    this.caches.cpu.assertOnline();
+    const page = this.largePage(p);
+    this.caches.slabs.pages.free(page, orderOf(this.caches.views.m[page + Page.flags]!));
+  }
+
+  /** The first page of a large kmalloc, or an error that says why `p` is none. */
+  private largePage(p: number): PagePtr {
+    const { m } = this.caches.views;
+    const { geometry } = this.caches;
+    if (!isHeapAddress(geometry, p)) {
+      throw new SlabBugError('invalid-pointer', 'kmalloc', 0, `${describe(p)} is not an address of the heap`);
+    }
+    const page = virtToPage(geometry, p);
+    const flags = m[page + Page.flags]!;
+    const hex = `0x${p.toString(16)}`;
+    if ((flags & PG_SLAB) === 0 && (flags & PG_HEAD) !== 0 && (flags & PG_LARGE) !== 0 && p % PAGE_SIZE === 0) {
+      return page;
+    }
+    const why =
+      (flags & PG_LARGE) !== 0 || p % PAGE_SIZE !== 0
+        ? 'it is not the start of a block'
+        : 'its page is free, or was allocated with allocPages';
+    throw new SlabBugError('not-a-slab', 'kmalloc', p, `${hex} did not come from kmalloc: ${why}`);
+  }
+}

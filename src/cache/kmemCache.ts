@@ -1,0 +1,308 @@
+/**
+ * A cache, as one thread sees it. What is shared lies in the arena; this handle holds this CPU's way to it.
+ *
+ * `alloc` and `free` are in fastPath.ts, in a class that is made once per arena and thread. Here is what they call
+ * when they miss, and everything that is not hot.
+ */
+import { type PcsPtr, Stat, type StatItem, type Stats, sumStats } from '../cpu/index.js';
+import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
+import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
+import { KmemCacheStruct } from '../slab/index.js';
+import { type Bytes, PAGE_SHIFT, requireInteger, SlabBugError } from '../struct/index.js';
+import { cmpxchgByte } from '../sync/index.js';
+import { badFree } from './checkFree.js';
+import type { CacheContext } from './context.js';
+import { RegistrySlot, registrySlot } from './registry.js';
+
+const { size: SIZE } = Sheaf;
+
+/** What destroy found: a cache is gone when nothing leaked, else it is unlinked and its memory stays. */
+export interface LeakReport {
+  cache: string;
+  leaked: number;
+  /** Addresses of the objects that were never freed. */
+  objects: number[];
+}
+
+export interface ShrinkReport {
+  /** Slabs that remain. */
+  slabs: number;
+  /** CPUs that did not give up their sheaves in time. */
+  skippedCpus: number[];
+}
+
+export abstract class KmemCache extends PcsLayer {
+  protected readonly context: CacheContext;
+  protected readonly shadow: Bytes;
+  protected readonly checked: boolean;
+  private readonly exact: boolean;
+  private readonly serialWord: number;
+  /** Byte range of this CPU's node. */
+  protected readonly nodeStart: number;
+  protected readonly nodeBytes: number;
+
+  constructor(context: CacheContext, slot: number) {
+    super(context.cpu, context.slabs, context, context.describe(slot));
+    const { geometry, views, cpu } = context;
+    this.context = context;
+    this.shadow = views.shadow;
+    this.checked = context.check !== 'none';
+    this.exact = context.check === 'full';
+    this.serialWord = registrySlot(geometry, slot) + RegistrySlot.serial;
+    const zone = zoneOf(geometry, cpu.node);
+    this.nodeStart = views.m[zone + Zone.startPfn]! << PAGE_SHIFT;
+    this.nodeBytes = (views.m[zone + Zone.endPfn]! << PAGE_SHIFT) - this.nodeStart;
+  }
+
+  get name(): string {
+    return this.desc.name;
+  }
+  /** Stride in bytes. */
+  get size(): number {
+    return this.desc.size;
+  }
+  get objectSize(): number {
+    return this.desc.objectSize;
+  }
+  get order(): number {
+    return this.desc.order;
+  }
+  get objsPerSlab(): number {
+    return this.desc.objects;
+  }
+  /** Empty slabs that a node keeps; may be changed at any time. */
+  get minPartial(): number {
+    return this.m[this.desc.ptr + KmemCacheStruct.minPartial]!;
+  }
+  set minPartial(value: number) {
+    this.m[this.desc.ptr + KmemCacheStruct.minPartial] = requireInteger('minPartial', value, 0, 0x7fffffff);
+  }
+
+  /**
+   * Allocates one object. Returns its address, or 0 when out of memory. Contents are undefined unless `__GFP_ZERO`.
+   * Kernel: `kmem_cache_alloc`.
+   * @example
+   * const p = cache.alloc();
+   * if (p !== 0) arena.i32[p >> 2] = 42;
+   */
+  abstract alloc(gfp?: number): number;
+
+  /**
+   * Frees one object, on any CPU. Throws SlabBugError, and changes nothing, unless `p` is an allocated object of this
+   * cache (with `check: 'none'` it is not looked at). Kernel: `kmem_cache_free`.
+   */
+  abstract free(p: number): void;
+
+  /** Allocates `n` objects into `out[0..n)`, or none and returns false. Kernel: `kmem_cache_alloc_bulk`. */
+  abstract allocBulk(out: Int32Array, n: number, gfp?: number): boolean;
+
+  /** Frees `list[0..n)`; may reorder it. Throws, and frees none, if one of them is not an allocated object. */
+  abstract freeBulk(list: Int32Array, n: number): void;
+
+  /** Allocates from `node`, from others only without `__GFP_THISNODE`. Kernel: `kmem_cache_alloc_node`. */
+  allocNode(node: number, gfp = GFP_KERNEL): number {
+    if (node === NUMA_NO_NODE) return this.alloc(gfp);
+    requireInteger('node', node, 0, this.desc.nodes - 1);
+    this.assertAlive();
+    let p = 0;
+    if (node === this.cpu.node) p = this.allocIfTopIsOn(node);
+    else this.count(Stat.ALLOC_NODE_MISMATCH);
+    if (this.context.policy === 'op') this.release();
+    return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp, node), gfp);
+  }
+
+  /** Frees memory that nobody uses: all CPUs' sheaves, the barns, empty slabs. Kernel: `kmem_cache_shrink`. */
+  shrink(): ShrinkReport {
+    this.assertAlive();
+    return this.context.shrink(this);
+  }
+
+  /** Ends the cache. The report names each object that was not freed. Kernel: `kmem_cache_destroy`. */
+  destroy(): LeakReport {
+    this.assertAlive();
+    return this.context.destroy(this);
+  }
+
+  /** The 26 counters, summed over CPUs; exact when they are quiet and their turns have ended. */
+  stats(): Stats {
+    this.release();
+    return sumStats(this.cpu.f64, this.context.geometry, this.desc.slot);
+  }
+
+  /** One of the counters. */
+  stat(item: StatItem): number {
+    return this.stats()[item];
+  }
+
+  /** Throws unless this thread is a CPU and the cache still exists. */
+  assertAlive(): void {
+    this.cpu.assertOnline();
+    if (this.m[this.serialWord] !== this.desc.serial) {
+      throw new SlabBugError('cache-destroyed', this.name, 0, 'the cache was destroyed');
+    }
+  }
+
+  /** Flushes this CPU's own sheaves of this cache. */
+  flushThisCpu(): void {
+    this.flushOwn();
+  }
+
+  /** Drains another CPU's sheaves of this cache; the caller holds its pcs lock. */
+  drainPcs(pcs: PcsPtr): void {
+    if (this.sheafCapacity > 0) this.drainLockedPcs(pcs);
+  }
+
+  flushAndFreeSheaf(sheaf: SheafPtr): void {
+    this.flushSheaf(sheaf);
+    this.context.freeEmptySheaf(this.desc, sheaf);
+  }
+
+  /** Throws unless `p` is an allocated object of this cache; reads only. */
+  assertAllocated(p: number): void {
+    if (this.checked && (this.shadow[p >> 3] !== this.tag || (p & 7) !== 0)) {
+      throw badFree(this.context, this.desc, p);
+    }
+  }
+
+  /** The fast path missed: lock not ours, main empty, a request, or a full count. */
+  protected allocSlow(gfp: number): number {
+    this.assertAlive();
+    if (this.m[this.request]! < 0) this.cpu.serveRequests();
+    const p = this.lockForTurn() ? this.popMain(gfp) : 0;
+    return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp), gfp);
+  }
+
+  /** The fast path missed: bad address, lock not ours, or main full. */
+  protected freeSlow(p: number): void {
+    this.assertAlive();
+    this.takeBack(p);
+    if (this.m[this.request]! < 0) this.cpu.serveRequests();
+    if (!this.isLocal(p) || !this.lockForTurn() || !this.pushMain(p)) this.freeToSlab(p);
+  }
+
+  /** alloc under the 'op' policy: the lock is taken and given back around each operation. */
+  protected allocOp(gfp: number): number {
+    this.assertAlive();
+    let p = 0;
+    if (this.trylockPcs()) {
+      try {
+        p = this.popMain(gfp);
+      } finally {
+        this.release();
+      }
+    }
+    return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp), gfp);
+  }
+
+  protected freeOp(p: number): void {
+    this.assertAlive();
+    this.takeBack(p);
+    let pushed = false;
+    if (this.isLocal(p) && this.trylockPcs()) {
+      try {
+        pushed = this.pushMain(p);
+      } finally {
+        this.release();
+      }
+    }
+    if (!pushed) this.freeToSlab(p);
+  }
+
+  /** Frees an object that takeBack has accepted, past the sheaves. */
+  protected freeToSlab(p: number): void {
+    this.count(Stat.FREE_SLOWPATH);
+    this.slabs.freeOne(this.desc, p);
+  }
+
+  protected isLocal(p: number): boolean {
+    return this.desc.nodes === 1 || (p - this.nodeStart) >>> 0 < this.nodeBytes;
+  }
+
+  /** Marks an object as allocated and zeroes it if asked; 0 passes through. */
+  protected handOut(p: number, gfp: number): number {
+    if (p === 0) return 0;
+    if (this.checked) this.shadow[p >> 3] = this.tag;
+    if ((gfp & __GFP_ZERO) !== 0) this.zero(p);
+    return p;
+  }
+
+  protected zero(p: number): void {
+    this.m.fill(0, p >> 2, (p + this.desc.inuse) >> 2);
+  }
+
+  /** Marks an object as free, or throws the report of what is wrong with the address. */
+  protected takeBack(p: number): void {
+    if (!this.checked) return;
+    const { shadow, tag } = this;
+    const i = p >> 3;
+    if (Number.isInteger(p) && (p & 7) === 0 && p > 0 && i < shadow.length && shadow[i] === tag) {
+      // 'full': of two threads that free the same object at once, exactly one wins.
+      if (this.exact ? cmpxchgByte(shadow, i, tag, 0) === tag : this.clearTag(i)) return;
+    }
+    throw badFree(this.context, this.desc, p);
+  }
+
+  private clearTag(i: number): true {
+    this.shadow[i] = 0;
+    return true;
+  }
+
+  /** Puts marks back after a bulk free met a bad address. */
+  protected takeBackAll(list: Int32Array, n: number): void {
+    let i = 0;
+    try {
+      for (; i < n; i++) this.takeBack(list[i]!);
+    } catch (error) {
+      while (--i >= 0) this.shadow[list[i]! >> 3] = this.tag;
+      throw error;
+    }
+  }
+
+  /** Has the lock for this turn, taking it if it is free. */
+  protected lockForTurn(): boolean {
+    if (!this.locked) {
+      if (!this.trylockPcs()) return false;
+      this.holdForTurn();
+    }
+    this.fold();
+    return true;
+  }
+
+  /** Lock held. Pops one object off main, which may have to be replaced; 0 means use the slabs. */
+  private popMain(gfp: number): number {
+    const { m } = this;
+    if (m[this.main + SIZE] === 0 && !this.replaceEmptyMain(gfp)) return 0;
+    const size = m[this.main + SIZE]!;
+    m[this.main + SIZE] = size - 1;
+    this.rebase(size - 1);
+    this.count(Stat.ALLOC_FASTPATH);
+    return m[this.main + SHEAF_OBJECTS + size - 1]!;
+  }
+
+  /** Lock held. Pushes one object onto main, which may have to be replaced; false means use the slabs. */
+  private pushMain(p: number): boolean {
+    const { m } = this;
+    if (m[this.main + SIZE] === this.capacity && !this.replaceFullMain()) return false;
+    const size = m[this.main + SIZE]!;
+    m[this.main + SHEAF_OBJECTS + size] = p;
+    m[this.main + SIZE] = size + 1;
+    this.rebase(size + 1);
+    this.count(Stat.FREE_FASTPATH);
+    return true;
+  }
+
+  /** The top object, if it lies on `node`; otherwise it stays. Kernel: the node test in `alloc_from_pcs`. */
+  private allocIfTopIsOn(node: number): number {
+    const { m } = this;
+    if (!this.lockForTurn()) return 0;
+    const size = m[this.main + SIZE]! & SIZE_MASK;
+    if (size === 0) return this.capacity !== 0 && this.replaceEmptyMain(GFP_KERNEL) ? this.allocIfTopIsOn(node) : 0;
+    const top = m[this.main + SHEAF_OBJECTS + size - 1]!;
+    const pages = this.slabs.pages;
+    if (pages.nodeOf(virtToPage(this.context.geometry, top)) !== node) {
+      this.count(Stat.ALLOC_NODE_MISMATCH);
+      return 0;
+    }
+    return this.popMain(GFP_KERNEL);
+  }
+}

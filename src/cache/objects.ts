@@ -1,0 +1,47 @@
+/** Walking a cache's slabs and objects through the memmap, for reports and checks. Others must be quiet. */
+import { Page, type PagePtr, PG_HEAD, PG_SLAB, pageAddress, pfnToPage } from '../page/index.js';
+import { type CacheDesc, freelistOf } from '../slab/index.js';
+import type { Geometry, Words } from '../struct/index.js';
+import type { CacheContext } from './context.js';
+
+/** Calls `visit` for the first page of each slab of the arena. */
+export function forEachSlab(m: Words, geometry: Geometry, visit: (page: PagePtr) => void): void {
+  for (let pfn = geometry.firstPfn; pfn < geometry.endPfn; pfn++) {
+    const page = pfnToPage(geometry, pfn);
+    const flags = m[page + Page.flags]!;
+    if ((flags & PG_SLAB) !== 0 && (flags & PG_HEAD) !== 0) visit(page);
+  }
+}
+
+/** Object indices on a slab's freelist, in order. Stops at a repetition or an index that is none. */
+export function freelistIndices(m: Words, geometry: Geometry, s: CacheDesc, page: PagePtr): number[] {
+  const base = pageAddress(geometry, page);
+  const objects = m[page + Page.objects]!;
+  const seen = new Set<number>();
+  for (let head = freelistOf(m[page + Page.slabWord]!); head !== 0; ) {
+    const index = head - 1;
+    if (index >= objects || seen.has(index)) {
+      seen.add(-1);
+      break;
+    }
+    seen.add(index);
+    head = m[(base + index * s.size + s.offset) >> 2]!;
+  }
+  return [...seen];
+}
+
+/** Addresses of a cache's objects that are not free; its sheaves have been drained. */
+export function allocatedObjects(context: CacheContext, s: CacheDesc): number[] {
+  const { geometry, views } = context;
+  const { m } = views;
+  const found: number[] = [];
+  forEachSlab(m, geometry, (page) => {
+    if (m[page + Page.cache] !== s.ptr) return;
+    const free = new Set(freelistIndices(m, geometry, s, page));
+    const base = pageAddress(geometry, page);
+    for (let i = 0; i < m[page + Page.objects]!; i++) {
+      if (!free.has(i)) found.push(base + i * s.size);
+    }
+  });
+  return found;
+}

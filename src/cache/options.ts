@@ -1,0 +1,61 @@
+/** Options of a cache, and what they come to. */
+import {
+  calculateSizes,
+  NAME_BYTES_MAX,
+  SLAB_FLAGS_PERMITTED,
+  SLAB_HWCACHE_ALIGN,
+  SLAB_TYPESAFE_BY_RCU,
+  type SlabLayout,
+} from '../slab/index.js';
+import { describe, optionError, PAGE_SIZE, requireInteger } from '../struct/index.js';
+import { SHEAF_CAPACITY_MAX } from '../sheaf/index.js';
+
+/** Kernel: `struct kmem_cache_args` and the arguments beside it. */
+export interface CacheOptions {
+  /** Bytes of an object. */
+  size: number;
+  /** Alignment in bytes, a power of two up to a page; 8 by default. */
+  align?: number;
+  /** SLAB_* flags. */
+  flags?: number;
+  /** At least so many objects in a sheaf; by default 60, 28, 12 or 4 by size. Makes the cache unmergeable. */
+  sheafCapacity?: number;
+}
+
+/** Largest object: a slab of it is one block of the page allocator. */
+export const OBJECT_SIZE_MAX = 1 << 22;
+
+export function checkName(name: unknown): string {
+  if (typeof name !== 'string') throw new TypeError(`a cache's name is ${describe(name)}; it must be a string`);
+  const bytes = new TextEncoder().encode(name).length;
+  if (bytes === 0 || bytes > NAME_BYTES_MAX) {
+    throw optionError('name', name, `1 to ${NAME_BYTES_MAX} bytes long`);
+  }
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: exactly those are refused
+  if (/[\s\x00-\x1f]/.test(name)) throw optionError('name', name, 'free of white space: slabinfo separates by it');
+  return name;
+}
+
+/** Checks every option and computes the layout. Throws RangeError or TypeError that names the option. */
+export function layoutFor(options: CacheOptions, cpus: number): SlabLayout {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`size\``);
+  }
+  const { size, align = 0, flags = 0, sheafCapacity = 0 } = options;
+  requireInteger('size', size, 1, OBJECT_SIZE_MAX);
+  requireInteger('align', align, 0, PAGE_SIZE);
+  if ((align & (align - 1)) !== 0) throw optionError('align', align, `a power of two up to ${PAGE_SIZE}`);
+  requireInteger('flags', flags, 0, 0x7fffffff);
+  if ((flags & ~SLAB_FLAGS_PERMITTED) !== 0) {
+    throw optionError('flags', `0x${flags.toString(16)}`, `within 0x${SLAB_FLAGS_PERMITTED.toString(16)}`);
+  }
+  requireInteger('sheafCapacity', sheafCapacity, 0, SHEAF_CAPACITY_MAX);
+  return calculateSizes({
+    objectSize: size,
+    align,
+    hwcacheAlign: (flags & SLAB_HWCACHE_ALIGN) !== 0,
+    typesafeByRcu: (flags & SLAB_TYPESAFE_BY_RCU) !== 0,
+    sheafCapacity,
+    cpus,
+  });
+}

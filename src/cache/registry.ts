@@ -1,0 +1,71 @@
+/**
+ * The registry: which caches there are. A slot's number + 1 is the tag that marks its objects in the shadow, so there
+ * are at most 254 caches, and a byte there tells exactly whose object an address is.
+ *
+ * | serial | state of the slot                                                                |
+ * |--------|----------------------------------------------------------------------------------|
+ * | 0      | free                                                                             |
+ * | > 0    | a live cache; handles keep the serial and so notice that theirs was destroyed     |
+ * | < 0    | destroyed with objects left: the slot stays taken, since its tag is still in use  |
+ *
+ * Changes happen under slab_mutex; the serial is stored last and read first.
+ */
+import { type KmemCachePtr, readName } from '../slab/index.js';
+import { type Geometry, type Ptr, struct, type Words } from '../struct/index.js';
+import { Lock, type LockPtr, loadAcquire, storeRelease } from '../sync/index.js';
+
+export const Registry = struct('registry', { slabMutex: Lock.SIZEOF, nextSerial: 1, unused: 1 });
+export const RegistrySlot = struct('registry_slot', { serial: 1, cache: 1 });
+export type RegistrySlotPtr = Ptr<'registry_slot'>;
+
+/** Tags are bytes, and 0 means free. */
+export const MAX_CACHES = 254;
+
+export const registryWords = (maxCaches: number): number => Registry.SIZEOF + maxCaches * RegistrySlot.SIZEOF;
+
+export const slabMutex = (geometry: Geometry): LockPtr =>
+  (geometry.registry + Registry.slabMutex) as unknown as LockPtr;
+
+export const registrySlot = (geometry: Geometry, slot: number): RegistrySlotPtr =>
+  (geometry.registry + Registry.SIZEOF + slot * RegistrySlot.SIZEOF) as RegistrySlotPtr;
+
+/** Slots of live caches, in the order of the table. */
+export function* liveSlots(m: Words, geometry: Geometry): Generator<{ slot: number; ptr: KmemCachePtr }> {
+  for (let slot = 0; slot < geometry.maxCaches; slot++) {
+    const at = registrySlot(geometry, slot);
+    // Pairs with publishSlot: a serial that is seen means a cache that is complete.
+    if (loadAcquire(m, at + RegistrySlot.serial) > 0) {
+      yield { slot, ptr: m[at + RegistrySlot.cache] as KmemCachePtr };
+    }
+  }
+}
+
+/** The slot of the live cache `name`, or -1. */
+export function findByName(m: Words, geometry: Geometry, name: string): number {
+  for (const { slot, ptr } of liveSlots(m, geometry)) {
+    if (readName(m, ptr) === name) return slot;
+  }
+  return -1;
+}
+
+/** A free slot, or -1. slab_mutex held. */
+export function findFreeSlot(m: Words, geometry: Geometry): number {
+  for (let slot = 0; slot < geometry.maxCaches; slot++) {
+    if (m[registrySlot(geometry, slot) + RegistrySlot.serial] === 0) return slot;
+  }
+  return -1;
+}
+
+/** A serial that no cache has had. slab_mutex held. */
+export function nextSerial(m: Words, geometry: Geometry): number {
+  const at = geometry.registry + Registry.nextSerial;
+  const serial = (m[at]! + 1) & 0x7fffffff || 1;
+  m[at] = serial;
+  return serial;
+}
+
+export function publishSlot(m: Words, geometry: Geometry, slot: number, serial: number, ptr: number): void {
+  const at = registrySlot(geometry, slot);
+  m[at + RegistrySlot.cache] = ptr;
+  storeRelease(m, at + RegistrySlot.serial, serial);
+}

@@ -1,0 +1,64 @@
+/**
+ * Other CPUs' sheaves. Whoever wants them trylocks; if the owner holds the lock for its turn, it is asked and polls.
+ * An owner that is blocked elsewhere never answers: it is skipped and reported, not waited for.
+ */
+import { CpuRecord, CpuState, cpuRecordOf, Pcs, type PcsPtr, pcsOf, type ThisCpu } from '../cpu/index.js';
+import { cmpxchg, futexWait, futexWake, loadAcquire, storeRelease } from '../sync/index.js';
+
+/** How long an owner has to answer. It looks with every allocation, so an answer takes a microsecond or never comes. */
+export const REMOTE_LIMIT_MS = 100;
+const POLL_MS = 2;
+
+/** Takes the lock of another CPU's pcs, asking for it if need be. False when the owner does not answer in time. */
+export function lockRemotePcs(cpu: ThisCpu, pcs: PcsPtr, owner: number, limitMs = REMOTE_LIMIT_MS): boolean {
+  const { m } = cpu;
+  if (cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0) return true;
+  const deadline = performance.now() + limitMs;
+  // Pairs with the plain read in trylockPcs: from when it is seen, the owner keeps off the lock until we had it.
+  storeRelease(m, pcs + Pcs.request, cpu.locks.owner);
+  let taken = false;
+  while (!taken && performance.now() < deadline) {
+    cpu.requestCpu(owner);
+    const word = loadAcquire(m, pcs + Pcs.lock);
+    if (word !== 0) waitForRelease(cpu, pcs, word);
+    taken = cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0;
+  }
+  storeRelease(m, pcs + Pcs.request, 0);
+  return taken;
+}
+
+function waitForRelease(cpu: ThisCpu, pcs: PcsPtr, word: number): void {
+  try {
+    futexWait(cpu.m, pcs + Pcs.lock, word, POLL_MS);
+  } catch {
+    // A thread that may not sleep looks again at once; the deadline bounds it.
+  }
+}
+
+export function unlockRemotePcs(cpu: ThisCpu, pcs: PcsPtr): void {
+  storeRelease(cpu.m, pcs + Pcs.lock, 0);
+  futexWake(cpu.m, pcs + Pcs.lock, 1);
+}
+
+/** Runs `drain` on each CPU's pcs of a slot, under its lock. Returns the CPUs that kept theirs. */
+export function forEachPcs(cpu: ThisCpu, slot: number, drain: (pcs: PcsPtr) => void): number[] {
+  const skipped: number[] = [];
+  for (let id = 0; id < cpu.geometry.cpus; id++) {
+    const pcs = pcsOf(cpu.geometry, id, slot);
+    if (!lockRemotePcs(cpu, pcs, id)) {
+      skipped.push(id);
+      continue;
+    }
+    try {
+      drain(pcs);
+    } finally {
+      unlockRemotePcs(cpu, pcs);
+    }
+  }
+  return skipped;
+}
+
+/** Whether a CPU slot has a thread. */
+export function isOnline(cpu: ThisCpu, id: number): boolean {
+  return loadAcquire(cpu.m, cpuRecordOf(cpu.geometry, id) + CpuRecord.state) === CpuState.ONLINE;
+}

@@ -1,0 +1,117 @@
+/**
+ * This CPU: the calling thread's view of the arena, its locks, and the turn it is in.
+ *
+ * A turn is one synchronous run of JavaScript on this thread, from the first allocator call until control goes
+ * back to the event loop. What a thread holds per turn it gives up in the microtask that ends it.
+ */
+import { type Bytes, CpuError, type Doubles, type Geometry, type Words } from '../struct/index.js';
+import {
+  exchange,
+  fetchOr,
+  futexWake,
+  LOCK_STAT_CPU_WORDS,
+  LOCK_STAT_TIERS,
+  type Locks,
+  makeLocks,
+  ownerWord,
+} from '../sync/index.js';
+import { claimCpu, CpuRecord, type CpuRecordPtr, cpuRecordOf, nodeOfCpu, releaseCpu } from './cpuSlot.js';
+import { statsOf, type PcsPtr } from './percpu.js';
+
+/** Sign bit: the allocation fast path tests it together with the packed size word, in one branch. */
+export const REQUESTED = 1 << 31;
+
+/** Something this thread holds until its turn ends. */
+export interface TurnHolder {
+  /** Gives everything up that another CPU may be waiting for. */
+  release(): void;
+  /** Gives it up only if another CPU asked for it. */
+  releaseIfRequested(): void;
+}
+
+/** Views of one buffer; made once per thread. */
+export interface Views {
+  readonly m: Words;
+  readonly u8: Bytes;
+  readonly f64: Doubles;
+  /** Allocated-state: one byte per 8 bytes of arena, the cache's tag at the start of an allocated object. */
+  readonly shadow: Bytes;
+}
+
+export class ThisCpu {
+  readonly views: Views;
+  readonly m: Words;
+  readonly f64: Doubles;
+  readonly geometry: Geometry;
+  readonly id: number;
+  readonly node: number;
+  readonly record: CpuRecordPtr;
+  readonly locks: Locks;
+  online = true;
+  /** Nesting of sheaf allocations on this thread; see allocEmptySheaf. */
+  sheafAllocDepth = 0;
+  private readonly holders: TurnHolder[] = [];
+  private turnEndQueued = false;
+
+  constructor(views: Views, geometry: Geometry, wanted: number | undefined, thread: number) {
+    this.views = views;
+    this.m = views.m;
+    this.f64 = views.f64;
+    this.geometry = geometry;
+    this.id = claimCpu(views.m, geometry, wanted, thread);
+    this.node = nodeOfCpu(geometry, this.id);
+    this.record = cpuRecordOf(geometry, this.id);
+    const generation = views.m[this.record + CpuRecord.generation]!;
+    this.locks = makeLocks(
+      LOCK_STAT_TIERS[geometry.lockStat]!,
+      views.m,
+      views.f64,
+      ownerWord(this.id, generation),
+      (this.record + CpuRecord.locks) as never,
+      geometry.lockStats + this.id * LOCK_STAT_CPU_WORDS,
+    );
+  }
+
+  /** Adds to one of this CPU's counters. */
+  count(pcs: PcsPtr, item: number, n: number): void {
+    const at = statsOf(pcs) + item;
+    this.f64[at] = this.f64[at]! + n;
+  }
+
+  /** Registers something to be given up when this turn ends. */
+  holdForTurn(holder: TurnHolder): void {
+    this.holders.push(holder);
+    if (this.turnEndQueued) return;
+    this.turnEndQueued = true;
+    queueMicrotask(this.endTurn);
+  }
+
+  /** Ends the turn now: before this thread blocks, or to let others at its sheaves in a long loop. */
+  readonly endTurn = (): void => {
+    this.turnEndQueued = false;
+    while (this.holders.length > 0) this.holders.pop()!.release();
+  };
+
+  /** Another CPU asked for something: give up what was asked for, keep the rest. */
+  serveRequests(): void {
+    // Pairs with the fetchOr in requestCpu: the requests that were made before it are visible.
+    if (exchange(this.m, this.record, 0) === 0) return;
+    for (const holder of this.holders) holder.releaseIfRequested();
+  }
+
+  /** Asks another CPU to look at what it holds. It polls; there is no answer if it is blocked. */
+  requestCpu(cpu: number): void {
+    fetchOr(this.m, cpuRecordOf(this.geometry, cpu), REQUESTED);
+  }
+
+  /** Gives the slot back. The caller has flushed its sheaves. */
+  leave(): void {
+    this.online = false;
+    releaseCpu(this.m, this.geometry, this.id);
+    futexWake(this.m, this.record + CpuRecord.state, 1);
+  }
+
+  assertOnline(): void {
+    if (!this.online) throw new CpuError(`this thread has left CPU ${this.id}: call arena.online() again`);
+  }
+}

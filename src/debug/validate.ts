@@ -1,0 +1,50 @@
+/** The whole arena against its invariants. Any CPU may call it while the others are quiet; it changes nothing. */
+import { type Caches, forEachSlab, liveSlots, RegistrySlot, registrySlot } from '../cache/index.js';
+import { CpuRecord, CpuState, cpuRecordOf } from '../cpu/index.js';
+import { Page, zoneLock, zoneOf } from '../page/index.js';
+import { LockRecord } from '../sync/index.js';
+import { type Finding, Findings } from './finding.js';
+import { validateCache } from './validateCache.js';
+import { validatePages } from './validatePages.js';
+
+export function validateArena(caches: Caches): Finding[] {
+  const findings = new Findings();
+  validatePages(caches, findings);
+  for (const cache of caches.all()) validateCache(caches, cache, caches.pages, findings);
+  validateOwners(caches, findings);
+  validateCpus(caches, findings);
+  return findings.list;
+}
+
+/** Every slab belongs to a cache that is live, or was destroyed with objects left. */
+function validateOwners(caches: Caches, findings: Findings): void {
+  const { geometry, views } = caches;
+  const { m } = views;
+  const owners = new Set<number>();
+  for (const { ptr } of liveSlots(m, geometry)) owners.add(ptr);
+  for (let slot = 0; slot < geometry.maxCaches; slot++) {
+    const at = registrySlot(geometry, slot);
+    if (m[at + RegistrySlot.serial]! < 0) owners.add(m[at + RegistrySlot.cache]!);
+  }
+  forEachSlab(m, geometry, (page) => {
+    const owner = m[page + Page.cache]!;
+    findings.expect(owners.has(owner), 'I17', 'registry', () => `a slab at word ${page} has no cache (${owner})`);
+  });
+}
+
+/** Nobody is in the middle of anything, the caller included. */
+function validateCpus(caches: Caches, findings: Findings): void {
+  const { geometry, views, cpu } = caches;
+  const { m } = views;
+  for (let id = 0; id < geometry.cpus; id++) {
+    const record = cpuRecordOf(geometry, id);
+    if (m[record + CpuRecord.state] !== CpuState.ONLINE) continue;
+    const held = m[record + CpuRecord.locks + LockRecord.nrHeld];
+    findings.expect(held === 0, 'I20', `CPU ${id}`, () => `holds ${held} locks`);
+  }
+  for (let node = 0; node < geometry.nodes; node++) {
+    const lock = zoneLock(zoneOf(geometry, node));
+    findings.expect(m[lock] === 0, 'I20', `zone ${node}`, () => 'zone->lock is held');
+  }
+  findings.expect(cpu.sheafAllocDepth === 0, 'I21', `CPU ${cpu.id}`, () => `depth ${cpu.sheafAllocDepth}`);
+}

@@ -1,0 +1,167 @@
+/** One cache: where each sheaf is, where each object is, and whether lists and counts say the same. */
+import { type CacheContext, forEachSlab, freelistIndices, type KmemCache } from '../cache/index.js';
+import { Pcs, pcsOf } from '../cpu/index.js';
+import { Page, type PagePtr, PG_PARTIAL, pageAddress, type PageAllocator } from '../page/index.js';
+import {
+  Barn,
+  barnOf,
+  MAX_EMPTY_SHEAVES,
+  MAX_FULL_SHEAVES,
+  SHEAF_OBJECTS,
+  Sheaf,
+  type SheafPtr,
+  sheafSize,
+} from '../sheaf/index.js';
+import { inuseOf, isFrozen, KmemCacheNode, nodeOf } from '../slab/index.js';
+import type { Findings } from './finding.js';
+
+/** Objects that are free somewhere, with the place. */
+type Places = Map<number, string>;
+
+export function validateCache(context: CacheContext, cache: KmemCache, pages: PageAllocator, findings: Findings): void {
+  const places: Places = new Map();
+  if (cache.sheafCapacity > 0) collectSheaves(context, cache, places, findings);
+  const slabs: PagePtr[] = [];
+  forEachSlab(context.views.m, context.geometry, (page) => {
+    if (context.views.m[page + Page.cache] === cache.desc.ptr) slabs.push(page);
+  });
+  for (const page of slabs) validateSlab(context, cache, page, places, findings);
+  for (let node = 0; node < context.geometry.nodes; node++) {
+    const here = slabs.filter((page) => pages.nodeOf(page) === node);
+    validateNode(context, cache, node, here, findings);
+  }
+}
+
+/** Visits every sheaf of the cache and notes the objects in it. */
+function collectSheaves(context: CacheContext, cache: KmemCache, places: Places, findings: Findings): void {
+  const { m } = context.views;
+  const seen = new Map<number, string>();
+  const visit = (sheaf: SheafPtr, place: string, kind: 'main' | 'spare' | 'full' | 'empty'): boolean => {
+    const before = seen.get(sheaf);
+    if (before !== undefined) {
+      findings.add('I3', cache.name, `sheaf ${sheaf} is ${place} and ${before}`);
+      return false;
+    }
+    seen.set(sheaf, place);
+    findings.expect(m[sheaf + Sheaf.cache] === cache.desc.ptr, 'I3', cache.name, () => `${place}: foreign sheaf`);
+    const size = sheafSize(m, sheaf);
+    findings.expect(size <= cache.sheafCapacity, 'I2', cache.name, () => `${place}: size ${size}`);
+    if (kind === 'full') findings.expect(size > 0, 'I4', cache.name, () => `${place}: empty`);
+    if (kind === 'empty') findings.expect(size === 0, 'I4', cache.name, () => `${place}: size ${size}`);
+    for (let i = 0; i < Math.min(size, cache.sheafCapacity); i++) {
+      note(places, m[sheaf + SHEAF_OBJECTS + i]!, place, cache, findings);
+    }
+    return true;
+  };
+  for (let cpu = 0; cpu < context.geometry.cpus; cpu++) {
+    const pcs = pcsOf(context.geometry, cpu, cache.desc.slot);
+    const main = m[pcs + Pcs.main] as SheafPtr;
+    if (main === 0) findings.add('I1', cache.name, `CPU ${cpu} has no main sheaf`);
+    else visit(main, `main of CPU ${cpu}`, 'main');
+    const spare = m[pcs + Pcs.spare] as SheafPtr;
+    if (spare !== 0) visit(spare, `spare of CPU ${cpu}`, 'spare');
+    findings.expect(m[pcs + Pcs.lock] === 0, 'I20', cache.name, () => {
+      return `the sheaves of CPU ${cpu} are locked by 0x${m[pcs + Pcs.lock]!.toString(16)}`;
+    });
+  }
+  for (let node = 0; node < context.geometry.nodes; node++) visitBarn(context, cache, node, visit, findings);
+}
+
+function visitBarn(
+  context: CacheContext,
+  cache: KmemCache,
+  node: number,
+  visit: (sheaf: SheafPtr, place: string, kind: 'full' | 'empty') => boolean,
+  findings: Findings,
+): void {
+  const { m } = context.views;
+  const barn = barnOf(context.cpu, cache.desc, node);
+  const lists = [
+    { kind: 'full', head: Barn.full, nr: Barn.nrFull, limit: MAX_FULL_SHEAVES },
+    { kind: 'empty', head: Barn.empty, nr: Barn.nrEmpty, limit: MAX_EMPTY_SHEAVES },
+  ] as const;
+  for (const { kind, head, nr, limit } of lists) {
+    let length = 0;
+    for (let sheaf = m[barn + head] as SheafPtr; sheaf !== 0; sheaf = m[sheaf + Sheaf.link] as SheafPtr) {
+      length++;
+      if (!visit(sheaf, `${kind} in the barn of node ${node}`, kind)) break;
+    }
+    findings.expect(m[barn + nr] === length, 'I5', cache.name, () => `node ${node}: ${length} ${kind}, count ${m[barn + nr]}`);
+    // Putting an empty sheaf in exchange for a full one knows no limit, so empties are bounded by the full ones' limit too.
+    const bound = limit + context.geometry.cpus + (kind === 'empty' ? MAX_FULL_SHEAVES : 0);
+    findings.expect(length <= bound, 'I6', cache.name, () => `node ${node}: ${length} ${kind} sheaves`);
+  }
+  findings.expect(m[barn + Barn.lock] === 0, 'I20', cache.name, () => `barn lock of node ${node} is held`);
+}
+
+function note(places: Places, p: number, place: string, cache: KmemCache, findings: Findings): void {
+  const before = places.get(p);
+  if (before !== undefined) findings.add('I13', cache.name, `0x${p.toString(16)} is in ${place} and in ${before}`);
+  places.set(p, place);
+}
+
+function validateSlab(context: CacheContext, cache: KmemCache, page: PagePtr, places: Places, findings: Findings): void {
+  const { geometry, views } = context;
+  const { m, shadow } = views;
+  const { desc } = cache;
+  const base = pageAddress(geometry, page);
+  const where = `${cache.name}, slab 0x${base.toString(16)}`;
+  const word = m[page + Page.slabWord]!;
+  const objects = m[page + Page.objects]!;
+  const free = freelistIndices(m, geometry, desc, page);
+  if (free.includes(-1)) findings.add('I9', where, 'the freelist is a cycle or leads out of the slab');
+  findings.expect(inuseOf(word) === objects - free.length, 'I9', where, () => {
+    return `inuse is ${inuseOf(word)}, but ${free.length} of ${objects} objects are on the freelist`;
+  });
+  const listed = (m[page + Page.flags]! & PG_PARTIAL) !== 0;
+  findings.expect(listed || free.length === 0 || isFrozen(word), 'I22', where, () => `${free.length} free, on no list`);
+  findings.expect(!listed || free.length > 0, 'I8', where, () => 'on the partial list with an empty freelist');
+  for (const index of free) note(places, base + index * desc.size, `the freelist of ${where}`, cache, findings);
+  if (context.check === 'none') return;
+  for (let i = 0; i < objects; i++) {
+    const p = base + i * desc.size;
+    const marked = shadow[p >> 3] === desc.tag;
+    const place = places.get(p);
+    if (marked === (place === undefined)) continue;
+    const what = marked ? `is allocated and in ${place}` : 'is neither allocated nor free anywhere: lost';
+    findings.add('I10', cache.name, `0x${p.toString(16)} ${what}`);
+  }
+}
+
+/** The partial list of one node, and the counts, against the slabs that the memmap shows. */
+function validateNode(context: CacheContext, cache: KmemCache, node: number, slabs: PagePtr[], findings: Findings): void {
+  const { m } = context.views;
+  const n = nodeOf(m, cache.desc, node);
+  const where = `${cache.name}, node ${node}`;
+  const listed = new Set<number>();
+  let prev = 0;
+  let empty = 0;
+  for (let page = m[n + KmemCacheNode.head]!; page !== 0; page = m[page + Page.next]!) {
+    if (listed.has(page) || !slabs.includes(page as PagePtr)) {
+      findings.add('I7', where, `the partial list has a cycle or a page of another owner at word ${page}`);
+      break;
+    }
+    listed.add(page);
+    findings.expect(m[page + Page.prev] === prev, 'I7', where, () => `wrong back link at word ${page}`);
+    if (inuseOf(m[page + Page.slabWord]!) === 0) empty++;
+    prev = page;
+  }
+  findings.expect(m[n + KmemCacheNode.tail] === prev, 'I7', where, () => 'the list does not end at its tail');
+  for (const page of slabs) {
+    const marked = (m[page + Page.flags]! & PG_PARTIAL) !== 0;
+    findings.expect(marked === listed.has(page), 'I7', where, () => {
+      return `slab at word ${page} is ${marked ? 'marked but not' : 'not marked but'} on the partial list`;
+    });
+  }
+  const total = slabs.reduce((sum, page) => sum + m[page + Page.objects]!, 0);
+  const count = (field: number, is: number, name: string): void => {
+    findings.expect(m[n + field] === is, 'I11', where, () => `${name} is ${m[n + field]}, there are ${is}`);
+  };
+  count(KmemCacheNode.nrPartial, listed.size, 'nr_partial');
+  count(KmemCacheNode.nrSlabs, slabs.length, 'nr_slabs');
+  count(KmemCacheNode.totalObjects, total, 'total_objects');
+  // A refiller may put private slabs back that became empty meanwhile, one batch per CPU.
+  const bound = cache.minPartial + context.geometry.cpus * Math.max(1, cache.sheafCapacity);
+  findings.expect(empty <= bound, 'I12', where, () => `${empty} empty slabs, min_partial ${cache.minPartial}`);
+  findings.expect(m[n + KmemCacheNode.listLock] === 0, 'I20', where, () => 'list_lock is held');
+}

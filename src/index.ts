@@ -1,0 +1,51 @@
+/**
+ * Granary: Linux's slab allocator with per-CPU sheaves and per-node barns, on one SharedArrayBuffer.
+ * @module
+ */
+export { Arena, type ArenaHandle, type Meminfo, type OnlineOptions } from './arena.js';
+export {
+  type CacheOptions,
+  KmemCache,
+  KMALLOC_MAX_CACHE_SIZE,
+  KMALLOC_MAX_SIZE,
+  type LeakReport,
+  OutOfMemoryError,
+  type ShrinkReport,
+  ZERO_SIZE_PTR,
+} from './cache/index.js';
+export { STAT_ITEMS, type StatItem, type Stats, type ThisCpu } from './cpu/index.js';
+export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
+export type { CacheInfo } from './observe/index.js';
+export {
+  __GFP_DIRECT_RECLAIM,
+  __GFP_NORETRY,
+  __GFP_NOWARN,
+  __GFP_THISNODE,
+  __GFP_ZERO,
+  GFP_ATOMIC,
+  GFP_KERNEL,
+  GFP_NOWAIT,
+  type NodeMeminfo,
+  NUMA_NO_NODE,
+} from './page/index.js';
+export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX } from './plan.js';
+export type { ReapReport } from './reap.js';
+export {
+  SLAB_ACCOUNT,
+  SLAB_CACHE_DMA,
+  SLAB_HWCACHE_ALIGN,
+  SLAB_NO_MERGE,
+  SLAB_PANIC,
+  SLAB_RECLAIM_ACCOUNT,
+} from './slab/index.js';
+export {
+  AttachError,
+  type CheckLevel,
+  CpuError,
+  GranaryError,
+  LockError,
+  type LockPolicy,
+  SlabBugError,
+  type SlabBugKind,
+} from './struct/index.js';
+export { LOCK_CLASS_NAMES, type LockStatRow, type LockStatTier } from './sync/index.js';

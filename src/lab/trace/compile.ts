@@ -1,0 +1,226 @@
+/** From the events of a trace to a program; the rules of slots stand in program.ts. */
+import { EventKind, type ParserOptions, type TraceEvent } from './event.js';
+import {
+  OP_ARG_SHIFT,
+  OP_CROSS,
+  OP_FREE,
+  OP_KMALLOC,
+  OP_WORDS,
+  type ProgramCache,
+  type TraceProgram,
+  type TraceSummary,
+} from './program.js';
+import { PtrTable } from './ptrTable.js';
+import { type ReadCounts, readTrace, readTraceText } from './reader.js';
+import { WordList } from './words.js';
+
+const CPUS_MAX = 1024;
+/** Slots of one CPU start on a cache line of their own, and its neighbour: 128 bytes. */
+const SLOT_ALIGN = 32;
+
+/** The kernel asks for sheaves of this size for these caches, by name. */
+const SHEAF_CAPACITY: Readonly<Record<string, number>> = { vm_area_struct: 32, maple_node: 32 };
+/** Names that an arena has caches of its own for. */
+const RESERVED_NAME = /^(?:(?:dma-)?kmalloc-|kmem_cache$|kmem_cache_node$)/;
+
+export interface CompileOptions extends ParserOptions {
+  /** Target CPUs: a CPU of the kernel becomes its number modulo this. */
+  cpus: number;
+}
+
+/** What one target CPU has so far. */
+class CpuProgram {
+  readonly ops = new WordList();
+  /** Own slots (S1) that hold nothing now. */
+  readonly freeSlots = new WordList();
+  slots = 0;
+
+  takeSlot(): number {
+    return this.freeSlots.length > 0 ? this.freeSlots.pop() : this.slots++;
+  }
+
+  /** Appends an operation; returns where its first word stands. */
+  emit(word: number, slot: number): number {
+    const at = this.ops.length;
+    this.ops.push(word);
+    this.ops.push(slot);
+    return at;
+  }
+}
+
+const emptySummary = (): TraceSummary => ({
+  lines: 0,
+  events: 0,
+  allocs: 0,
+  frees: 0,
+  implicitFrees: 0,
+  unknownFrees: 0,
+  crossCpuFrees: 0,
+  crossKernelCpuFrees: 0,
+  implicitCrossFrees: 0,
+  nullEvents: 0,
+  percpuEvents: 0,
+  otherEvents: 0,
+  foreignLines: 0,
+  lostEvents: 0,
+  liveAtEnd: 0,
+  livePeak: 0,
+  kernelCpus: 0,
+});
+
+/** Takes the events of one trace in order; `finish` makes the program. */
+export class TraceCompiler {
+  readonly #cpus: CpuProgram[];
+  readonly #live = new PtrTable();
+  readonly #caches: ProgramCache[] = [];
+  readonly #cacheByName = new Map<string, number>();
+  readonly #kernelCpus = new Set<number>();
+  readonly #summary = emptySummary();
+  #crossSlots = 0;
+  #lastKernelCpu = -1;
+
+  constructor(cpus: number) {
+    if (!Number.isInteger(cpus) || cpus < 1 || cpus > CPUS_MAX) {
+      throw new RangeError(`cpus must be an integer from 1 to ${CPUS_MAX}, got ${cpus}`);
+    }
+    this.#cpus = Array.from({ length: cpus }, () => new CpuProgram());
+  }
+
+  add(event: TraceEvent): void {
+    const summary = this.#summary;
+    summary.events++;
+    if (event.cpu !== this.#lastKernelCpu) this.#kernelCpus.add(event.cpu);
+    this.#lastKernelCpu = event.cpu;
+    if (event.kind === EventKind.percpuAlloc || event.kind === EventKind.percpuFree) summary.percpuEvents++;
+    else if (event.isNull) summary.nullEvents++;
+    else if (event.kind === EventKind.cacheAlloc) {
+      this.#alloc(event, this.#cacheIndex(event.name, event.bytesAlloc) << OP_ARG_SHIFT);
+    } else if (event.kind === EventKind.kmalloc) {
+      this.#alloc(event, ((event.bytesReq || event.bytesAlloc) << OP_ARG_SHIFT) | OP_KMALLOC);
+    } else this.#recordedFree(event);
+  }
+
+  finish(counts: ReadCounts): TraceProgram {
+    const summary = this.#summary;
+    summary.lines = counts.lines;
+    summary.otherEvents = counts.otherEvents;
+    summary.foreignLines = counts.foreignLines;
+    summary.lostEvents = counts.lostEvents;
+    summary.liveAtEnd = this.#live.size;
+    summary.kernelCpus = this.#kernelCpus.size;
+    const { bases, crossBase } = this.#slotBases();
+    this.#cpus.forEach((cpu, i) => {
+      const { words, length } = cpu.ops;
+      for (let at = 0; at < length; at += OP_WORDS) {
+        words[at + 1] += (words[at] & OP_CROSS) === 0 ? bases[i] : crossBase;
+      }
+    });
+    return {
+      cpus: this.#cpus.length,
+      ops: this.#cpus.map((cpu) => cpu.ops.toShared()),
+      caches: this.#caches,
+      slots: crossBase + this.#crossSlots,
+      live: this.#liveOps(),
+      summary: { ...summary },
+    };
+  }
+
+  #alloc(event: TraceEvent, word: number): void {
+    const summary = this.#summary;
+    const target = event.cpu % this.#cpus.length;
+    const known = this.#live.find(event.ptrLow, event.ptrHigh);
+    if (known >= 0) {
+      summary.implicitFrees++;
+      if (this.#emitFree(known, target)) summary.implicitCrossFrees++;
+    }
+    const cpu = this.#cpus[target];
+    this.#live.insert(event.ptrLow, event.ptrHigh, cpu.emit(word, cpu.takeSlot()), event.cpu);
+    summary.allocs++;
+    summary.livePeak = Math.max(summary.livePeak, this.#live.size);
+  }
+
+  #recordedFree(event: TraceEvent): void {
+    const summary = this.#summary;
+    const known = this.#live.find(event.ptrLow, event.ptrHigh);
+    if (known < 0) {
+      summary.unknownFrees++;
+      return;
+    }
+    summary.frees++;
+    if (this.#live.cpu(known) !== event.cpu) summary.crossKernelCpuFrees++;
+    if (this.#emitFree(known, event.cpu % this.#cpus.length)) summary.crossCpuFrees++;
+  }
+
+  /** Emits the free of a live object on target CPU `by`; says whether it crosses. How to free follows the allocation. */
+  #emitFree(entry: number, by: number): boolean {
+    const op = this.#live.op(entry);
+    const allocatedBy = this.#live.cpu(entry) % this.#cpus.length;
+    this.#live.remove(entry);
+    const allocator = this.#cpus[allocatedBy];
+    const { words } = allocator.ops;
+    const ownSlot = words[op + 1];
+    allocator.freeSlots.push(ownSlot);
+    if (allocatedBy === by) {
+      allocator.emit(words[op] | OP_FREE, ownSlot);
+      return false;
+    }
+    words[op] |= OP_CROSS;
+    words[op + 1] = this.#crossSlots++;
+    this.#cpus[by].emit(words[op] | OP_FREE, words[op + 1]);
+    return true;
+  }
+
+  #cacheIndex(traceName: string, size: number): number {
+    const known = this.#cacheByName.get(traceName);
+    if (known === undefined) {
+      const name = RESERVED_NAME.test(traceName) ? `trace-${traceName}` : traceName;
+      const cache: ProgramCache = { name, traceName, size };
+      const capacity = SHEAF_CAPACITY[traceName];
+      if (capacity !== undefined) cache.sheafCapacity = capacity;
+      this.#cacheByName.set(traceName, this.#caches.length);
+      return this.#caches.push(cache) - 1;
+    }
+    // Two caches of one name, or two kernels in one file: the larger objects must fit.
+    const cache = this.#caches[known];
+    if (cache.size < size) cache.size = size;
+    return known;
+  }
+
+  /** Where each CPU's slots start in the table (S3), and where the cross slots do. */
+  #slotBases(): { bases: number[]; crossBase: number } {
+    let next = 0;
+    const bases = this.#cpus.map((cpu) => {
+      const base = next;
+      next += Math.ceil(cpu.slots / SLOT_ALIGN) * SLOT_ALIGN;
+      return base;
+    });
+    return { bases, crossBase: next };
+  }
+
+  /** Slots of live objects are final only after `finish` has placed them. */
+  #liveOps(): Int32Array {
+    const live = new WordList();
+    this.#live.forEach((op, kernelCpu) => {
+      const { words } = this.#cpus[kernelCpu % this.#cpus.length].ops;
+      live.push(words[op] | OP_FREE);
+      live.push(words[op + 1]);
+    });
+    return live.toShared();
+  }
+}
+
+/** Compiles a trace file for `options.cpus` target CPUs. Rejects with a TraceError naming file and line. */
+export async function compileTrace(file: string, options: CompileOptions): Promise<TraceProgram> {
+  const compiler = new TraceCompiler(options.cpus);
+  return compiler.finish(await readTrace(file, (event) => compiler.add(event), options));
+}
+
+/** Compiles a trace that is already in memory; `file` is the name that errors give it. */
+export function compileTraceText(
+  text: string | Uint8Array,
+  options: CompileOptions,
+  file?: string,
+): TraceProgram {
+  const compiler = new TraceCompiler(options.cpus);
+  return compiler.finish(readTraceText(text, (event) => compiler.add(event), options, file));
+}

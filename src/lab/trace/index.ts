@@ -1,0 +1,37 @@
+export {
+  type CompileOptions,
+  compileTrace,
+  compileTraceText,
+  TraceCompiler,
+} from './compile.js';
+export { ReplayTimeoutError, TraceError } from './error.js';
+export { EventKind, type ParserOptions, type TraceEvent } from './event.js';
+export {
+  createSlotTable,
+  FAILED,
+  OP_ARG_SHIFT,
+  OP_CROSS,
+  OP_FREE,
+  OP_KMALLOC,
+  OP_WORDS,
+  opCount,
+  type ProgramCache,
+  type TraceProgram,
+  type TraceSummary,
+} from './program.js';
+export { type EventHandler, type ReadCounts, readTrace, readTraceText } from './reader.js';
+export {
+  type LatencySink,
+  type ReplayArena,
+  type ReplayCache,
+  type ReplayCounts,
+  type ReplayOptions,
+  replayCpu,
+} from './replay.js';
+export {
+  createReplayCaches,
+  type FinishCounts,
+  finishReplay,
+  type ReplaySummary,
+  summarizeReplay,
+} from './setup.js';

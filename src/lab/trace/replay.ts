@@ -1,0 +1,248 @@
+/**
+ * Runs a compiled trace on an arena, one thread per target CPU. The order between CPUs is that of the slot table
+ * (program.ts, S1 to S4); nothing else is synchronised, so what is recorded as concurrent runs concurrently.
+ *
+ * Waiting: a free that finds its cross slot empty first spins, then ends the turn, so that the thread sleeps
+ * without a lock of the arena, and looks again after growing naps. Nobody wakes it: an allocation would pay for a
+ * wake-up that is hardly ever needed. Every wait has a limit and then throws, naming CPU, operation and slot.
+ *
+ * Cookies: the first word of each object holds a number made from its slot, checked at the free. Two live objects
+ * never have the same slot, so an address handed out twice shows as a cookie error.
+ */
+import { futexWait, loadAcquire, storeRelease } from '../../sync/index.js';
+import { ReplayTimeoutError } from './error.js';
+import {
+  FAILED,
+  OP_ARG_SHIFT,
+  OP_CROSS,
+  OP_FREE,
+  OP_KMALLOC,
+  OP_WORDS,
+  type TraceProgram,
+} from './program.js';
+
+// Module-local, so that V8 folds them.
+const FREE = OP_FREE;
+const KMALLOC = OP_KMALLOC;
+const CROSS = OP_CROSS;
+const ARG_SHIFT = OP_ARG_SHIFT;
+const STEP = OP_WORDS;
+const NO_OBJECT = FAILED;
+
+const COOKIE_FACTOR = 0x9e3779b1;
+const COOKIE_FLIP = 0x5bd1e995;
+/** Operations between two ends of a turn: no lock is kept for longer than some 100 microseconds. */
+const TURN_OPS = 4096;
+const SAMPLE_EVERY = 64;
+const SPINS = 200;
+const NAP_MIN_MS = 0.02;
+const NAP_MAX_MS = 1;
+const WAIT_LIMIT_MS = 10_000;
+
+/** What the replay needs of a cache; KmemCache has it. */
+export interface ReplayCache {
+  alloc(): number;
+  free(address: number): void;
+}
+
+/** What the replay needs of an arena; Arena has it. */
+export interface ReplayArena {
+  openCache(name: string): ReplayCache;
+  createCache(name: string, options: { size: number; sheafCapacity?: number }): unknown;
+  kmalloc(size: number): number;
+  kfree(address: number): void;
+  /** Releases the locks this thread holds. */
+  endTurn(): void;
+  readonly i32: Int32Array;
+}
+
+/** Takes sampled latencies, such as a histogram. Includes one reading of the clock, about 50 ns. */
+export interface LatencySink {
+  recordAlloc(ns: number): void;
+  recordFree(ns: number): void;
+}
+
+export interface ReplayOptions {
+  /** Gets the time of every 64th operation. */
+  latency?: LatencySink | undefined;
+  /** How long to wait for an object of another CPU before giving up; 10 seconds unless given. */
+  waitLimitMs?: number | undefined;
+}
+
+/** What one CPU did; `allocs` counts successes. */
+export interface ReplayCounts {
+  cpu: number;
+  allocs: number;
+  frees: number;
+  /** Allocations that returned 0. */
+  failures: number;
+  /** Frees that were left out because the allocation had failed. */
+  skippedFrees: number;
+  /** Objects whose first word was not what was written into it. */
+  cookieErrors: number;
+  /** Frees that had to sleep until another CPU allocated, and for how long in all. */
+  waits: number;
+  waitedMs: number;
+  elapsedMs: number;
+}
+
+/** One CPU's replay; what the loop needs, hoisted out of the program. */
+export interface ReplayRun {
+  ops: Int32Array;
+  slots: Int32Array;
+  i32: Int32Array;
+  caches: ReplayCache[];
+  arena: ReplayArena;
+  waitLimitMs: number;
+  counts: ReplayCounts;
+}
+
+const emptyCounts = (cpu: number): ReplayCounts => ({
+  cpu,
+  allocs: 0,
+  frees: 0,
+  failures: 0,
+  skippedFrees: 0,
+  cookieErrors: 0,
+  waits: 0,
+  waitedMs: 0,
+  elapsedMs: 0,
+});
+
+/** Prepares a run of `ops`; opens the program's caches, each once. */
+export function openRun(
+  program: TraceProgram,
+  arena: ReplayArena,
+  cpu: number,
+  slots: Int32Array,
+  ops: Int32Array,
+  waitLimitMs = WAIT_LIMIT_MS,
+): ReplayRun {
+  if (slots.length < program.slots) {
+    throw new RangeError(`the slot table has ${slots.length} words, this program needs ${program.slots}`);
+  }
+  const caches = program.caches.map((cache) => arena.openCache(cache.name));
+  return { ops, slots, i32: arena.i32, caches, arena, waitLimitMs, counts: emptyCounts(cpu) };
+}
+
+/** The hot loop: the operations whose words are `[from, to)`. */
+export function runOps(run: ReplayRun, from: number, to: number): void {
+  const { ops, slots, i32, caches, arena, counts } = run;
+  let allocs = 0;
+  let frees = 0;
+  for (let i = from; i < to; i += STEP) {
+    const op = ops[i];
+    const slot = ops[i + 1];
+    const cookie = Math.imul(slot, COOKIE_FACTOR) ^ COOKIE_FLIP;
+    if ((op & FREE) === 0) {
+      let p = (op & KMALLOC) === 0 ? caches[op >>> ARG_SHIFT].alloc() : arena.kmalloc(op >>> ARG_SHIFT);
+      if (p === 0) {
+        counts.failures++;
+        p = NO_OBJECT;
+      } else {
+        allocs++;
+        i32[p >>> 2] = cookie;
+      }
+      if ((op & CROSS) === 0) slots[slot] = p;
+      // Pairs with the loadAcquire in awaitObject: who sees the address sees the cookie.
+      else storeRelease(slots, slot, p);
+      continue;
+    }
+    const p = ((op & CROSS) === 0 ? slots[slot] : awaitObject(run, i, slot)) >>> 0;
+    slots[slot] = 0;
+    if (p === NO_OBJECT) {
+      counts.skippedFrees++;
+      continue;
+    }
+    if (i32[p >>> 2] !== cookie) counts.cookieErrors++;
+    frees++;
+    if ((op & KMALLOC) === 0) caches[op >>> ARG_SHIFT].free(p);
+    else arena.kfree(p);
+  }
+  counts.allocs += allocs;
+  counts.frees += frees;
+}
+
+/** The address in a cross slot, as soon as the allocating CPU has stored it. */
+function awaitObject(run: ReplayRun, op: number, slot: number): number {
+  const { slots } = run;
+  for (let spin = 0; spin < SPINS; spin++) {
+    const p = loadAcquire(slots, slot);
+    if (p !== 0) return p;
+  }
+  return awaitObjectAsleep(run, op, slot);
+}
+
+function awaitObjectAsleep(run: ReplayRun, op: number, slot: number): number {
+  const { slots, counts } = run;
+  // The other CPU may be waiting for a lock that this turn holds.
+  run.arena.endTurn();
+  const start = performance.now();
+  counts.waits++;
+  for (let nap = NAP_MIN_MS; ; nap = Math.min(nap * 2, NAP_MAX_MS)) {
+    futexWait(slots, slot, 0, nap);
+    const p = loadAcquire(slots, slot);
+    const waited = performance.now() - start;
+    if (p !== 0) {
+      counts.waitedMs += waited;
+      return p;
+    }
+    if (waited > run.waitLimitMs) throw new ReplayTimeoutError(counts.cpu, slot, op / STEP, waited);
+  }
+}
+
+/** Times one operation; what it waits for on another CPU is over before the clock starts. */
+function timeOp(run: ReplayRun, at: number, sink: LatencySink): void {
+  const op = run.ops[at];
+  if ((op & (FREE | CROSS)) === (FREE | CROSS)) awaitObject(run, at, run.ops[at + 1]);
+  const start = performance.now();
+  runOps(run, at, at + STEP);
+  const ns = (performance.now() - start) * 1e6;
+  if ((op & FREE) === 0) sink.recordAlloc(ns);
+  else sink.recordFree(ns);
+}
+
+function runPlain(run: ReplayRun): void {
+  const { length } = run.ops;
+  for (let at = 0; at < length; at += TURN_OPS * STEP) {
+    runOps(run, at, Math.min(at + TURN_OPS * STEP, length));
+    run.arena.endTurn();
+  }
+}
+
+function runSampled(run: ReplayRun, sink: LatencySink): void {
+  const { length } = run.ops;
+  const window = SAMPLE_EVERY * STEP;
+  let at = 0;
+  for (; at + window <= length; at += window) {
+    runOps(run, at, at + window - STEP);
+    timeOp(run, at + window - STEP, sink);
+    if ((at / STEP) % TURN_OPS === 0) run.arena.endTurn();
+  }
+  runOps(run, at, length);
+  run.arena.endTurn();
+}
+
+/**
+ * Runs the operations of target CPU `cpu` on this thread. All CPUs of a program must run at the same time, each
+ * on a thread that is online in the arena, with one slot table that holds only zeros at the start. The caches
+ * must exist (`createReplayCaches`). Throws {@link ReplayTimeoutError} when another CPU's object does not come,
+ * and what the arena throws on misuse.
+ */
+export function replayCpu(
+  program: TraceProgram,
+  arena: ReplayArena,
+  cpu: number,
+  slots: Int32Array,
+  options: ReplayOptions = {},
+): ReplayCounts {
+  if (!Number.isInteger(cpu) || cpu < 0 || cpu >= program.cpus) {
+    throw new RangeError(`cpu must be from 0 to ${program.cpus - 1}, the CPUs of the program; got ${cpu}`);
+  }
+  const run = openRun(program, arena, cpu, slots, program.ops[cpu], options.waitLimitMs);
+  const start = performance.now();
+  if (options.latency === undefined) runPlain(run);
+  else runSampled(run, options.latency);
+  run.counts.elapsedMs = performance.now() - start;
+  return run.counts;
+}

@@ -1,0 +1,79 @@
+/** What comes before and after the threads of a replay. */
+import { OP_WORDS, type TraceProgram, type TraceSummary } from './program.js';
+import { openRun, type ReplayArena, type ReplayCounts, runOps } from './replay.js';
+
+/** Creates the caches that a program needs; once per arena, before any `replayCpu`. */
+export function createReplayCaches(arena: ReplayArena, program: TraceProgram): void {
+  for (const { name, size, sheafCapacity } of program.caches) {
+    arena.createCache(name, sheafCapacity === undefined ? { size } : { size, sheafCapacity });
+  }
+}
+
+/** What was still alive after the last operation. */
+export interface FinishCounts {
+  /** Objects freed. */
+  freed: number;
+  /** Objects that were not there because their allocation had failed. */
+  neverAllocated: number;
+  cookieErrors: number;
+}
+
+/**
+ * Frees the objects that the trace left alive, on this thread. All `replayCpu` must have returned, and this
+ * thread must know it from a message or a lock: their slots are read plainly. Leaves the slot table all zeros.
+ */
+export function finishReplay(program: TraceProgram, arena: ReplayArena, slots: Int32Array): FinishCounts {
+  const { live } = program;
+  const missing = live.findIndex((slot, i) => i % OP_WORDS === 1 && slots[slot] === 0);
+  if (missing >= 0) {
+    throw new RangeError(
+      `slot ${live[missing]} holds no object: some CPU of the program has not been replayed`,
+    );
+  }
+  const run = openRun(program, arena, -1, slots, live);
+  runOps(run, 0, live.length);
+  arena.endTurn();
+  const { frees, skippedFrees, cookieErrors } = run.counts;
+  return { freed: frees, neverAllocated: skippedFrees, cookieErrors };
+}
+
+/** The trace and its replay in one: what was recorded, what was done, and whether the two agree. */
+export interface ReplaySummary extends TraceSummary {
+  replayedAllocs: number;
+  replayedFrees: number;
+  /** Allocations that the arena could not satisfy. */
+  failures: number;
+  skippedFrees: number;
+  freedAtEnd: number;
+  cookieErrors: number;
+  waits: number;
+  waitedMs: number;
+  /** Of the slowest CPU. */
+  elapsedMs: number;
+  /** Objects handed out and never given back; 0 in a sound replay. */
+  lost: number;
+}
+
+/** Adds up a replay. `lost` must be 0, and `cookieErrors` too. */
+export function summarizeReplay(
+  program: TraceProgram,
+  counts: readonly ReplayCounts[],
+  finish: FinishCounts,
+): ReplaySummary {
+  const sum = (of: (count: ReplayCounts) => number): number => counts.reduce((total, c) => total + of(c), 0);
+  const replayedAllocs = sum((c) => c.allocs);
+  const replayedFrees = sum((c) => c.frees);
+  return {
+    ...program.summary,
+    replayedAllocs,
+    replayedFrees,
+    failures: sum((c) => c.failures),
+    skippedFrees: sum((c) => c.skippedFrees) + finish.neverAllocated,
+    freedAtEnd: finish.freed,
+    cookieErrors: sum((c) => c.cookieErrors) + finish.cookieErrors,
+    waits: sum((c) => c.waits),
+    waitedMs: sum((c) => c.waitedMs),
+    elapsedMs: counts.reduce((most, c) => Math.max(most, c.elapsedMs), 0),
+    lost: replayedAllocs - replayedFrees - finish.freed,
+  };
+}

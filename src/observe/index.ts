@@ -1,0 +1,1 @@
+export { type CacheInfo, cacheInfo, slabinfo } from './slabinfo.js';

@@ -1,0 +1,105 @@
+/** What a cache is and does, under the kernel's names: /proc/slabinfo and the files of /sys/kernel/slab. */
+import { barnFigures, type Caches, type KmemCache } from '../cache/index.js';
+import type { Stats } from '../cpu/index.js';
+import { Page } from '../page/index.js';
+import { inuseOf, KmemCacheNode, nodeOf, SLAB_CACHE_DMA, SLAB_HWCACHE_ALIGN, SLAB_RECLAIM_ACCOUNT } from '../slab/index.js';
+
+/** Attributes by their sysfs names, and the 26 counters. */
+export interface CacheInfo {
+  name: string;
+  object_size: number;
+  slab_size: number;
+  align: number;
+  order: number;
+  objs_per_slab: number;
+  sheaf_capacity: number;
+  min_partial: number;
+  slabs: number;
+  /** Slabs on partial lists. */
+  partial: number;
+  objects_partial: number;
+  total_objects: number;
+  /** Allocated, in the kernel's sense: objects in sheaves count. */
+  objects: number;
+  barn_full: number;
+  barn_empty: number;
+  hwcache_align: 0 | 1;
+  reclaim_account: 0 | 1;
+  cache_dma: 0 | 1;
+  aliases: number;
+  stats: Stats;
+}
+
+interface NodeSums {
+  slabs: number;
+  total: number;
+  partial: number;
+  partialInuse: number;
+  partialFree: number;
+}
+
+/** Adds up the nodes; racy by what happens meanwhile. */
+function sumNodes(caches: Caches, cache: KmemCache): NodeSums {
+  const { m } = caches.views;
+  const sums = { slabs: 0, total: 0, partial: 0, partialInuse: 0, partialFree: 0 };
+  for (let node = 0; node < caches.geometry.nodes; node++) {
+    const n = nodeOf(m, cache.desc, node);
+    sums.slabs += m[n + KmemCacheNode.nrSlabs]!;
+    sums.total += m[n + KmemCacheNode.totalObjects]!;
+    let left = m[n + KmemCacheNode.nrPartial]!;
+    sums.partial += left;
+    for (let page = m[n + KmemCacheNode.head]!; page !== 0 && left-- > 0; page = m[page + Page.next]!) {
+      const inuse = inuseOf(m[page + Page.slabWord]!);
+      sums.partialInuse += inuse;
+      sums.partialFree += m[page + Page.objects]! - inuse;
+    }
+  }
+  return sums;
+}
+
+export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
+  const sums = sumNodes(caches, cache);
+  const barns = barnFigures(caches, cache);
+  const flag = (bit: number): 0 | 1 => ((cache.desc.flags & bit) !== 0 ? 1 : 0);
+  return {
+    name: cache.name,
+    object_size: cache.objectSize,
+    slab_size: cache.size,
+    align: cache.desc.align,
+    order: cache.order,
+    objs_per_slab: cache.objsPerSlab,
+    sheaf_capacity: cache.sheafCapacity,
+    min_partial: cache.minPartial,
+    slabs: sums.slabs,
+    partial: sums.partial,
+    objects_partial: sums.partialInuse,
+    total_objects: sums.total,
+    objects: sums.total - sums.partialFree,
+    barn_full: barns.full,
+    barn_empty: barns.empty,
+    hwcache_align: flag(SLAB_HWCACHE_ALIGN),
+    reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
+    cache_dma: flag(SLAB_CACHE_DMA),
+    aliases: 0,
+    stats: cache.stats(),
+  };
+}
+
+const HEADER =
+  'slabinfo - version: 2.1\n' +
+  '# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>' +
+  ' : tunables <limit> <batchcount> <sharedfactor>' +
+  ' : slabdata <active_slabs> <num_slabs> <sharedavail>\n';
+
+/** The text of /proc/slabinfo, to the column, so that scripts for it work. */
+export function slabinfo(caches: Caches): string {
+  const n = (value: number): string => String(value).padStart(6);
+  const lines = caches.all().map((cache) => {
+    const { slabs, total, partialFree } = sumNodes(caches, cache);
+    const objects = `${n(total - partialFree)} ${n(total)} ${n(cache.size)}`;
+    const perSlab = `${String(cache.objsPerSlab).padStart(4)} ${String(1 << cache.order).padStart(4)}`;
+    const tunables = ' : tunables    0    0    0';
+    return `${cache.name.padEnd(17)} ${objects} ${perSlab}${tunables} : slabdata ${n(slabs)} ${n(slabs)} ${n(0)}`;
+  });
+  return `${HEADER}${lines.join('\n')}\n`;
+}

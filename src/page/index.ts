@@ -1,0 +1,5 @@
+export * from './buddy.js';
+export * from './gfp.js';
+export * from './page.js';
+export * from './pageAllocator.js';
+export * from './zone.js';

@@ -1,0 +1,146 @@
+/** Pages for the calling CPU: its own node first, then the others by distance. */
+import type { ThisCpu } from '../cpu/index.js';
+import { describe, PAGE_SIZE, SlabBugError } from '../struct/index.js';
+import { LockClass } from '../sync/index.js';
+import { freeOnePage, rmqueue } from './buddy.js';
+import { __GFP_THISNODE, NUMA_NO_NODE } from './gfp.js';
+import {
+  isHeapAddress,
+  MAX_PAGE_ORDER,
+  NR_PAGE_ORDERS,
+  orderOf,
+  Page,
+  type PagePtr,
+  PG_HEAD,
+  PG_LARGE,
+  PG_SLAB,
+  pageAddress,
+  pageToPfn,
+  virtToPage,
+} from './page.js';
+import { type NodeMeminfo, Zone, type ZonePtr, zoneLock, zoneOf } from './zone.js';
+
+const { nrFree: NR_FREE, allocs: ALLOCS, frees: FREES, foreign: FOREIGN } = Zone;
+
+export class PageAllocator {
+  private readonly cpu: ThisCpu;
+  /** failslab for pages: refuse every n-th request of this thread; 0 is off. */
+  failEvery = 0;
+  /** Requests seen since `failEvery` was set. */
+  requests = 0;
+  /** How many of them were refused. */
+  refused = 0;
+
+  constructor(cpu: ThisCpu) {
+    this.cpu = cpu;
+  }
+
+  /** Returns the first page of a block of 2^order pages, or 0. Takes zone->lock; no 2a-2c lock is held. */
+  alloc(order: number, gfp: number, node: number = NUMA_NO_NODE): PagePtr {
+    this.requests++;
+    if (this.failEvery !== 0 && this.requests % this.failEvery === 0) {
+      this.refused++;
+      return 0 as PagePtr;
+    }
+    const preferred = node === NUMA_NO_NODE ? this.cpu.node : node;
+    const nodes = this.cpu.geometry.nodes;
+    for (let distance = 0; distance < nodes; distance++) {
+      const page = this.allocFromZone((preferred + distance) % nodes, order, distance > 0);
+      if (page !== 0 || (gfp & __GFP_THISNODE) !== 0) return page;
+    }
+    return 0 as PagePtr;
+  }
+
+  /** Gives a block back. The caller knows its order and that nobody uses it any more. */
+  free(page: PagePtr, order: number): void {
+    const { m, geometry, locks } = this.cpu;
+    const zone = this.zoneOfPage(page);
+    locks.lock(zoneLock(zone), LockClass.Zone);
+    try {
+      freeOnePage(m, geometry, zone, page, order);
+      m[zone + FREES] = m[zone + FREES]! + 1;
+    } finally {
+      locks.unlock(zoneLock(zone), LockClass.Zone);
+    }
+  }
+
+  /** The node whose zone holds `page`. */
+  nodeOf(page: PagePtr): number {
+    const { m, geometry } = this.cpu;
+    const pfn = pageToPfn(geometry, page);
+    for (let node = geometry.nodes - 1; node > 0; node--) {
+      if (pfn >= m[zoneOf(geometry, node) + Zone.startPfn]!) return node;
+    }
+    return 0;
+  }
+
+  /** Checks an address and order that a user handed to freePages, and returns its page. */
+  checkedPage(address: number, order: number): PagePtr {
+    const { m, geometry } = this.cpu;
+    const bug = (what: string): never => {
+      throw new SlabBugError('bad-page', 'page_alloc', address, what);
+    };
+    if (!isHeapAddress(geometry, address)) return bug(`${describe(address)} is not an address of the heap`);
+    if (address % PAGE_SIZE !== 0) return bug(`0x${address.toString(16)} is not the start of a page`);
+    if (!Number.isInteger(order) || order < 0 || order > MAX_PAGE_ORDER) {
+      return bug(`order is ${describe(order)}; it must be an integer from 0 to ${MAX_PAGE_ORDER}`);
+    }
+    const page = virtToPage(geometry, address);
+    const flags = m[page + Page.flags]!;
+    if ((flags & PG_HEAD) === 0) {
+      return bug(`no block starts at 0x${address.toString(16)}: it was freed already or never allocated`);
+    }
+    if ((flags & (PG_SLAB | PG_LARGE)) !== 0) {
+      return bug(`0x${address.toString(16)} belongs to kmalloc or a cache; free it there`);
+    }
+    if (orderOf(flags) !== order) {
+      return bug(`the block at 0x${address.toString(16)} has order ${orderOf(flags)}, not ${order}`);
+    }
+    return page;
+  }
+
+  address(page: PagePtr): number {
+    return pageAddress(this.cpu.geometry, page);
+  }
+
+  /** Per-node figures; racy by a block while others allocate. */
+  meminfo(): NodeMeminfo[] {
+    const { m, geometry } = this.cpu;
+    return Array.from({ length: geometry.nodes }, (_, node) => {
+      const zone = zoneOf(geometry, node);
+      const totalPages = m[zone + Zone.endPfn]! - m[zone + Zone.startPfn]!;
+      return {
+        node,
+        totalPages,
+        freePages: m[zone + NR_FREE]!,
+        highWaterPages: totalPages - m[zone + Zone.nrFreeMin]!,
+        allocs: m[zone + ALLOCS]!,
+        frees: m[zone + FREES]!,
+        foreign: m[zone + FOREIGN]!,
+        freeBlocks: Array.from({ length: NR_PAGE_ORDERS }, (_, order) => m[zone + Zone.nrFreeArea + order]!),
+      };
+    });
+  }
+
+  private allocFromZone(node: number, order: number, foreign: boolean): PagePtr {
+    const { m, geometry, locks } = this.cpu;
+    const zone = zoneOf(geometry, node);
+    // data race, intended: a hint; rmqueue looks again under the lock.
+    if (m[zone + NR_FREE]! < 1 << order) return 0 as PagePtr;
+    locks.lock(zoneLock(zone), LockClass.Zone);
+    try {
+      const page = rmqueue(m, geometry, zone, order);
+      if (page !== 0) {
+        m[zone + ALLOCS] = m[zone + ALLOCS]! + 1;
+        if (foreign) m[zone + FOREIGN] = m[zone + FOREIGN]! + 1;
+      }
+      return page;
+    } finally {
+      locks.unlock(zoneLock(zone), LockClass.Zone);
+    }
+  }
+
+  private zoneOfPage(page: PagePtr): ZonePtr {
+    return zoneOf(this.cpu.geometry, this.nodeOf(page));
+  }
+}

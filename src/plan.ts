@@ -1,0 +1,125 @@
+/** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
+import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
+import { CpuRecord, PERCPU_BLOCK_WORDS } from './cpu/index.js';
+import { Page, Zone } from './page/index.js';
+import {
+  alignUp,
+  CHECK_LEVELS,
+  type CheckLevel,
+  describe,
+  type Geometry,
+  LINE_WORDS,
+  LOCK_POLICIES,
+  type LockPolicy,
+  optionError,
+  PAGE_SHIFT,
+  PAGE_SIZE,
+  requireInteger,
+  requireOneOf,
+  Superblock,
+  WORD_BYTES,
+} from './struct/index.js';
+import { LOCK_STAT_CPU_WORDS, LOCK_STAT_TIERS, type LockStatTier } from './sync/index.js';
+
+export interface ArenaOptions {
+  /** Size of the arena in bytes, a multiple of 4096; reserved at once, touched when used. */
+  bytes: number;
+  /** How many threads may use it at a time. Default 8. */
+  cpus?: number;
+  /** Into how many NUMA-like nodes CPUs and pages are divided. Default 1. */
+  nodes?: number;
+  /** Caches there may be at a time, the 15 of the arena itself included. Default 200. */
+  maxCaches?: number;
+  /** 'turn' keeps a CPU's sheaf locks for one run of JavaScript, 'op' for one operation. Default 'turn'. */
+  lockPolicy?: LockPolicy;
+  /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
+  check?: CheckLevel;
+  /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full'. Default 'off'. */
+  lockStat?: LockStatTier;
+  /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
+  buffer?: SharedArrayBuffer;
+}
+
+/** Addresses stay small integers in V8. */
+export const ARENA_BYTES_MAX = 2 ** 31 - PAGE_SIZE;
+export const CPUS_MAX = 256;
+export const NODES_MAX = 16;
+/** A node must at least hold the slabs of the first caches. */
+const NODE_PAGES_MIN = 64;
+
+export function isSharedArrayBuffer(value: unknown): value is SharedArrayBuffer {
+  return Object.prototype.toString.call(value) === '[object SharedArrayBuffer]';
+}
+
+/** Checks the options and lays the arena out. Throws RangeError or TypeError that names the option. */
+export function planArena(options: ArenaOptions): Geometry {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`bytes\``);
+  }
+  const bytes = requireInteger('bytes', options.bytes, PAGE_SIZE, ARENA_BYTES_MAX);
+  if (bytes % PAGE_SIZE !== 0) throw optionError('bytes', bytes, `a multiple of the page size, ${PAGE_SIZE}`);
+  const cpus = requireInteger('cpus', options.cpus ?? 8, 1, CPUS_MAX);
+  const nodes = requireInteger('nodes', options.nodes ?? 1, 1, Math.min(NODES_MAX, cpus));
+  const maxCaches = requireInteger('maxCaches', options.maxCaches ?? 200, 16, MAX_CACHES);
+  const lockPolicy = requireOneOf('lockPolicy', options.lockPolicy ?? 'turn', LOCK_POLICIES);
+  const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
+  const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
+
+  let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
+  const region = (words: number): number => {
+    const at = end;
+    end = alignUp(end + words, LINE_WORDS);
+    return at;
+  };
+  const cpuRecords = region(cpus * CpuRecord.SIZEOF);
+  const lockStats = region(lockStat === 'off' ? 0 : cpus * LOCK_STAT_CPU_WORDS);
+  const zones = region(nodes * Zone.SIZEOF);
+  const registry = region(registryWords(maxCaches));
+  const bootCaches = region(bootCacheWords(nodes));
+  const percpu = region(cpus * maxCaches * PERCPU_BLOCK_WORDS);
+  const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
+  const shadow = check === 'none' ? 0 : region(alignUp(bytes / 8, WORD_BYTES) / WORD_BYTES) * WORD_BYTES;
+  const firstPfn = Math.ceil((end * WORD_BYTES) / PAGE_SIZE);
+  const endPfn = bytes >> PAGE_SHIFT;
+  if (endPfn - firstPfn < nodes * NODE_PAGES_MIN) {
+    const least = (firstPfn + nodes * NODE_PAGES_MIN) * PAGE_SIZE;
+    throw new RangeError(
+      `bytes is ${bytes}; with cpus ${cpus}, nodes ${nodes} and maxCaches ${maxCaches} it must be at least ${least}`,
+    );
+  }
+  return {
+    bytes,
+    cpus,
+    nodes,
+    maxCaches,
+    lockPolicy: LOCK_POLICIES.indexOf(lockPolicy),
+    check: CHECK_LEVELS.indexOf(check),
+    lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
+    cpuRecords,
+    lockStats,
+    percpu,
+    zones,
+    registry,
+    bootCaches,
+    memmap,
+    shadow,
+    firstPfn,
+    endPfn,
+  };
+}
+
+/** The buffer for an arena: the caller's, if it is one that will do, or a new one. */
+export function arenaBuffer(options: ArenaOptions): SharedArrayBuffer {
+  const { buffer, bytes } = options;
+  if (buffer === undefined) return new SharedArrayBuffer(bytes);
+  if (!isSharedArrayBuffer(buffer)) {
+    throw new TypeError(`buffer is ${describe(buffer)}; it must be a SharedArrayBuffer`);
+  }
+  if ((buffer as SharedArrayBuffer & { growable?: boolean }).growable) {
+    throw new TypeError('buffer is growable; every plain access to such a buffer is 30 times slower');
+  }
+  if (buffer.byteLength !== bytes) {
+    throw new RangeError(`bytes is ${bytes}; the buffer has ${buffer.byteLength}, and they must be the same`);
+  }
+  return buffer;
+}

@@ -1,0 +1,123 @@
+/**
+ * The barn: per cache and node, two stacks of whole sheaves, full and empty ones, under one barn->lock. A CPU
+ * exchanges a sheaf here without touching the objects in it.
+ *
+ * The limits are checked outside the lock: two CPUs that put at once may exceed them by one each, which costs
+ * memory for one sheaf and nothing else.
+ */
+import type { ThisCpu } from '../cpu/index.js';
+import { type CacheDesc, barnSlot } from '../slab/index.js';
+import { LINE_WORDS, type Ptr, struct } from '../struct/index.js';
+import { Lock, LockClass, type LockPtr } from '../sync/index.js';
+import { Sheaf, type SheafPtr } from './sheaf.js';
+
+export const MAX_FULL_SHEAVES = 10;
+export const MAX_EMPTY_SHEAVES = 10;
+
+export const Barn = struct(
+  'node_barn',
+  { lock: Lock.SIZEOF, full: 1, empty: 1, nrFull: 1, nrEmpty: 1 },
+  { alignWords: LINE_WORDS },
+);
+export type BarnPtr = Ptr<'node_barn'>;
+
+const { full: FULL, empty: EMPTY, nrFull: NR_FULL, nrEmpty: NR_EMPTY } = Barn;
+const { link: LINK } = Sheaf;
+
+export const barnOf = (cpu: ThisCpu, s: CacheDesc, node: number): BarnPtr =>
+  cpu.m[barnSlot(s, node)] as BarnPtr;
+
+const barnLock = (barn: BarnPtr): LockPtr => (barn + Barn.lock) as unknown as LockPtr;
+
+/** Pops a sheaf off one of the two stacks; lock held. */
+function pop(cpu: ThisCpu, barn: BarnPtr, list: number, nr: number): SheafPtr {
+  const { m } = cpu;
+  const sheaf = m[barn + list] as SheafPtr;
+  if (sheaf === 0) return sheaf;
+  m[barn + list] = m[sheaf + LINK]!;
+  m[sheaf + LINK] = 0;
+  m[barn + nr] = m[barn + nr]! - 1;
+  return sheaf;
+}
+
+/** Pushes a sheaf onto one of the two stacks; lock held. */
+function push(cpu: ThisCpu, barn: BarnPtr, list: number, nr: number, sheaf: SheafPtr): void {
+  const { m } = cpu;
+  m[sheaf + LINK] = m[barn + list]!;
+  m[barn + list] = sheaf;
+  m[barn + nr] = m[barn + nr]! + 1;
+}
+
+/** Gives an empty sheaf, gets a full one; 0 if there is none. Kernel: `barn_replace_empty_sheaf`. */
+export function barnReplaceEmptySheaf(cpu: ThisCpu, barn: BarnPtr, empty: SheafPtr): SheafPtr {
+  // data race, intended: a sheaf that arrives now is found next time.
+  if (cpu.m[barn + NR_FULL] === 0) return 0 as SheafPtr;
+  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  try {
+    const full = pop(cpu, barn, FULL, NR_FULL);
+    if (full !== 0) push(cpu, barn, EMPTY, NR_EMPTY, empty);
+    return full;
+  } finally {
+    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+  }
+}
+
+/** Why a full sheaf found no exchange. */
+export const TOO_MANY_FULL = -1;
+export const NO_EMPTY = 0;
+
+/** Gives a full sheaf, gets an empty one; or says why not. Kernel: `barn_replace_full_sheaf`. */
+export function barnReplaceFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr): number {
+  const { m } = cpu;
+  // data races, intended: see the head of this file.
+  if (m[barn + NR_FULL]! >= MAX_FULL_SHEAVES) return TOO_MANY_FULL;
+  if (m[barn + NR_EMPTY] === 0) return NO_EMPTY;
+  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  try {
+    const empty = pop(cpu, barn, EMPTY, NR_EMPTY);
+    if (empty !== 0) push(cpu, barn, FULL, NR_FULL, full);
+    return empty;
+  } finally {
+    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+  }
+}
+
+/** An empty sheaf, or 0. Kernel: `barn_get_empty_sheaf`. */
+export function barnGetEmptySheaf(cpu: ThisCpu, barn: BarnPtr): SheafPtr {
+  return takeOne(cpu, barn, EMPTY, NR_EMPTY);
+}
+
+/** A full sheaf, or 0; gives nothing in return. */
+export function barnGetFullSheaf(cpu: ThisCpu, barn: BarnPtr): SheafPtr {
+  return takeOne(cpu, barn, FULL, NR_FULL);
+}
+
+function takeOne(cpu: ThisCpu, barn: BarnPtr, list: number, nr: number): SheafPtr {
+  if (cpu.m[barn + nr] === 0) return 0 as SheafPtr;
+  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  try {
+    return pop(cpu, barn, list, nr);
+  } finally {
+    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+  }
+}
+
+/** Puts a full sheaf; for recovery, so it knows no limit. */
+export function barnPutFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr): void {
+  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  try {
+    push(cpu, barn, FULL, NR_FULL, full);
+  } finally {
+    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+  }
+}
+
+/** Puts an empty sheaf; for recovery, so it knows no limit. */
+export function barnPutEmptySheaf(cpu: ThisCpu, barn: BarnPtr, empty: SheafPtr): void {
+  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  try {
+    push(cpu, barn, EMPTY, NR_EMPTY, empty);
+  } finally {
+    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+  }
+}

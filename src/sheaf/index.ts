@@ -1,0 +1,3 @@
+export * from './barn.js';
+export * from './pcs.js';
+export * from './sheaf.js';

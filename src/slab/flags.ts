@@ -1,0 +1,17 @@
+/** SLAB_* flags, with the kernel's names; the values are ours. */
+export const SLAB_HWCACHE_ALIGN = 1 << 0;
+export const SLAB_TYPESAFE_BY_RCU = 1 << 1;
+export const SLAB_RECLAIM_ACCOUNT = 1 << 2;
+export const SLAB_ACCOUNT = 1 << 3;
+/** Failure to create the cache throws instead of returning: here every failure throws, so it only documents. */
+export const SLAB_PANIC = 1 << 4;
+export const SLAB_NO_MERGE = 1 << 5;
+export const SLAB_CACHE_DMA = 1 << 6;
+/** Internal: one of the kmalloc family. */
+export const SLAB_KMALLOC = 1 << 16;
+/** Internal: never gets sheaves (kmem_cache, kmem_cache_node). */
+export const SLAB_NO_SHEAVES = 1 << 17;
+
+/** What createCache accepts. */
+export const SLAB_FLAGS_PERMITTED =
+  SLAB_HWCACHE_ALIGN | SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT | SLAB_PANIC | SLAB_NO_MERGE | SLAB_CACHE_DMA;

@@ -1,0 +1,6 @@
+export * from './flags.js';
+export * from './kmemCache.js';
+export * from './layout.js';
+export * from './partialList.js';
+export { SlabAllocator } from './shrink.js';
+export * from './slabWord.js';

@@ -1,0 +1,120 @@
+/** The shared structures of a cache: `kmem_cache` and, per node, `kmem_cache_node`. */
+import { LINE_WORDS, type Ptr, struct, WORD_BYTES, type Words } from '../struct/index.js';
+import { Lock, type LockPtr } from '../sync/index.js';
+
+export const NAME_BYTES_MAX = 63;
+const NAME_WORDS = 16;
+
+/**
+ * What a cache is. Everything but `minPartial` and the counters of its nodes is fixed at creation, so threads copy
+ * it into a {@link CacheDesc}. The per-node pointers follow the struct: node structs first, then barns.
+ */
+export const KmemCacheStruct = struct('kmem_cache', {
+  slot: 1,
+  serial: 1,
+  tag: 1,
+  flags: 1,
+  objectSize: 1,
+  size: 1,
+  inuse: 1,
+  offset: 1,
+  align: 1,
+  order: 1,
+  objects: 1,
+  minOrder: 1,
+  minObjects: 1,
+  /** Empty slabs stay on a node's partial list while nr_partial is below this. Tunable. */
+  minPartial: 1,
+  sheafCapacity: 1,
+  defragRatio: 1,
+  nameBytes: 1,
+  name: NAME_WORDS,
+});
+export type KmemCachePtr = Ptr<'kmem_cache'>;
+
+/** Slabs with free objects, linked through their pages. `listLock` protects the list, nrPartial and PG_PARTIAL. */
+export const KmemCacheNode = struct(
+  'kmem_cache_node',
+  { listLock: Lock.SIZEOF, nrPartial: 1, head: 1, tail: 1, nrSlabs: 1, totalObjects: 1 },
+  { alignWords: LINE_WORDS },
+);
+export type KmemCacheNodePtr = Ptr<'kmem_cache_node'>;
+
+export const DEFRAG_RATIO_DEFAULT = 1000;
+
+/** Bytes of a kmem_cache in an arena of so many nodes. */
+export function kmemCacheBytes(nodes: number): number {
+  return (KmemCacheStruct.SIZEOF + 2 * nodes) * WORD_BYTES;
+}
+
+/** This thread's copy of what never changes about a cache; slow paths read it instead of the arena. */
+export interface CacheDesc {
+  readonly ptr: KmemCachePtr;
+  readonly slot: number;
+  readonly serial: number;
+  /** Byte that marks this cache's allocated objects in the shadow. */
+  readonly tag: number;
+  readonly name: string;
+  readonly flags: number;
+  readonly objectSize: number;
+  /** Stride in bytes. */
+  readonly size: number;
+  readonly inuse: number;
+  /** Byte offset of the free pointer within an object. */
+  readonly offset: number;
+  readonly align: number;
+  readonly order: number;
+  readonly objects: number;
+  readonly minOrder: number;
+  readonly minObjects: number;
+  readonly nodes: number;
+}
+
+export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): CacheDesc {
+  const K = KmemCacheStruct;
+  const at = (field: number): number => m[ptr + field]!;
+  return {
+    ptr,
+    slot: at(K.slot),
+    serial: at(K.serial),
+    tag: at(K.tag),
+    name: readName(m, ptr),
+    flags: at(K.flags),
+    objectSize: at(K.objectSize),
+    size: at(K.size),
+    inuse: at(K.inuse),
+    offset: at(K.offset),
+    align: at(K.align),
+    order: at(K.order),
+    objects: at(K.objects),
+    minOrder: at(K.minOrder),
+    minObjects: at(K.minObjects),
+    nodes,
+  };
+}
+
+export function writeName(m: Words, ptr: KmemCachePtr, name: string): void {
+  const bytes = new TextEncoder().encode(name);
+  m.fill(0, ptr + KmemCacheStruct.name, ptr + KmemCacheStruct.name + NAME_WORDS);
+  new Uint8Array(m.buffer, (ptr + KmemCacheStruct.name) * WORD_BYTES, bytes.length).set(bytes);
+  m[ptr + KmemCacheStruct.nameBytes] = bytes.length;
+}
+
+export function readName(m: Words, ptr: KmemCachePtr): string {
+  const at = (ptr + KmemCacheStruct.name) * WORD_BYTES;
+  // Some engines refuse to decode a shared view: copy first.
+  return new TextDecoder().decode(
+    new Uint8Array(m.buffer, at, m[ptr + KmemCacheStruct.nameBytes]!).slice(),
+  );
+}
+
+/** Word that holds the pointer to the cache's `kmem_cache_node` for `node`. */
+export const nodeSlot = (s: CacheDesc, node: number): number => s.ptr + KmemCacheStruct.SIZEOF + node;
+/** Word that holds the pointer to the cache's barn for `node`. */
+export const barnSlot = (s: CacheDesc, node: number): number =>
+  s.ptr + KmemCacheStruct.SIZEOF + s.nodes + node;
+
+export const nodeOf = (m: Words, s: CacheDesc, node: number): KmemCacheNodePtr =>
+  m[nodeSlot(s, node)] as KmemCacheNodePtr;
+
+export const listLock = (n: KmemCacheNodePtr): LockPtr => (n + KmemCacheNode.listLock) as unknown as LockPtr;

@@ -1,0 +1,216 @@
+/**
+ * Many objects at once: refilling a sheaf or a caller's array from partial and new slabs, and freeing an array of
+ * objects slab by slab. One list_lock acquisition serves a whole batch.
+ */
+import { Stat } from '../cpu/index.js';
+import { __GFP_THISNODE, Page, type PagePtr } from '../page/index.js';
+import { cmpxchg, exchange, LockClass } from '../sync/index.js';
+import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
+import { addPartialTail, removePartial } from './partialList.js';
+import { Slabs } from './slabs.js';
+import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
+
+const { slabWord: SLAB_WORD, objects: OBJECTS, next: NEXT } = Page;
+const { nrPartial: NR_PARTIAL, head: HEAD } = KmemCacheNode;
+
+/** How many objects of other slabs a bulk free looks past before it gives up on more of the same slab. */
+const LOOKAHEAD = 3;
+
+export class BatchSlabs extends Slabs {
+  /**
+   * Gets between `min` and `max` objects into `out[at..]`: from partial slabs of this node, then of others, then from
+   * new slabs until there are `min`. Returns how many; fewer than `min` means out of memory. Kernel: `refill_objects`.
+   */
+  refillObjects(s: CacheDesc, out: Int32Array, at: number, min: number, max: number, gfp: number): number {
+    let got = this.refillFromNode(s, this.cpu.node, out, at, min, max, false);
+    if (got < min && (gfp & __GFP_THISNODE) === 0 && this.mayDefragment(s)) {
+      got = this.refillFromRemote(s, out, at, got, min, max);
+    }
+    while (got < min) {
+      const page = this.newSlab(s, gfp, this.cpu.node);
+      if (page === 0) break;
+      got += this.allocFromNewSlab(s, page, max - got, out, at + got);
+    }
+    return got;
+  }
+
+  private refillFromRemote(
+    s: CacheDesc,
+    out: Int32Array,
+    at: number,
+    got: number,
+    min: number,
+    max: number,
+  ): number {
+    let total = got;
+    for (let distance = 1; distance < s.nodes && total < min; distance++) {
+      const node = (this.cpu.node + distance) % s.nodes;
+      if (!this.hasSurplus(s, node)) continue;
+      // Only a trylock: to stand in line for another node's lock costs more than a new slab.
+      total += this.refillFromNode(s, node, out, at + total, min - total, max - total, true);
+    }
+    return total;
+  }
+
+  private refillFromNode(
+    s: CacheDesc,
+    node: number,
+    out: Int32Array,
+    at: number,
+    min: number,
+    max: number,
+    tryOnly: boolean,
+  ): number {
+    const m = this.m;
+    let page = this.getPartialBulk(s, node, min, max, tryOnly);
+    let got = 0;
+    while (page !== 0 && got < max) {
+      const following = m[page + NEXT] as PagePtr;
+      m[page + NEXT] = 0;
+      got += this.takeObjects(s, page, out, at + got, max - got);
+      page = following;
+    }
+    if (page !== 0) this.putBackUnused(s, node, page);
+    return got;
+  }
+
+  /**
+   * Detaches partial slabs that together hold `min` to `max` free objects, as a private list through their NEXT words.
+   * The counts are lower bounds, since frees go on without the lock. Kernel: `get_partial_node_bulk`.
+   */
+  private getPartialBulk(s: CacheDesc, node: number, min: number, max: number, tryOnly: boolean): PagePtr {
+    const { m, cpu } = this;
+    const n = nodeOf(m, s, node);
+    // data race, intended: a slab that arrives now is found next time.
+    if (m[n + NR_PARTIAL] === 0) return 0 as PagePtr;
+    if (!tryOnly) cpu.locks.lock(listLock(n), LockClass.ListLock);
+    else if (!cpu.locks.tryLock(listLock(n), LockClass.ListLock)) return 0 as PagePtr;
+    try {
+      let first = 0;
+      let last = 0;
+      let total = 0;
+      let page = m[n + HEAD]!;
+      while (page !== 0 && total < max) {
+        const next = m[page + NEXT]!;
+        const free = m[page + OBJECTS]! - inuseOf(m[page + SLAB_WORD]!);
+        if (total >= min && total + free > max) break;
+        removePartial(m, n, page as PagePtr);
+        if (last === 0) first = page;
+        else m[last + NEXT] = page;
+        last = page;
+        total += free;
+        page = next;
+      }
+      return first as PagePtr;
+    } finally {
+      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+    }
+  }
+
+  /** Takes the whole freelist of a slab that we hold, keeps up to `max` objects and returns the rest to it. */
+  private takeObjects(s: CacheDesc, page: PagePtr, out: Int32Array, at: number, max: number): number {
+    const m = this.m;
+    const objects = m[page + OBJECTS]!;
+    // Take-all (F2). Pairs with the compare-exchange of every push: the links it published are visible.
+    const word = exchange(m, page + SLAB_WORD, packSlabWord(0, objects));
+    const free = objects - inuseOf(word);
+    const take = Math.min(free, max);
+    const base = this.slabAddress(page);
+    let head = freelistOf(word);
+    for (let i = 0; i < take; i++) {
+      const p = base + (head - 1) * s.size;
+      out[at + i] = p;
+      head = m[(p + s.offset) >> 2]!;
+    }
+    if (head !== 0) this.returnFreelist(s, page, head, free - take);
+    return take;
+  }
+
+  /**
+   * Puts the unused rest of a freelist back. If nobody freed into the slab meanwhile, one compare-exchange does it,
+   * without looking for the rest's tail. It runs under list_lock: otherwise another CPU could free an object (the
+   * slab goes to the partial list), a third could pop that object again and, before it has unlinked the slab, our
+   * exchange would find the same word and link the slab a second time.
+   */
+  private returnFreelist(s: CacheDesc, page: PagePtr, head: number, cnt: number): void {
+    const { m, cpu } = this;
+    const objects = m[page + OBJECTS]!;
+    const n = nodeOf(m, s, this.pages.nodeOf(page));
+    let returned = false;
+    cpu.locks.lock(listLock(n), LockClass.ListLock);
+    try {
+      const taken = packSlabWord(0, objects);
+      returned = cmpxchg(m, page + SLAB_WORD, taken, packSlabWord(head, objects - cnt)) === taken;
+      if (returned) addPartialTail(m, n, page);
+    } finally {
+      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+    }
+    if (returned) return;
+    const base = this.slabAddress(page);
+    let tail = base + (head - 1) * s.size;
+    for (let next = m[(tail + s.offset) >> 2]!; next !== 0; next = m[(tail + s.offset) >> 2]!) {
+      tail = base + (next - 1) * s.size;
+    }
+    this.freeChain(s, page, head - 1, tail, cnt);
+  }
+
+  /** Frees made the first slabs hold more than they showed: the others go back to the tail as they are. */
+  private putBackUnused(s: CacheDesc, node: number, first: PagePtr): void {
+    const { m, cpu } = this;
+    const n = nodeOf(m, s, node);
+    cpu.locks.lock(listLock(n), LockClass.ListLock);
+    try {
+      let page = first;
+      while (page !== 0) {
+        const next = m[page + NEXT] as PagePtr;
+        addPartialTail(m, n, page);
+        page = next;
+      }
+    } finally {
+      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+    }
+  }
+
+  /**
+   * Frees `list[at .. at+n)` to the slabs, chaining objects of one slab as it finds them, from the end. Reorders the
+   * list. Kernel: `build_detached_freelist` and `__kmem_cache_free_bulk`.
+   */
+  freeObjects(s: CacheDesc, list: Int32Array, at: number, n: number): void {
+    let left = n;
+    while (left > 0) left = this.freeDetached(s, list, at, left);
+  }
+
+  /** Frees the last object and those of its slab that are near it; returns how many objects remain in front. */
+  private freeDetached(s: CacheDesc, list: Int32Array, at: number, n: number): number {
+    const m = this.m;
+    const tail = list[at + n - 1]!;
+    const page = this.slabOf(tail);
+    let head = this.indexOf(s, page, tail);
+    let cnt = 1;
+    let same = n - 1;
+    let misses = LOOKAHEAD;
+    for (let i = n - 2; i >= 0; i--) {
+      const p = list[at + i]!;
+      if (this.slabOf(p) !== page) {
+        if (--misses === 0) break;
+        continue;
+      }
+      m[(p + s.offset) >> 2] = head + 1;
+      head = this.indexOf(s, page, p);
+      cnt++;
+      same--;
+      if (i !== same) {
+        list[at + i] = list[at + same]!;
+        list[at + same] = p;
+      }
+    }
+    this.freeChain(s, page, head, tail, cnt);
+    return same;
+  }
+
+  /** Counts a free that did not go through a sheaf, `n` objects at once, and does it. */
+  freeObjectsSlow(s: CacheDesc, list: Int32Array, at: number, n: number): void {
+    this.count(s, Stat.FREE_SLOWPATH, n);
+    this.freeObjects(s, list, at, n);
+  }
+}

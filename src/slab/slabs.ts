@@ -1,0 +1,265 @@
+/**
+ * Slabs of a cache, for the calling CPU: making and discarding them, and the two ways in which single CPUs work on
+ * them, a pop under list_lock and a push without.
+ */
+import { pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
+import {
+  __GFP_THISNODE,
+  __GFP_ZERO,
+  NUMA_NO_NODE,
+  Page,
+  type PageAllocator,
+  type PagePtr,
+  PG_PARTIAL,
+  PG_SLAB,
+} from '../page/index.js';
+import { PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
+import { cmpxchg, fetchAdd, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
+import { type CacheDesc, KmemCacheNode, KmemCacheStruct, listLock, nodeOf } from './kmemCache.js';
+import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
+import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
+
+const { flags: FLAGS, cache: CACHE, slabWord: SLAB_WORD, objects: OBJECTS, head: HEAD_PAGE, SIZEOF: PAGE_WORDS } = Page;
+const { nrPartial: NR_PARTIAL, head: HEAD, nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
+
+export class Slabs {
+  protected readonly cpu: ThisCpu;
+  protected readonly m: Words;
+  readonly pages: PageAllocator;
+  private defragClock = 0;
+
+  constructor(cpu: ThisCpu, pages: PageAllocator) {
+    this.cpu = cpu;
+    this.m = cpu.m;
+    this.pages = pages;
+  }
+
+  /** The slab that holds an object of which we know that it is one. */
+  slabOf(p: number): PagePtr {
+    const { m } = this;
+    const page = this.cpu.geometry.memmap + (p >>> PAGE_SHIFT) * PAGE_WORDS;
+    const flags = m[page + FLAGS]!;
+    // A slab's tail pages point to the first; the first has HEAD_PAGE 0.
+    return ((flags & PG_SLAB) !== 0 && m[page + HEAD_PAGE]! !== 0 ? m[page + HEAD_PAGE]! : page) as PagePtr;
+  }
+
+  slabAddress(page: PagePtr): number {
+    return ((page - this.cpu.geometry.memmap) / PAGE_WORDS) << PAGE_SHIFT;
+  }
+
+  count(s: CacheDesc, item: number, n = 1): void {
+    this.cpu.count(pcsOf(this.cpu.geometry, this.cpu.id, s.slot), item, n);
+  }
+
+  /**
+   * The slow path for one object: partial list, then a new slab; the wanted node first, then any.
+   * Kernel: `___slab_alloc`. Returns 0 when out of memory.
+   */
+  allocSlow(s: CacheDesc, gfp: number, node: number): number {
+    this.count(s, Stat.ALLOC_SLOWPATH);
+    const preferred = node === NUMA_NO_NODE ? this.cpu.node : node;
+    let narrow = node !== NUMA_NO_NODE && (gfp & __GFP_THISNODE) === 0;
+    for (;;) {
+      const flags = narrow ? gfp | __GFP_THISNODE : gfp;
+      const p = this.getFromPartial(s, preferred, flags) || this.allocFromFreshSlab(s, flags, preferred);
+      if (p !== 0 || !narrow) return p;
+      narrow = false;
+    }
+  }
+
+  private getFromPartial(s: CacheDesc, node: number, gfp: number): number {
+    const p = this.getPartialNode(s, node);
+    if (p !== 0 || (gfp & __GFP_THISNODE) !== 0) return p;
+    if (!this.mayDefragment(s)) return 0;
+    for (let distance = 1; distance < s.nodes; distance++) {
+      const remote = (node + distance) % s.nodes;
+      if (!this.hasSurplus(s, remote)) continue;
+      const found = this.getPartialNode(s, remote);
+      if (found !== 0) return found;
+    }
+    return 0;
+  }
+
+  private allocFromFreshSlab(s: CacheDesc, gfp: number, node: number): number {
+    const page = this.newSlab(s, gfp, node);
+    if (page === 0) return 0;
+    const one = this.scratch;
+    return this.allocFromNewSlab(s, page, 1, one, 0) === 1 ? one[0]! : 0;
+  }
+  private readonly scratch = new Int32Array(1);
+
+  /** The gate before other nodes' partial slabs are looked at; the kernel uses the cycle counter, we count. */
+  protected mayDefragment(s: CacheDesc): boolean {
+    if (s.nodes === 1) return false;
+    this.defragClock = (this.defragClock + 1) & 1023;
+    const ratio = this.m[s.ptr + KmemCacheStruct.defragRatio]!;
+    return ratio !== 0 && this.defragClock <= ratio;
+  }
+
+  /** data race, intended: whether another node has partial slabs to spare is a hint. */
+  protected hasSurplus(s: CacheDesc, node: number): boolean {
+    return this.m[nodeOf(this.m, s, node) + NR_PARTIAL]! > this.m[s.ptr + KmemCacheStruct.minPartial]!;
+  }
+
+  /** Pops one object off the node's first partial slab. Kernel: `get_from_partial_node`. */
+  private getPartialNode(s: CacheDesc, node: number): number {
+    const { m, cpu } = this;
+    const n = nodeOf(m, s, node);
+    // data race, intended: a slab that arrives now is found next time.
+    if (m[n + NR_PARTIAL] === 0) return 0;
+    cpu.locks.lock(listLock(n), LockClass.ListLock);
+    try {
+      const page = m[n + HEAD] as PagePtr;
+      if (page === 0) return 0;
+      const p = this.popObject(s, page);
+      if (freelistOf(loadAcquire(m, page + SLAB_WORD)) === 0) removePartial(m, n, page);
+      return p;
+    } finally {
+      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+    }
+  }
+
+  /** Pops one object; list_lock held, freelist not empty (it only grows while we hold the lock). */
+  private popObject(s: CacheDesc, page: PagePtr): number {
+    const m = this.m;
+    for (;;) {
+      const word = loadAcquire(m, page + SLAB_WORD);
+      const head = freelistOf(word);
+      const p = this.slabAddress(page) + (head - 1) * s.size;
+      const next = m[(p + s.offset) >> 2]!; // stable: only a popper could change it, and we are the popper (F1)
+      if (cmpxchg(m, page + SLAB_WORD, word, packSlabWord(next, inuseOf(word) + 1)) === word) return p;
+      this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
+    }
+  }
+
+  /** Pages for a slab: the preferred order, or else the smallest that holds one object. Returns 0 if none. */
+  newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
+    const flags = gfp & ~__GFP_ZERO;
+    let order = s.order;
+    let page = this.pages.alloc(order, flags, node);
+    if (page === 0) {
+      order = s.minOrder;
+      page = this.pages.alloc(order, flags, node);
+      if (page === 0) return page;
+      this.count(s, Stat.ORDER_FALLBACK);
+    }
+    this.initSlab(s, page, order);
+    this.count(s, Stat.ALLOC_SLAB);
+    return page;
+  }
+
+  initSlab(s: CacheDesc, page: PagePtr, order: number): void {
+    const m = this.m;
+    m[page + SLAB_WORD] = packSlabWord(0, 0);
+    m[page + OBJECTS] = order === s.order ? s.objects : Math.floor((PAGE_SIZE << order) / s.size);
+    for (let i = 0; i < 1 << order; i++) {
+      const each = page + i * PAGE_WORDS;
+      m[each + FLAGS] = m[each + FLAGS]! | PG_SLAB;
+      m[each + CACHE] = s.ptr;
+    }
+  }
+
+  /**
+   * Hands out the first `count` objects of a slab that nobody else knows yet, into `out[at..]`; the rest becomes its
+   * freelist and the slab goes to the head of the partial list. Returns how many were handed out.
+   */
+  allocFromNewSlab(s: CacheDesc, page: PagePtr, count: number, out: Int32Array, at: number): number {
+    const m = this.m;
+    const objects = m[page + OBJECTS]!;
+    const handed = Math.min(count, objects);
+    const base = this.slabAddress(page);
+    for (let i = 0; i < handed; i++) out[at + i] = base + i * s.size;
+    for (let i = handed; i < objects; i++) {
+      m[(base + i * s.size + s.offset) >> 2] = i + 1 < objects ? i + 2 : 0;
+    }
+    // Pairs with loadAcquire of whoever frees into the slab or pops from it.
+    storeRelease(m, page + SLAB_WORD, packSlabWord(handed < objects ? handed + 1 : 0, handed));
+    const n = nodeOf(m, s, this.pages.nodeOf(page));
+    fetchAdd(m, n + NR_SLABS, 1);
+    fetchAdd(m, n + TOTAL_OBJECTS, objects);
+    if (handed < objects) {
+      this.cpu.locks.lock(listLock(n), LockClass.ListLock);
+      try {
+        addPartialHead(m, n, page);
+      } finally {
+        this.cpu.locks.unlock(listLock(n), LockClass.ListLock);
+      }
+    }
+    return handed;
+  }
+
+  /** Frees one object to its slab. Counts nothing: the caller knows which path this was. */
+  freeOne(s: CacheDesc, p: number): void {
+    const page = this.slabOf(p);
+    this.freeChain(s, page, this.indexOf(s, page, p), p, 1);
+  }
+
+  indexOf(s: CacheDesc, page: PagePtr, p: number): number {
+    return ((p - this.slabAddress(page)) / s.size) | 0;
+  }
+
+  /**
+   * Puts a chain of `cnt` objects of one slab, from object index `head` to address `tail`, in front of its freelist.
+   * Takes list_lock only when the slab was full or becomes empty. Kernel: `__slab_free`.
+   */
+  freeChain(s: CacheDesc, page: PagePtr, head: number, tail: number, cnt: number): void {
+    const m = this.m;
+    for (;;) {
+      const word = loadAcquire(m, page + SLAB_WORD);
+      m[(tail + s.offset) >> 2] = freelistOf(word); // ours until the compare-exchange publishes it (F3)
+      const inuse = inuseOf(word) - cnt;
+      const next = packSlabWord(head + 1, inuse);
+      if (inuse === 0 || freelistOf(word) === 0) {
+        if (this.freeUnderListLock(s, page, word, next)) return;
+      } else if (cmpxchg(m, page + SLAB_WORD, word, next) === word) {
+        return;
+      }
+      this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
+    }
+  }
+
+  /** The slab was full or becomes empty: its place on the partial list changes. False if the word changed first. */
+  private freeUnderListLock(s: CacheDesc, page: PagePtr, word: number, next: number): boolean {
+    const { m, cpu } = this;
+    const n = nodeOf(m, s, this.pages.nodeOf(page));
+    let discard = false;
+    cpu.locks.lock(listLock(n), LockClass.ListLock);
+    try {
+      const onPartial = (m[page + FLAGS]! & PG_PARTIAL) !== 0;
+      if (cmpxchg(m, page + SLAB_WORD, word, next) !== word) return false;
+      const wasFull = freelistOf(word) === 0;
+      const surplus = inuseOf(next) === 0 && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!;
+      if (wasFull ? surplus : onPartial && surplus) {
+        discard = true;
+        if (onPartial) {
+          removePartial(m, n, page);
+          this.count(s, Stat.FREE_REMOVE_PARTIAL);
+        }
+      } else if (wasFull) {
+        addPartialTail(m, n, page);
+        this.count(s, Stat.FREE_ADD_PARTIAL);
+      } // else: it stays where it is, on the list or with the refiller that holds it
+    } finally {
+      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+    }
+    if (discard) {
+      this.count(s, Stat.FREE_SLAB);
+      this.discardSlab(s, page);
+    }
+    return true;
+  }
+
+  /** Gives an empty slab that is on no list back to the page allocator. */
+  discardSlab(s: CacheDesc, page: PagePtr): void {
+    const { m, pages } = this;
+    const n = nodeOf(m, s, pages.nodeOf(page));
+    fetchAdd(m, n + NR_SLABS, -1);
+    fetchAdd(m, n + TOTAL_OBJECTS, -m[page + OBJECTS]!);
+    const order = this.slabOrder(page);
+    pages.free(page, order);
+  }
+
+  protected slabOrder(page: PagePtr): number {
+    return (this.m[page + FLAGS]! >> 8) & 0xf;
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * Page 0, the superblock: what a thread must know to attach, written once at boot and read-only afterwards.
+ * Every base is a word index, so that a reader can follow the picture in docs/memory-layout.md with a dump.
+ */
+import { AttachError } from './errors.js';
+import { struct } from './struct.js';
+import type { Words } from './views.js';
+
+export const LOCK_POLICIES = ['turn', 'op'] as const;
+export type LockPolicy = (typeof LOCK_POLICIES)[number];
+export const CHECK_LEVELS = ['none', 'free', 'full'] as const;
+export type CheckLevel = (typeof CHECK_LEVELS)[number];
+
+/** Word 0 stays 0 for ever, since address 0 is NULL; the bootstrap sheaf is a line that nobody writes. */
+export const Superblock = struct('superblock', {
+  null: 16,
+  bootSheaf: 16,
+  magic: 1,
+  abi: 1,
+  booted: 1,
+  bytes: 1,
+  cpus: 1,
+  nodes: 1,
+  maxCaches: 1,
+  lockPolicy: 1,
+  check: 1,
+  lockStat: 1,
+  cpuRecords: 1,
+  lockStats: 1,
+  percpu: 1,
+  zones: 1,
+  registry: 1,
+  bootCaches: 1,
+  memmap: 1,
+  shadow: 1,
+  firstPfn: 1,
+  endPfn: 1,
+});
+
+/** `GRNY` in ASCII. */
+export const MAGIC = 0x59_4e_52_47;
+
+type GeometryField = Exclude<keyof typeof Superblock, 'null' | 'bootSheaf' | 'magic' | 'abi' | 'booted' | 'SIZEOF'>;
+
+/** The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words. */
+export type Geometry = { readonly [K in GeometryField]: number };
+
+const FIELDS = Object.keys(Superblock).filter(
+  (field) => !['null', 'bootSheaf', 'magic', 'abi', 'booted', 'SIZEOF'].includes(field),
+) as GeometryField[];
+
+/** Writes everything but `booted`, which the boot stores last and with release. */
+export function writeSuperblock(m: Words, geometry: Geometry, abi: number): void {
+  for (const field of FIELDS) m[Superblock[field]] = geometry[field];
+  m[Superblock.abi] = abi;
+  m[Superblock.magic] = MAGIC;
+}
+
+/** Reads a superblock back, or refuses with the reason why this is no arena of this build. */
+export function readSuperblock(m: Words, abi: number): Geometry {
+  if (m[Superblock.magic] !== MAGIC) {
+    throw new AttachError(
+      `not an arena: the superblock's magic is 0x${(m[Superblock.magic]! >>> 0).toString(16)}, not 0x${MAGIC.toString(16)}`,
+    );
+  }
+  if (m[Superblock.abi] !== abi) {
+    throw new AttachError(
+      `the arena was made by another build: its ABI hash is 0x${(m[Superblock.abi]! >>> 0).toString(16)}, ` +
+        `this build's is 0x${(abi >>> 0).toString(16)}; load the same version of granary in every thread`,
+    );
+  }
+  if (m[Superblock.bytes] !== m.byteLength) {
+    throw new AttachError(`the arena has ${m[Superblock.bytes]} bytes, the buffer ${m.byteLength}`);
+  }
+  const geometry: Record<string, number> = {};
+  for (const field of FIELDS) geometry[field] = m[Superblock[field]]!;
+  return geometry as Geometry;
+}

@@ -1,0 +1,4 @@
+export * from './errors.js';
+export * from './geometry.js';
+export * from './struct.js';
+export * from './views.js';

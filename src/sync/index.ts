@@ -1,0 +1,5 @@
+export * from './atomic.js';
+export * from './lock.js';
+export * from './lockClass.js';
+export * from './lockStat.js';
+export * from './lockWord.js';

@@ -1,0 +1,142 @@
+/**
+ * The default lock: barge, spin about a hundred loads, then park.
+ *
+ * First come is not first served. On more threads than cores a hand-off to a preempted waiter costs a time
+ * slice, and every strict order collapses; barging stays flat from 2 to 8 threads on two cores.
+ *
+ * Protocol (numbers are referred to by tests):
+ *  L1  A lock is taken by one compare-exchange of UNLOCKED (or of bare WAITERS' remains, see L3) by the owner
+ *      word. It synchronizes with the exchange in unlock, so all that was written under the lock is visible.
+ *  L2  Before it, `pending` names the lock; after it the lock is on the held list and `pending` is cleared.
+ *      The same again around unlock. Whoever reaps a dead CPU finds every lock it may own in these two places.
+ *  L3  A waiter sets WAITERS before it sleeps, and a waiter that takes the lock after sleeping keeps WAITERS
+ *      set: it cannot know whether another sleeper exists, and a spurious wake is cheaper than a lost one.
+ *  L4  No sleep is unlimited: a wake can be swallowed by a thread that dies parked, so a sleeper looks again
+ *      every BACKSTOP_MS, and gives up with an error that names lock, class and owner after the limit.
+ */
+import { LINE_WORDS, LockError, type Ptr, struct, type Words } from '../struct/index.js';
+import { canSleep, cmpxchg, exchange, futexWait, futexWake, loadAcquire } from './atomic.js';
+import { LOCK_CLASS_NAMES, type LockClassId } from './lockClass.js';
+import { OWNER_DIED, ownerCpu, UNLOCKED, WAITERS } from './lockWord.js';
+
+/** A lock: its word, and who took it last, for counting owner changes. */
+export const Lock = struct('lock', { word: 1, lastOwner: 1 });
+export type LockPtr = Ptr<'lock'>;
+
+export const HELD_LOCKS_MAX = 6;
+
+/** What the locks know about one CPU; written by that CPU alone, read by whoever reaps it. */
+export const LockRecord = struct(
+  'lock_record',
+  { pending: 1, nrHeld: 1, held: HELD_LOCKS_MAX, intentOp: 1, intentArgs: 4 },
+  { alignWords: LINE_WORDS },
+);
+
+const { pending: PENDING, nrHeld: NR_HELD, held: HELD } = LockRecord;
+
+/** About 0.6 us of loads: longer than an allocator's critical section, much shorter than a park and wake. */
+const SPINS_MAX = 100;
+const BACKSTOP_MS = 100;
+/** How long a thread waits before it calls the lock stuck. */
+export const LOCK_LIMIT_MS = 10_000;
+
+/** Locks without statistics: the base of every tier, and the one with no branch for them. */
+export class Locks {
+  protected readonly m: Words;
+  /** This CPU's owner word: CPU + 1 and generation. */
+  readonly owner: number;
+  protected readonly record: Ptr<'lock_record'>;
+  protected readonly sleeps: boolean;
+  limitMs = LOCK_LIMIT_MS;
+
+  constructor(m: Words, owner: number, record: Ptr<'lock_record'>) {
+    this.m = m;
+    this.owner = owner;
+    this.record = record;
+    this.sleeps = canSleep(m);
+  }
+
+  /** Takes the lock, waiting as long as it must and no longer than the limit. */
+  lock(lock: LockPtr, cls: LockClassId): void {
+    const m = this.m;
+    m[this.record + PENDING] = lock;
+    if (cmpxchg(m, lock, UNLOCKED, this.owner) !== UNLOCKED) this.contended(lock, cls);
+    this.pushHeld(lock);
+  }
+
+  /** Takes the lock if it is free. For remote list_locks and for contexts that must not wait. */
+  tryLock(lock: LockPtr, _cls: LockClassId): boolean {
+    const m = this.m;
+    m[this.record + PENDING] = lock;
+    if (cmpxchg(m, lock, UNLOCKED, this.owner) !== UNLOCKED) {
+      m[this.record + PENDING] = 0;
+      return false;
+    }
+    this.pushHeld(lock);
+    return true;
+  }
+
+  /** Gives the lock up and wakes one sleeper if there may be one. */
+  unlock(lock: LockPtr, _cls: LockClassId): void {
+    const m = this.m;
+    m[this.record + PENDING] = lock;
+    m[this.record + NR_HELD] = m[this.record + NR_HELD]! - 1;
+    // Pairs with the compare-exchange of the next owner (L1).
+    const word = exchange(m, lock, UNLOCKED);
+    if ((word & WAITERS) !== 0) futexWake(m, lock, 1);
+    m[this.record + PENDING] = 0;
+  }
+
+  /** A trylock that keeps its own word (cpu_sheaves) reports here; nothing to do without statistics. */
+  noteTry(_lock: LockPtr, _cls: LockClassId, _taken: boolean): void {}
+
+  /** How many locks this CPU holds now. */
+  get held(): number {
+    return this.m[this.record + NR_HELD]!;
+  }
+
+  protected pushHeld(lock: LockPtr): void {
+    const { m, record } = this;
+    const nr = m[record + NR_HELD]!;
+    m[record + HELD + nr] = lock;
+    m[record + NR_HELD] = nr + 1;
+    m[record + PENDING] = 0;
+  }
+
+  /** The lock was not free: spin, then park. Returns as owner, or throws with nothing held. */
+  protected contended(lock: LockPtr, cls: LockClassId): void {
+    const m = this.m;
+    for (let spins = 0; spins < SPINS_MAX; spins++) {
+      // An atomic load: a plain one need never see the unlock.
+      if (loadAcquire(m, lock) === UNLOCKED && cmpxchg(m, lock, UNLOCKED, this.owner) === UNLOCKED) return;
+    }
+    const deadline = performance.now() + this.limitMs;
+    for (;;) {
+      const word = loadAcquire(m, lock);
+      if (word === UNLOCKED) {
+        if (cmpxchg(m, lock, UNLOCKED, this.owner | WAITERS) === UNLOCKED) return; // L3
+        continue;
+      }
+      if ((word & OWNER_DIED) !== 0) this.fail(lock, cls, word, 'its owner died in the critical section');
+      if (performance.now() > deadline) {
+        this.fail(lock, cls, word, `not free after ${this.limitMs} ms`);
+      }
+      this.sleep(lock, word);
+    }
+  }
+
+  private sleep(lock: LockPtr, word: number): void {
+    if (!this.sleeps) return; // spin: this thread may not block
+    const waited = word | WAITERS;
+    // Pairs with the exchange in unlock: either it sees WAITERS, or this fails and we look again.
+    if (word !== waited && cmpxchg(this.m, lock, word, waited) !== word) return;
+    futexWait(this.m, lock, waited, Math.min(BACKSTOP_MS, this.limitMs)); // L4
+  }
+
+  private fail(lock: LockPtr, cls: LockClassId, word: number, why: string): never {
+    this.m[this.record + PENDING] = 0;
+    const name = LOCK_CLASS_NAMES[cls]!;
+    const owner = ownerCpu(word);
+    throw new LockError(`${name} at word ${lock}, owned by CPU ${owner}: ${why}`, name, owner);
+  }
+}
