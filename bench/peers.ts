@@ -9,7 +9,7 @@ import { barsLine, evaluateBars, type Verdict, verdictLine } from './peers/bars.
 import { Figures } from './peers/figures.js';
 import * as machines from './peers/machine.js';
 import { type Options, parseOptions, USAGE } from './peers/options.js';
-import { allRows, type Row } from './peers/plan.js';
+import { allRows, type Row, WORKLOADS } from './peers/plan.js';
 import { progressLine } from './peers/progress.js';
 import { reportJson, reportText } from './peers/report.js';
 import { FULL, QUICK, Runner, type RunResult } from './peers/runner.js';
@@ -63,7 +63,8 @@ async function gather(rows: readonly Row[], options: Options): Promise<Outcome &
 
 function rowsFor(options: Options): { rows: Row[]; notes: string[] } {
   const rows = allRows(options.filter);
-  if (rows.length === 0) throw new RangeError(`--filter ${options.filter} matches no workload`);
+  if (rows.length === 0)
+    throw new RangeError(`--filter ${options.filter} matches none of ${WORKLOADS.join(', ')}`);
   if (availableParallelism() > 1) return { rows, notes: [] };
   const notes = ['rows with two threads: this machine has one processor'];
   return { rows: rows.filter((row) => row.threads === 1), notes };
@@ -100,7 +101,7 @@ async function main(options: Options): Promise<number> {
     if (options.json === '-') process.stdout.write(json);
     else writeFileSync(options.json, json);
   }
-  // A comparison without this allocator is no comparison, asked to check or not.
+  // A comparison without this allocator is none, and an unsound arena is a bug: asked to check or not.
   if ([...absent, ...result.failures, ...unsound].some((line) => line.startsWith('granary'))) return 1;
   return options.check && verdicts.some(({ state }) => state === 'MISS') ? 1 : 0;
 }

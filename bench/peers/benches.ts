@@ -110,7 +110,9 @@ class PoolHeap implements AddressHeap {
 }
 
 async function thiNgBench(setup: TeamSetup): Promise<Bench> {
-  const { MemPool } = await import('@thi.ng/malloc');
+  const { MemPool } = await import('@thi.ng/malloc').catch(() => {
+    throw new Error('@thi.ng/malloc is not installed (npm install --save-dev @thi.ng/malloc)');
+  });
   const buf = new SharedArrayBuffer(THI_NG_BYTES);
   const pool = new MemPool({ buf });
   const words = new Int32Array(buf);

@@ -23,7 +23,8 @@ typed arrays: all in one run, in turns.
   --seed N         order of the variants within each round (default 1)
   --json FILE      all figures, raw samples included; - writes them to the standard output and the
                    tables to the standard error
-  --check          exit status 1 when a bar is missed
+  --check          exit status 1 when a bar is missed; otherwise only when this allocator could not be
+                   measured, or left an unsound arena behind
   -h, --help       this text
 `;
 

@@ -1,0 +1,45 @@
+#!/usr/bin/env node
+/** `npm run stress -- --seconds 60 --threads 8 --seed N` */
+import { Command, InvalidArgumentError } from 'commander';
+import { STRESS_CONFIGS, stressRound } from '../lab/stress/stress.js';
+
+const number = (min: number, max: number) => (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw new InvalidArgumentError(`must be an integer from ${min} to ${max}`);
+  }
+  return value;
+};
+
+const program = new Command('stress')
+  .description('Real threads against one arena, with cookies in every object; ends with a validate of everything.')
+  .option('--seconds <n>', 'how long in all', number(1, 86_400), 60)
+  .option('--threads <n>', 'worker threads', number(1, 60), 8)
+  .option('--seed <n>', 'seed of all choices (not of the interleaving)', number(0, 2 ** 31 - 1), 1)
+  .option('--json', 'print the results as JSON')
+  .addHelpText('after', '\nExit status: 0 when nothing was lost, doubled or overwritten; 1 otherwise.')
+  .parse();
+
+const options = program.opts<{ seconds: number; threads: number; seed: number; json?: boolean }>();
+const rounds = Math.max(STRESS_CONFIGS.length, Math.round(options.seconds / 12));
+const results = [];
+for (let i = 0; i < rounds; i++) {
+  const config = STRESS_CONFIGS[i % STRESS_CONFIGS.length]!;
+  const result = await stressRound(config, options.threads, options.seed + i, options.seconds / rounds);
+  results.push(result);
+  const { counts } = result;
+  const name = `${config.lockPolicy} nodes=${config.nodes} check=${config.check} ${config.bytes >> 20} MiB`;
+  if (!options.json) {
+    console.log(
+      `${name.padEnd(36)} ${counts.ops} steps, ${counts.allocs} allocs, ${counts.bulks} bulks, ` +
+        `${counts.transfers} transfers, ${counts.outOfMemory} out of memory, ${result.lives} lives, ` +
+        `${result.vanished} vanished, ${result.shrinks} shrinks, ${result.problems.length} problems`,
+    );
+  }
+  for (const problem of result.problems) console.error(`  ${problem}`);
+  if (result.problems.length > 0) break;
+}
+const failed = results.some((result) => result.problems.length > 0);
+if (options.json) console.log(JSON.stringify({ seed: options.seed, threads: options.threads, results }));
+else console.log(failed ? `FAILED with seed ${options.seed}` : `sound: ${results.length} rounds, seed ${options.seed}`);
+process.exit(failed ? 1 : 0);
