@@ -51,7 +51,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const sheaf = this.main;
       const word = m[sheaf + SIZE]!;
       const size = word & MASK;
-      const next = word + ONE;
+      const next = (word + ONE) | 0;
       if (size === 0 || (next | m[this.request]!) < 0) return this.allocSlow(gfp);
       m[sheaf + SIZE] = next;
       const p = m[sheaf + OBJECTS - 1 + size]!;
@@ -81,14 +81,15 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       // The comparisons are false for NaN, and a fraction is not its own integer: such n go the slow way.
       const fits = n === (n | 0) && n > 0 && n <= size && n <= out.length;
       if (!fits || (word | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
-      const first = sheaf + OBJECTS + size - n;
-      for (let i = 0; i < n; i++) {
-        const p = m[first + i]!;
+      const from = (sheaf + OBJECTS + size - n) | 0;
+      const tag = this.tag | 0;
+      for (let i = 0; i < n; i = (i + 1) | 0) {
+        const p = m[(from + i) | 0]!;
         out[i] = p;
-        if (CHECKED) shadow[p >> 3] = this.tag;
-        if ((gfp & ZERO) !== 0) this.zero(p);
+        if (CHECKED) shadow[p >> 3] = tag;
       }
-      m[sheaf + SIZE] = word + n * ONE;
+      m[sheaf + SIZE] = (word + n * ONE) | 0;
+      if ((gfp & ZERO) !== 0) for (let i = 0; i < n; i++) this.zero(out[i]!);
       return true;
     }
 
@@ -98,15 +99,16 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const size = word & MASK;
       const fits = n === (n | 0) && n > 0 && n <= this.capacity - size && n <= list.length;
       if (!fits || EXACT || NUMA) return this.freeBulkSlow(list, n);
-      const first = sheaf + OBJECTS + size;
-      for (let i = 0; i < n; i++) {
+      const to = (sheaf + OBJECTS + size) | 0;
+      const tag = this.tag | 0;
+      for (let i = 0; i < n; i = (i + 1) | 0) {
         const p = list[i]!;
         const state = p >> 3;
         if (CHECKED) {
-          if (((shadow[state]! ^ this.tag) | (p & 7)) !== 0) return this.freeBulkUndo(list, n, i);
+          if (((shadow[state]! ^ tag) | (p & 7)) !== 0) return this.freeBulkUndo(list, n, i);
           shadow[state] = 0;
         }
-        m[first + i] = p;
+        m[(to + i) | 0] = p;
       }
       m[sheaf + SIZE] = word + n;
     }

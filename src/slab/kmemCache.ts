@@ -1,5 +1,5 @@
 /** The shared structures of a cache: `kmem_cache` and, per node, `kmem_cache_node`. */
-import { LINE_WORDS, type Ptr, struct, WORD_BYTES, type Words } from '../struct/index.js';
+import { LINE_WORDS, PAGE_SHIFT, type Ptr, struct, WORD_BYTES, type Words } from '../struct/index.js';
 import { Lock, type LockPtr } from '../sync/index.js';
 
 export const NAME_BYTES_MAX = 63;
@@ -68,7 +68,16 @@ export interface CacheDesc {
   readonly minOrder: number;
   readonly minObjects: number;
   readonly nodes: number;
+  /** 2^RECIPROCAL_SHIFT / size, rounded up; 0 when slabs are too large for it to be exact. */
+  readonly reciprocal: number;
 }
+
+/**
+ * Object index from byte offset without a division. With offset = index * size < 2^17 and an error of the reciprocal
+ * below 1, the product's error stays below 2^17, and the product below 2^32, so the shift is exact.
+ */
+export const RECIPROCAL_SHIFT = 17;
+const RECIPROCAL_ORDER_MAX = RECIPROCAL_SHIFT - PAGE_SHIFT;
 
 export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): CacheDesc {
   const K = KmemCacheStruct;
@@ -90,6 +99,7 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
     minOrder: at(K.minOrder),
     minObjects: at(K.minObjects),
     nodes,
+    reciprocal: at(K.order) <= RECIPROCAL_ORDER_MAX ? Math.ceil((1 << RECIPROCAL_SHIFT) / at(K.size)) : 0,
   };
 }
 

@@ -13,10 +13,22 @@ import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 const { slabWord: SLAB_WORD, objects: OBJECTS, next: NEXT } = Page;
 const { nrPartial: NR_PARTIAL, head: HEAD } = KmemCacheNode;
 
-/** How many objects of other slabs a bulk free looks past before it gives up on more of the same slab. */
-const LOOKAHEAD = 3;
+/**
+ * Chains that are being built, by slab: page, head, tail, count. A page struct has 8 words, an entry 4, so the bits of
+ * the page's word index above the third choose the entry; slabs that collide flush one another.
+ */
+const NR_CHAINS = 64;
+const CHAIN_WORDS = 4;
+const CHAIN_SHIFT = Math.log2(Page.SIZEOF / CHAIN_WORDS);
+const CHAIN_MASK = (NR_CHAINS - 1) * Page.SIZEOF;
+const HEAD_AT = 1;
+const TAIL_AT = 2;
+const COUNT_AT = 3;
 
 export class BatchSlabs extends Slabs {
+  private readonly chains = new Int32Array(NR_CHAINS * CHAIN_WORDS);
+  private readonly used = new Int32Array(NR_CHAINS);
+
   /**
    * Gets between `min` and `max` objects into `out[at..]`: from partial slabs of this node, then of others, then from
    * new slabs until there are `min`. Returns how many; fewer than `min` means out of memory. Kernel: `refill_objects`.
@@ -172,40 +184,47 @@ export class BatchSlabs extends Slabs {
   }
 
   /**
-   * Frees `list[at .. at+n)` to the slabs, chaining objects of one slab as it finds them, from the end. Reorders the
-   * list. Kernel: `build_detached_freelist` and `__kmem_cache_free_bulk`.
+   * Frees `list[at .. at+n)` to the slabs, one compare-exchange per slab. The kernel's `build_detached_freelist` chains
+   * what it finds within three misses; here a small table finds every object of the same slab.
    */
   freeObjects(s: CacheDesc, list: Int32Array, at: number, n: number): void {
-    let left = n;
-    while (left > 0) left = this.freeDetached(s, list, at, left);
+    const { m, chains, used } = this;
+    const offset = s.offset;
+    let nrUsed = 0;
+    try {
+      for (let i = n - 1; i >= 0; i--) {
+        const p = list[at + i]!;
+        const page = this.slabOf(p);
+        const chain = (page & CHAIN_MASK) >> CHAIN_SHIFT;
+        const head = this.indexOf(s, page, p) + 1;
+        if (chains[chain] === page) {
+          m[(p + offset) >> 2] = chains[chain + HEAD_AT]!;
+          chains[chain + HEAD_AT] = head;
+          chains[chain + COUNT_AT]!++;
+          continue;
+        }
+        if (chains[chain] === 0) used[nrUsed++] = chain;
+        else this.freeChainAt(s, chain);
+        chains[chain] = page;
+        chains[chain + HEAD_AT] = head;
+        chains[chain + TAIL_AT] = p;
+        chains[chain + COUNT_AT] = 1;
+      }
+      for (let i = 0; i < nrUsed; i++) this.freeChainAt(s, used[i]!);
+    } finally {
+      for (let i = 0; i < nrUsed; i++) chains[used[i]!] = 0;
+    }
   }
 
-  /** Frees the last object and those of its slab that are near it; returns how many objects remain in front. */
-  private freeDetached(s: CacheDesc, list: Int32Array, at: number, n: number): number {
-    const m = this.m;
-    const tail = list[at + n - 1]!;
-    const page = this.slabOf(tail);
-    let head = this.indexOf(s, page, tail);
-    let cnt = 1;
-    let same = n - 1;
-    let misses = LOOKAHEAD;
-    for (let i = n - 2; i >= 0; i--) {
-      const p = list[at + i]!;
-      if (this.slabOf(p) !== page) {
-        if (--misses === 0) break;
-        continue;
-      }
-      m[(p + s.offset) >> 2] = head + 1;
-      head = this.indexOf(s, page, p);
-      cnt++;
-      same--;
-      if (i !== same) {
-        list[at + i] = list[at + same]!;
-        list[at + same] = p;
-      }
-    }
-    this.freeChain(s, page, head, tail, cnt);
-    return same;
+  private freeChainAt(s: CacheDesc, chain: number): void {
+    const { chains } = this;
+    this.freeChain(
+      s,
+      chains[chain] as PagePtr,
+      chains[chain + HEAD_AT]! - 1,
+      chains[chain + TAIL_AT]!,
+      chains[chain + COUNT_AT]!,
+    );
   }
 
   /** Counts a free that did not go through a sheaf, `n` objects at once, and does it. */

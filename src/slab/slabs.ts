@@ -15,12 +15,14 @@ import {
 } from '../page/index.js';
 import { PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
 import { cmpxchg, fetchAdd, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
-import { type CacheDesc, KmemCacheNode, KmemCacheStruct, listLock, nodeOf } from './kmemCache.js';
+import { type CacheDesc, KmemCacheNode, KmemCacheStruct, listLock, nodeOf, RECIPROCAL_SHIFT } from './kmemCache.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
 import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const { flags: FLAGS, cache: CACHE, slabWord: SLAB_WORD, objects: OBJECTS, head: HEAD_PAGE, SIZEOF: PAGE_WORDS } = Page;
 const { nrPartial: NR_PARTIAL, head: HEAD, nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
+
+const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 
 export class Slabs {
   protected readonly cpu: ThisCpu;
@@ -34,17 +36,13 @@ export class Slabs {
     this.pages = pages;
   }
 
-  /** The slab that holds an object of which we know that it is one. */
+  /** The slab that holds an object of which we know that it is one: each of its pages names the first. */
   slabOf(p: number): PagePtr {
-    const { m } = this;
-    const page = this.cpu.geometry.memmap + (p >>> PAGE_SHIFT) * PAGE_WORDS;
-    const flags = m[page + FLAGS]!;
-    // A slab's tail pages point to the first; the first has HEAD_PAGE 0.
-    return ((flags & PG_SLAB) !== 0 && m[page + HEAD_PAGE]! !== 0 ? m[page + HEAD_PAGE]! : page) as PagePtr;
+    return this.m[this.cpu.geometry.memmap + (p >>> PAGE_SHIFT) * PAGE_WORDS + HEAD_PAGE] as PagePtr;
   }
 
   slabAddress(page: PagePtr): number {
-    return ((page - this.cpu.geometry.memmap) / PAGE_WORDS) << PAGE_SHIFT;
+    return ((page - this.cpu.geometry.memmap) >> PAGE_WORDS_SHIFT) << PAGE_SHIFT;
   }
 
   count(s: CacheDesc, item: number, n = 1): void {
@@ -156,6 +154,7 @@ export class Slabs {
       const each = page + i * PAGE_WORDS;
       m[each + FLAGS] = m[each + FLAGS]! | PG_SLAB;
       m[each + CACHE] = s.ptr;
+      m[each + HEAD_PAGE] = page;
     }
   }
 
@@ -195,7 +194,8 @@ export class Slabs {
   }
 
   indexOf(s: CacheDesc, page: PagePtr, p: number): number {
-    return ((p - this.slabAddress(page)) / s.size) | 0;
+    const at = p - this.slabAddress(page);
+    return s.reciprocal !== 0 ? Math.imul(at, s.reciprocal) >>> RECIPROCAL_SHIFT : (at / s.size) | 0;
   }
 
   /**
@@ -204,29 +204,32 @@ export class Slabs {
    */
   freeChain(s: CacheDesc, page: PagePtr, head: number, tail: number, cnt: number): void {
     const m = this.m;
+    // A plain read: a stale word makes the compare-exchange fail, which returns the current one.
+    let word = m[page + SLAB_WORD]!;
     for (;;) {
-      const word = loadAcquire(m, page + SLAB_WORD);
       m[(tail + s.offset) >> 2] = freelistOf(word); // ours until the compare-exchange publishes it (F3)
       const inuse = inuseOf(word) - cnt;
       const next = packSlabWord(head + 1, inuse);
-      if (inuse === 0 || freelistOf(word) === 0) {
-        if (this.freeUnderListLock(s, page, word, next)) return;
-      } else if (cmpxchg(m, page + SLAB_WORD, word, next) === word) {
-        return;
-      }
+      const seen =
+        inuse === 0 || freelistOf(word) === 0
+          ? this.freeUnderListLock(s, page, word, next)
+          : cmpxchg(m, page + SLAB_WORD, word, next);
+      if (seen === word) return;
+      word = seen;
       this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
     }
   }
 
-  /** The slab was full or becomes empty: its place on the partial list changes. False if the word changed first. */
-  private freeUnderListLock(s: CacheDesc, page: PagePtr, word: number, next: number): boolean {
+  /** The slab was full or becomes empty: its place on the partial list changes. Returns the word that was there. */
+  private freeUnderListLock(s: CacheDesc, page: PagePtr, word: number, next: number): number {
     const { m, cpu } = this;
     const n = nodeOf(m, s, this.pages.nodeOf(page));
     let discard = false;
     cpu.locks.lock(listLock(n), LockClass.ListLock);
     try {
       const onPartial = (m[page + FLAGS]! & PG_PARTIAL) !== 0;
-      if (cmpxchg(m, page + SLAB_WORD, word, next) !== word) return false;
+      const seen = cmpxchg(m, page + SLAB_WORD, word, next);
+      if (seen !== word) return seen;
       const wasFull = freelistOf(word) === 0;
       const surplus = inuseOf(next) === 0 && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!;
       if (wasFull ? surplus : onPartial && surplus) {
@@ -246,7 +249,7 @@ export class Slabs {
       this.count(s, Stat.FREE_SLAB);
       this.discardSlab(s, page);
     }
-    return true;
+    return word;
   }
 
   /** Gives an empty slab that is on no list back to the page allocator. */
