@@ -2,7 +2,7 @@
 import type { MemPool } from '@thi.ng/malloc';
 import { Arena, type KmemCache } from '../../src/index.js';
 import { fetchAdd } from '../../src/sync/index.js';
-import type { AddressHeap, BulkHeap } from './loops.js';
+import type { AddressHeap, AddressLoops, BulkHeap } from './loops.js';
 import * as loops from './loops.js';
 import { freeOrder, type Workload } from './plan.js';
 import { type Command, cacheName, PROBE_WORDS, type TeamSetup } from './protocol.js';
@@ -17,6 +17,7 @@ export interface Bench {
 interface AddressBench {
   readonly heap: AddressHeap;
   readonly words: Int32Array;
+  readonly loops: AddressLoops;
   readonly beforeSleep: BeforeSleep;
 }
 
@@ -34,17 +35,17 @@ export async function openBench(setup: TeamSetup): Promise<Bench> {
 
 /** The loop of a command over blocks known by address. */
 function addressWork(setup: TeamSetup, ring: Int32Array, bench: AddressBench, command: Command): () => void {
-  const { heap, words: m, beforeSleep } = bench;
+  const { heap, words: m, loops: own, beforeSleep } = bench;
   const n = command.operations;
   switch (command.workload) {
     case 'pair':
-      return () => loops.pair(heap, m, n);
+      return () => own.pair(heap, n);
     case 'batch-16':
-      return () => loops.batch16(heap, m, n);
+      return () => own.batch16(heap, n);
     case 'batch-1000':
-      return () => loops.batch1000(heap, m, n);
+      return () => own.batch1000(heap, n);
     case 'shuffled-1000':
-      return () => loops.shuffled1000(heap, m, n, ORDER);
+      return () => own.shuffled1000(heap, n, ORDER);
     case 'producer-consumer':
       return setup.thread === 0
         ? () => produce(heap, m, n, ring, beforeSleep)
@@ -62,6 +63,7 @@ function granaryBench(setup: TeamSetup): Bench {
   arena.online();
   const ring = new Int32Array(setup.ring);
   const words = arena.i32;
+  const own = loops.addressLoops(words);
   const endTurn = (): void => arena.endTurn();
   const opened = new Map<string, KmemCache>();
   const open = (name: string): KmemCache => {
@@ -74,8 +76,8 @@ function granaryBench(setup: TeamSetup): Bench {
       const heap = open(cacheName(command.workload as Workload, command.size));
       const work =
         setup.kind === 'granary-bulk'
-          ? bulkWork(setup, heap, words, command)
-          : addressWork(setup, ring, { heap, words, beforeSleep: endTurn }, command);
+          ? bulkWork(setup, own, heap, command)
+          : addressWork(setup, ring, { heap, words, loops: own, beforeSleep: endTurn }, command);
       return () => {
         work();
         arena.endTurn();
@@ -85,9 +87,9 @@ function granaryBench(setup: TeamSetup): Bench {
   };
 }
 
-function bulkWork(setup: TeamSetup, heap: BulkHeap, words: Int32Array, command: Command): () => void {
+function bulkWork(setup: TeamSetup, own: AddressLoops, heap: BulkHeap, command: Command): () => void {
   if (command.workload !== 'batch-16') throw impossible(setup, command);
-  return () => loops.bulk16(heap, words, command.operations);
+  return () => own.bulk16(heap, command.operations);
 }
 
 /** A pool serves every size; the loops want an allocator of one. */
@@ -116,6 +118,7 @@ async function thiNgBench(setup: TeamSetup): Promise<Bench> {
   const buf = new SharedArrayBuffer(THI_NG_BYTES);
   const pool = new MemPool({ buf });
   const words = new Int32Array(buf);
+  const own = loops.addressLoops(words);
   const ring = new Int32Array(setup.ring);
   return {
     prepare(command) {
@@ -123,7 +126,7 @@ async function thiNgBench(setup: TeamSetup): Promise<Bench> {
       // Its one list would carry blocks from row to row.
       pool.freeAll();
       const heap = new PoolHeap(pool, command.size);
-      return addressWork(setup, ring, { heap, words, beforeSleep: () => {} }, command);
+      return addressWork(setup, ring, { heap, words, loops: own, beforeSleep: () => {} }, command);
     },
     close: () => {},
   };

@@ -1,5 +1,13 @@
 /** Why an address may not be freed to a cache: the first thing that is wrong with it, from the outside in. */
-import { compoundHead, isHeapAddress, Page, PG_LARGE, PG_SLAB, pageAddress, virtToPage } from '../page/index.js';
+import {
+  compoundHead,
+  isHeapAddress,
+  Page,
+  PG_LARGE,
+  PG_SLAB,
+  pageAddress,
+  virtToPage,
+} from '../page/index.js';
 import { type CacheDesc, type KmemCachePtr, readName } from '../slab/index.js';
 import { describe, SlabBugError } from '../struct/index.js';
 import type { CacheContext } from './context.js';
@@ -33,5 +41,8 @@ export function badFree(context: CacheContext, s: CacheDesc, p: unknown): SlabBu
     return bug('misaligned', `Invalid object pointer ${hex}: past the slab's last object`);
   }
   if (shadow[p >> 3] === 0) return bug('double-free', `Object already free: ${hex}`);
-  return bug('invalid-pointer', `Invalid object pointer ${hex}: its allocated-state is ${shadow[p >> 3]}, not ${s.tag}`);
+  return bug(
+    'invalid-pointer',
+    `Invalid object pointer ${hex}: its allocated-state is ${shadow[p >> 3]}, not ${s.tag}`,
+  );
 }

@@ -1,6 +1,14 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
-import { Pcs, type PcsPtr, pcsOf, statsOf, Stat } from '../cpu/index.js';
-import { Barn, barnGetEmptySheaf, barnGetFullSheaf, barnOf, COUNT_SHIFT, Sheaf, SIZE_MASK } from '../sheaf/index.js';
+import { Pcs, type PcsPtr, pcsOf, Stat, statsOf } from '../cpu/index.js';
+import {
+  Barn,
+  barnGetEmptySheaf,
+  barnGetFullSheaf,
+  barnOf,
+  COUNT_SHIFT,
+  Sheaf,
+  SIZE_MASK,
+} from '../sheaf/index.js';
 import { CpuError } from '../struct/index.js';
 import { cmpxchg, isOwnedBy } from '../sync/index.js';
 import type { Caches } from './caches.js';

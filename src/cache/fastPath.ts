@@ -68,7 +68,8 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       if (size === this.capacity) return this.freeSlow(p);
       if (CHECKED && ((shadow[state]! ^ this.tag) | (p & 7)) !== 0) return this.freeSlow(p);
       if (NUMA && (p - this.nodeStart) >>> 0 >= this.nodeBytes) return this.freeSlow(p);
-      if (EXACT && (p !== (p | 0) || cmpxchgByte(shadow, state, this.tag, 0) !== this.tag)) return this.freeSlow(p);
+      if (EXACT && (p !== (p | 0) || cmpxchgByte(shadow, state, this.tag, 0) !== this.tag))
+        return this.freeSlow(p);
       m[sheaf + OBJECTS + size] = p;
       m[sheaf + SIZE] = word + 1;
       if (CHECKED && !EXACT) shadow[state] = 0;

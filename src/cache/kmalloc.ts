@@ -5,8 +5,8 @@
  * that divides its size.
  */
 import {
-  GFP_KERNEL,
   __GFP_ZERO,
+  GFP_KERNEL,
   isHeapAddress,
   NUMA_NO_NODE,
   orderOf,
@@ -115,6 +115,7 @@ export class Kmallocs {
 
   private allocLarge(size: number, gfp: number, node: number): number {
     requireInteger('size', size, 0, KMALLOC_MAX_SIZE);
+    requireInteger('node', node, NUMA_NO_NODE, this.caches.geometry.nodes - 1);
     if (size === 0) return ZERO_SIZE_PTR;
     this.caches.cpu.assertOnline();
     const { m } = this.caches.views;
@@ -145,7 +146,12 @@ export class Kmallocs {
     const page = virtToPage(geometry, p);
     const flags = m[page + Page.flags]!;
     const hex = `0x${p.toString(16)}`;
-    if ((flags & PG_SLAB) === 0 && (flags & PG_HEAD) !== 0 && (flags & PG_LARGE) !== 0 && p % PAGE_SIZE === 0) {
+    if (
+      (flags & PG_SLAB) === 0 &&
+      (flags & PG_HEAD) !== 0 &&
+      (flags & PG_LARGE) !== 0 &&
+      p % PAGE_SIZE === 0
+    ) {
       return page;
     }
     const why =

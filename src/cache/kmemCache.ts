@@ -15,6 +15,9 @@ import type { CacheContext } from './context.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 
 const { size: SIZE } = Sheaf;
+// Imported names are looked up at each use; module-local constants are folded.
+const { ALLOC_FASTPATH, FREE_FASTPATH, FREE_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
+const OBJECTS = SHEAF_OBJECTS;
 
 /** What destroy found: a cache is gone when nothing leaked, else it is unlinked and its memory stays. */
 export interface LeakReport {
@@ -75,6 +78,8 @@ export abstract class KmemCache extends PcsLayer {
     return this.m[this.desc.ptr + KmemCacheStruct.minPartial]!;
   }
   set minPartial(value: number) {
+    // The struct of a destroyed cache is somebody else's memory.
+    this.assertAlive();
     this.m[this.desc.ptr + KmemCacheStruct.minPartial] = requireInteger('minPartial', value, 0, 0x7fffffff);
   }
 
@@ -106,7 +111,7 @@ export abstract class KmemCache extends PcsLayer {
     this.assertAlive();
     let p = 0;
     if (node === this.cpu.node) p = this.allocIfTopIsOn(node);
-    else this.count(Stat.ALLOC_NODE_MISMATCH);
+    else this.count(ALLOC_NODE_MISMATCH);
     if (this.context.policy === 'op') this.release();
     return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp, node), gfp);
   }
@@ -210,7 +215,7 @@ export abstract class KmemCache extends PcsLayer {
 
   /** Frees an object that takeBack has accepted, past the sheaves. */
   protected freeToSlab(p: number): void {
-    this.count(Stat.FREE_SLOWPATH);
+    this.count(FREE_SLOWPATH);
     this.slabs.freeOne(this.desc, p);
   }
 
@@ -234,8 +239,9 @@ export abstract class KmemCache extends PcsLayer {
   protected takeBack(p: number): void {
     if (!this.checked) return;
     const { shadow, tag } = this;
-    const i = p >> 3;
-    if (Number.isInteger(p) && (p & 7) === 0 && p > 0 && i < shadow.length && shadow[i] === tag) {
+    // An address is its own 32-bit integer: what is not, the shift would fold onto somebody's object.
+    const i = typeof p === 'number' && p === (p | 0) && (p & 7) === 0 ? p >> 3 : 0;
+    if (i > 0 && i < shadow.length && shadow[i] === tag) {
       // 'full': of two threads that free the same object at once, exactly one wins.
       if (this.exact ? cmpxchgByte(shadow, i, tag, 0) === tag : this.clearTag(i)) return;
     }
@@ -275,8 +281,8 @@ export abstract class KmemCache extends PcsLayer {
     const size = m[this.main + SIZE]!;
     m[this.main + SIZE] = size - 1;
     this.rebase(size - 1);
-    this.count(Stat.ALLOC_FASTPATH);
-    return m[this.main + SHEAF_OBJECTS + size - 1]!;
+    this.count(ALLOC_FASTPATH);
+    return m[this.main + OBJECTS + size - 1]!;
   }
 
   /** Lock held. Pushes one object onto main, which may have to be replaced; false means use the slabs. */
@@ -284,10 +290,10 @@ export abstract class KmemCache extends PcsLayer {
     const { m } = this;
     if (m[this.main + SIZE] === this.capacity && !this.replaceFullMain()) return false;
     const size = m[this.main + SIZE]!;
-    m[this.main + SHEAF_OBJECTS + size] = p;
+    m[this.main + OBJECTS + size] = p;
     m[this.main + SIZE] = size + 1;
     this.rebase(size + 1);
-    this.count(Stat.FREE_FASTPATH);
+    this.count(FREE_FASTPATH);
     return true;
   }
 
@@ -296,11 +302,12 @@ export abstract class KmemCache extends PcsLayer {
     const { m } = this;
     if (!this.lockForTurn()) return 0;
     const size = m[this.main + SIZE]! & SIZE_MASK;
-    if (size === 0) return this.capacity !== 0 && this.replaceEmptyMain(GFP_KERNEL) ? this.allocIfTopIsOn(node) : 0;
-    const top = m[this.main + SHEAF_OBJECTS + size - 1]!;
+    if (size === 0)
+      return this.capacity !== 0 && this.replaceEmptyMain(GFP_KERNEL) ? this.allocIfTopIsOn(node) : 0;
+    const top = m[this.main + OBJECTS + size - 1]!;
     const pages = this.slabs.pages;
     if (pages.nodeOf(virtToPage(this.context.geometry, top)) !== node) {
-      this.count(Stat.ALLOC_NODE_MISMATCH);
+      this.count(ALLOC_NODE_MISMATCH);
       return 0;
     }
     return this.popMain(GFP_KERNEL);

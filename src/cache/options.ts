@@ -1,4 +1,6 @@
 /** Options of a cache, and what they come to. */
+
+import { SHEAF_CAPACITY_MAX } from '../sheaf/index.js';
 import {
   calculateSizes,
   NAME_BYTES_MAX,
@@ -8,7 +10,6 @@ import {
   type SlabLayout,
 } from '../slab/index.js';
 import { describe, optionError, PAGE_SIZE, requireInteger } from '../struct/index.js';
-import { SHEAF_CAPACITY_MAX } from '../sheaf/index.js';
 
 /** Kernel: `struct kmem_cache_args` and the arguments beside it. */
 export interface CacheOptions {
@@ -26,13 +27,15 @@ export interface CacheOptions {
 export const OBJECT_SIZE_MAX = 1 << 22;
 
 export function checkName(name: unknown): string {
-  if (typeof name !== 'string') throw new TypeError(`a cache's name is ${describe(name)}; it must be a string`);
+  if (typeof name !== 'string')
+    throw new TypeError(`a cache's name is ${describe(name)}; it must be a string`);
   const bytes = new TextEncoder().encode(name).length;
   if (bytes === 0 || bytes > NAME_BYTES_MAX) {
     throw optionError('name', name, `1 to ${NAME_BYTES_MAX} bytes long`);
   }
   // biome-ignore lint/suspicious/noControlCharactersInRegex: exactly those are refused
-  if (/[\s\x00-\x1f]/.test(name)) throw optionError('name', name, 'free of white space: slabinfo separates by it');
+  if (/[\s\x00-\x1f]/.test(name))
+    throw optionError('name', name, 'free of white space: slabinfo separates by it');
   return name;
 }
 

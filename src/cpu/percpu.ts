@@ -17,6 +17,7 @@ export const Pcs = struct(
   { lock: 1, lastOwner: 1, main: 1, spare: 1, rcuFree: 1, request: 1, base: 1 },
   { alignWords: LINE_WORDS },
 );
+const PCS_WORDS = Pcs.SIZEOF;
 export type PcsPtr = Ptr<'slub_percpu_sheaves'>;
 
 const STAT_WORDS = Math.ceil((STAT_ITEMS.length * 2) / LINE_WORDS) * LINE_WORDS;
@@ -31,7 +32,7 @@ export function pcsOf(geometry: Geometry, cpu: number, slot: number): PcsPtr {
 
 /** Index, in doubles, of the counters that go with `pcs`. */
 export function statsOf(pcs: PcsPtr): number {
-  return (pcs + Pcs.SIZEOF) / 2;
+  return (pcs + PCS_WORDS) >> 1;
 }
 
 /** Adds up one cache's counters over all CPUs; exact when they are quiet. */

@@ -15,8 +15,8 @@ import {
   makeLocks,
   ownerWord,
 } from '../sync/index.js';
-import { claimCpu, CpuRecord, type CpuRecordPtr, cpuRecordOf, nodeOfCpu, releaseCpu } from './cpuSlot.js';
-import { statsOf, type PcsPtr } from './percpu.js';
+import { CpuRecord, type CpuRecordPtr, claimCpu, cpuRecordOf, nodeOfCpu, releaseCpu } from './cpuSlot.js';
+import { type PcsPtr, statsOf } from './percpu.js';
 
 /** Sign bit: the allocation fast path tests it together with the packed size word, in one branch. */
 export const REQUESTED = 1 << 31;
@@ -74,8 +74,9 @@ export class ThisCpu {
 
   /** Adds to one of this CPU's counters. */
   count(pcs: PcsPtr, item: number, n: number): void {
+    const { f64 } = this;
     const at = statsOf(pcs) + item;
-    this.f64[at] = this.f64[at]! + n;
+    f64[at] = f64[at]! + n;
   }
 
   /** Registers something to be given up when this turn ends. */

@@ -6,7 +6,7 @@
  * memory for one sheaf and nothing else.
  */
 import type { ThisCpu } from '../cpu/index.js';
-import { type CacheDesc, barnSlot } from '../slab/index.js';
+import { barnSlot, type CacheDesc } from '../slab/index.js';
 import { LINE_WORDS, type Ptr, struct } from '../struct/index.js';
 import { Lock, LockClass, type LockPtr } from '../sync/index.js';
 import { Sheaf, type SheafPtr } from './sheaf.js';
@@ -21,13 +21,14 @@ export const Barn = struct(
 );
 export type BarnPtr = Ptr<'node_barn'>;
 
-const { full: FULL, empty: EMPTY, nrFull: NR_FULL, nrEmpty: NR_EMPTY } = Barn;
+const { lock: LOCK, full: FULL, empty: EMPTY, nrFull: NR_FULL, nrEmpty: NR_EMPTY } = Barn;
 const { link: LINK } = Sheaf;
+const BARN_CLASS = LockClass.Barn;
 
 export const barnOf = (cpu: ThisCpu, s: CacheDesc, node: number): BarnPtr =>
   cpu.m[barnSlot(s, node)] as BarnPtr;
 
-const barnLock = (barn: BarnPtr): LockPtr => (barn + Barn.lock) as unknown as LockPtr;
+const barnLock = (barn: BarnPtr): LockPtr => (barn + LOCK) as unknown as LockPtr;
 
 /** Pops a sheaf off one of the two stacks; lock held. */
 function pop(cpu: ThisCpu, barn: BarnPtr, list: number, nr: number): SheafPtr {
@@ -52,13 +53,13 @@ function push(cpu: ThisCpu, barn: BarnPtr, list: number, nr: number, sheaf: Shea
 export function barnReplaceEmptySheaf(cpu: ThisCpu, barn: BarnPtr, empty: SheafPtr): SheafPtr {
   // data race, intended: a sheaf that arrives now is found next time.
   if (cpu.m[barn + NR_FULL] === 0) return 0 as SheafPtr;
-  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  cpu.locks.lock(barnLock(barn), BARN_CLASS);
   try {
     const full = pop(cpu, barn, FULL, NR_FULL);
     if (full !== 0) push(cpu, barn, EMPTY, NR_EMPTY, empty);
     return full;
   } finally {
-    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
   }
 }
 
@@ -72,13 +73,13 @@ export function barnReplaceFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr
   // data races, intended: see the head of this file.
   if (m[barn + NR_FULL]! >= MAX_FULL_SHEAVES) return TOO_MANY_FULL;
   if (m[barn + NR_EMPTY] === 0) return NO_EMPTY;
-  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  cpu.locks.lock(barnLock(barn), BARN_CLASS);
   try {
     const empty = pop(cpu, barn, EMPTY, NR_EMPTY);
     if (empty !== 0) push(cpu, barn, FULL, NR_FULL, full);
     return empty;
   } finally {
-    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
   }
 }
 
@@ -94,30 +95,30 @@ export function barnGetFullSheaf(cpu: ThisCpu, barn: BarnPtr): SheafPtr {
 
 function takeOne(cpu: ThisCpu, barn: BarnPtr, list: number, nr: number): SheafPtr {
   if (cpu.m[barn + nr] === 0) return 0 as SheafPtr;
-  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  cpu.locks.lock(barnLock(barn), BARN_CLASS);
   try {
     return pop(cpu, barn, list, nr);
   } finally {
-    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
   }
 }
 
 /** Puts a full sheaf; for recovery, so it knows no limit. */
 export function barnPutFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr): void {
-  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  cpu.locks.lock(barnLock(barn), BARN_CLASS);
   try {
     push(cpu, barn, FULL, NR_FULL, full);
   } finally {
-    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
   }
 }
 
 /** Puts an empty sheaf; for recovery, so it knows no limit. */
 export function barnPutEmptySheaf(cpu: ThisCpu, barn: BarnPtr, empty: SheafPtr): void {
-  cpu.locks.lock(barnLock(barn), LockClass.Barn);
+  cpu.locks.lock(barnLock(barn), BARN_CLASS);
   try {
     push(cpu, barn, EMPTY, NR_EMPTY, empty);
   } finally {
-    cpu.locks.unlock(barnLock(barn), LockClass.Barn);
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
   }
 }

@@ -24,6 +24,12 @@ import { COUNT_SHIFT, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK, sheafSize 
 
 const { lock: LOCK, main: MAIN, spare: SPARE, request: REQUEST, base: BASE } = Pcs;
 const { size: SIZE } = Sheaf;
+// Imported names are looked up at each use; module-local constants are folded.
+const { ALLOC_FASTPATH, FREE_FASTPATH, BARN_GET, BARN_GET_FAIL, BARN_PUT, BARN_PUT_FAIL } = Stat;
+const { SHEAF_FLUSH, SHEAF_REFILL } = Stat;
+const MASK = SIZE_MASK;
+const SHIFT = COUNT_SHIFT;
+const OBJECTS = SHEAF_OBJECTS;
 
 /** The line that no one writes: size 0, capacity 0. */
 export const BOOT_SHEAF = Superblock.bootSheaf as SheafPtr;
@@ -84,8 +90,7 @@ export class PcsLayer implements TurnHolder {
   protected trylockPcs(): boolean {
     const { m, pcs, cpu } = this;
     // Plain read: who asked while we look is served at the end of this turn.
-    const taken =
-      !this.locked && m[pcs + REQUEST] === 0 && cmpxchg(m, pcs + LOCK, 0, cpu.locks.owner) === 0;
+    const taken = !this.locked && m[pcs + REQUEST] === 0 && cmpxchg(m, pcs + LOCK, 0, cpu.locks.owner) === 0;
     cpu.locks.noteTry((pcs + LOCK) as unknown as LockPtr, LockClass.CpuSheaves, taken);
     if (!taken) return false;
     this.locked = true;
@@ -121,14 +126,14 @@ export class PcsLayer implements TurnHolder {
   protected fold(): void {
     const { m, main, pcs } = this;
     const word = m[main + SIZE]!;
-    const size = word & SIZE_MASK;
-    const allocs = word >>> COUNT_SHIFT;
+    const size = word & MASK;
+    const allocs = word >>> SHIFT;
     const frees = size - m[pcs + BASE]! + allocs;
     if (allocs !== 0) {
-      this.count(Stat.ALLOC_FASTPATH, allocs);
+      this.count(ALLOC_FASTPATH, allocs);
       m[main + SIZE] = size;
     }
-    if (frees !== 0) this.count(Stat.FREE_FASTPATH, frees);
+    if (frees !== 0) this.count(FREE_FASTPATH, frees);
     m[pcs + BASE] = size;
   }
 
@@ -170,7 +175,7 @@ export class PcsLayer implements TurnHolder {
       return true;
     }
     const full = barnReplaceEmptySheaf(cpu, barnOf(cpu, desc, cpu.node), this.main);
-    this.count(full !== 0 ? Stat.BARN_GET : Stat.BARN_GET_FAIL);
+    this.count(full !== 0 ? BARN_GET : BARN_GET_FAIL);
     if (full !== 0) this.setMain(full);
     return full !== 0;
   }
@@ -194,9 +199,9 @@ export class PcsLayer implements TurnHolder {
     const { m } = this;
     const size = m[sheaf + SIZE]!;
     const want = this.sheafCapacity - size;
-    const got = this.slabs.refillObjects(this.desc, m, sheaf + SHEAF_OBJECTS + size, want, want, gfp);
+    const got = this.slabs.refillObjects(this.desc, m, sheaf + OBJECTS + size, want, want, gfp);
     m[sheaf + SIZE] = size + got;
-    this.count(Stat.SHEAF_REFILL, got);
+    this.count(SHEAF_REFILL, got);
     return got === want;
   }
 
@@ -206,7 +211,7 @@ export class PcsLayer implements TurnHolder {
     const barn = barnOf(cpu, desc, cpu.node);
     if (!this.trylockPcs()) {
       barnPutFullSheaf(cpu, barn, full);
-      this.count(Stat.BARN_PUT);
+      this.count(BARN_PUT);
       return false;
     }
     this.holdForTurn();
@@ -222,7 +227,7 @@ export class PcsLayer implements TurnHolder {
       m[pcs + SPARE] = full;
     } else {
       barnPutFullSheaf(cpu, barn, full);
-      this.count(Stat.BARN_PUT);
+      this.count(BARN_PUT);
     }
     return true;
   }
@@ -265,7 +270,7 @@ export class PcsLayer implements TurnHolder {
     const empty = spare === 0 ? barnGetEmptySheaf(cpu, barn) : barnReplaceFullSheaf(cpu, barn, this.main);
     if (empty <= 0) return empty;
     if (spare === 0) m[pcs + SPARE] = this.main;
-    else this.count(Stat.BARN_PUT);
+    else this.count(BARN_PUT);
     this.setMain(empty as SheafPtr);
     return GOT_ROOM;
   }
@@ -273,7 +278,7 @@ export class PcsLayer implements TurnHolder {
   /** The barn has its fill: the spare's objects go back to their slabs, and its sheaf becomes our empty one. */
   private flushSpareAndInstall(): boolean {
     const spare = this.m[this.pcs + SPARE] as SheafPtr;
-    this.count(Stat.BARN_PUT_FAIL);
+    this.count(BARN_PUT_FAIL);
     this.m[this.pcs + SPARE] = 0;
     this.unlockPcs();
     this.flushSheaf(spare);
@@ -282,7 +287,7 @@ export class PcsLayer implements TurnHolder {
 
   /** No memory for another sheaf: make room in main by giving its objects back. */
   private flushMainInstead(putFailed: boolean): boolean {
-    if (putFailed) this.count(Stat.BARN_PUT_FAIL);
+    if (putFailed) this.count(BARN_PUT_FAIL);
     if (!this.flushMain()) return false;
     if (!this.trylockPcs()) return false;
     this.holdForTurn();
@@ -309,7 +314,7 @@ export class PcsLayer implements TurnHolder {
       barnPutEmptySheaf(cpu, barn, empty);
     } else {
       barnPutFullSheaf(cpu, barn, this.main);
-      this.count(Stat.BARN_PUT);
+      this.count(BARN_PUT);
       this.setMain(empty);
     }
     return true;
@@ -320,9 +325,9 @@ export class PcsLayer implements TurnHolder {
     const { m } = this;
     const size = sheafSize(m, sheaf);
     if (size === 0) return;
-    this.slabs.freeObjects(this.desc, m, sheaf + SHEAF_OBJECTS, size);
+    this.slabs.freeObjects(this.desc, m, sheaf + OBJECTS, size);
     m[sheaf + SIZE] = 0;
-    this.count(Stat.SHEAF_FLUSH, size);
+    this.count(SHEAF_FLUSH, size);
   }
 
   /** Flushes main in batches that are copied out under the lock and freed without it. True if any was flushed. */
@@ -334,14 +339,14 @@ export class PcsLayer implements TurnHolder {
       this.fold();
       const size = m[this.main + SIZE]!;
       const n = Math.min(size, PCS_BATCH_MAX);
-      const top = this.main + SHEAF_OBJECTS + size;
+      const top = this.main + OBJECTS + size;
       for (let i = 0; i < n; i++) batch[i] = m[top - n + i]!;
       m[this.main + SIZE] = size - n;
       m[this.pcs + BASE] = size - n;
       this.unlockPcs();
       if (n === 0) return flushed;
       this.slabs.freeObjects(this.desc, batch, 0, n);
-      this.count(Stat.SHEAF_FLUSH, n);
+      this.count(SHEAF_FLUSH, n);
       flushed = true;
     }
   }
@@ -386,4 +391,3 @@ export class PcsLayer implements TurnHolder {
     return this.slabs.allocSlow(this.desc, gfp, node);
   }
 }
-

@@ -113,9 +113,7 @@ export function writeName(m: Words, ptr: KmemCachePtr, name: string): void {
 export function readName(m: Words, ptr: KmemCachePtr): string {
   const at = (ptr + KmemCacheStruct.name) * WORD_BYTES;
   // Some engines refuse to decode a shared view: copy first.
-  return new TextDecoder().decode(
-    new Uint8Array(m.buffer, at, m[ptr + KmemCacheStruct.nameBytes]!).slice(),
-  );
+  return new TextDecoder().decode(new Uint8Array(m.buffer, at, m[ptr + KmemCacheStruct.nameBytes]!).slice());
 }
 
 /** Word that holds the pointer to the cache's `kmem_cache_node` for `node`. */

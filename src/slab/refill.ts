@@ -4,14 +4,18 @@
  */
 import { Stat } from '../cpu/index.js';
 import { __GFP_THISNODE, Page, type PagePtr } from '../page/index.js';
+import { PAGE_SHIFT, PAGE_SIZE } from '../struct/index.js';
 import { cmpxchg, exchange, LockClass } from '../sync/index.js';
-import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
+import { type CacheDesc, KmemCacheNode, listLock, nodeOf, RECIPROCAL_SHIFT } from './kmemCache.js';
 import { addPartialTail, removePartial } from './partialList.js';
 import { Slabs } from './slabs.js';
 import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
-const { slabWord: SLAB_WORD, objects: OBJECTS, next: NEXT } = Page;
+const { slabWord: SLAB_WORD, objects: OBJECTS, next: NEXT, head: HEAD_PAGE, SIZEOF: PAGE_WORDS } = Page;
+const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 const { nrPartial: NR_PARTIAL, head: HEAD } = KmemCacheNode;
+
+const LIST_LOCK_CLASS = LockClass.ListLock;
 
 /**
  * Chains that are being built, by slab: page, head, tail, count. A page struct has 8 words, an entry 4, so the bits of
@@ -95,8 +99,8 @@ export class BatchSlabs extends Slabs {
     const n = nodeOf(m, s, node);
     // data race, intended: a slab that arrives now is found next time.
     if (m[n + NR_PARTIAL] === 0) return 0 as PagePtr;
-    if (!tryOnly) cpu.locks.lock(listLock(n), LockClass.ListLock);
-    else if (!cpu.locks.tryLock(listLock(n), LockClass.ListLock)) return 0 as PagePtr;
+    if (!tryOnly) cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
+    else if (!cpu.locks.tryLock(listLock(n), LIST_LOCK_CLASS)) return 0 as PagePtr;
     try {
       let first = 0;
       let last = 0;
@@ -115,7 +119,7 @@ export class BatchSlabs extends Slabs {
       }
       return first as PagePtr;
     } finally {
-      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+      cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
   }
 
@@ -127,12 +131,13 @@ export class BatchSlabs extends Slabs {
     const word = exchange(m, page + SLAB_WORD, packSlabWord(0, objects));
     const free = objects - inuseOf(word);
     const take = Math.min(free, max);
-    const base = this.slabAddress(page);
+    const { size, offset } = s;
+    const base = this.slabAddress(page) - size;
     let head = freelistOf(word);
-    for (let i = 0; i < take; i++) {
-      const p = base + (head - 1) * s.size;
-      out[at + i] = p;
-      head = m[(p + s.offset) >> 2]!;
+    for (let i = 0; i < take; i = (i + 1) | 0) {
+      const p = (base + Math.imul(head, size)) | 0;
+      out[(at + i) | 0] = p;
+      head = m[(p + offset) >> 2]!;
     }
     if (head !== 0) this.returnFreelist(s, page, head, free - take);
     return take;
@@ -149,13 +154,13 @@ export class BatchSlabs extends Slabs {
     const objects = m[page + OBJECTS]!;
     const n = nodeOf(m, s, this.pages.nodeOf(page));
     let returned = false;
-    cpu.locks.lock(listLock(n), LockClass.ListLock);
+    cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
       const taken = packSlabWord(0, objects);
       returned = cmpxchg(m, page + SLAB_WORD, taken, packSlabWord(head, objects - cnt)) === taken;
       if (returned) addPartialTail(m, n, page);
     } finally {
-      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+      cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
     if (returned) return;
     const base = this.slabAddress(page);
@@ -170,7 +175,7 @@ export class BatchSlabs extends Slabs {
   private putBackUnused(s: CacheDesc, node: number, first: PagePtr): void {
     const { m, cpu } = this;
     const n = nodeOf(m, s, node);
-    cpu.locks.lock(listLock(n), LockClass.ListLock);
+    cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
       let page = first;
       while (page !== 0) {
@@ -179,7 +184,7 @@ export class BatchSlabs extends Slabs {
         page = next;
       }
     } finally {
-      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+      cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
   }
 
@@ -188,27 +193,36 @@ export class BatchSlabs extends Slabs {
    * what it finds within three misses; here a small table finds every object of the same slab.
    */
   freeObjects(s: CacheDesc, list: Int32Array, at: number, n: number): void {
-    const { m, chains, used } = this;
-    const offset = s.offset;
+    const { m, chains, used, memmap } = this;
+    const { offset, reciprocal, size } = s;
+    // Objects in a row are often of one slab: `here` is its chain, and what is known to lie in it.
+    const known = PAGE_SIZE << s.minOrder;
+    let here = 0;
+    let base = 0;
     let nrUsed = 0;
     try {
       for (let i = n - 1; i >= 0; i--) {
-        const p = list[at + i]!;
-        const page = this.slabOf(p);
-        const chain = (page & CHAIN_MASK) >> CHAIN_SHIFT;
-        const head = this.indexOf(s, page, p) + 1;
-        if (chains[chain] === page) {
-          m[(p + offset) >> 2] = chains[chain + HEAD_AT]!;
-          chains[chain + HEAD_AT] = head;
-          chains[chain + COUNT_AT]!++;
-          continue;
+        const p = list[(at + i) | 0]!;
+        let within = (p - base) | 0;
+        let same = base !== 0 && within >>> 0 < known;
+        if (!same) {
+          const page = m[memmap + (p >>> PAGE_SHIFT) * PAGE_WORDS + HEAD_PAGE]!;
+          here = (page & CHAIN_MASK) >> CHAIN_SHIFT;
+          base = ((page - memmap) >> PAGE_WORDS_SHIFT) << PAGE_SHIFT;
+          within = (p - base) | 0;
+          same = chains[here] === page;
+          if (!same) {
+            if (chains[here] === 0) used[nrUsed++] = here;
+            else this.freeChainAt(s, here);
+            chains[here] = page;
+            chains[here + TAIL_AT] = p;
+          }
         }
-        if (chains[chain] === 0) used[nrUsed++] = chain;
-        else this.freeChainAt(s, chain);
-        chains[chain] = page;
-        chains[chain + HEAD_AT] = head;
-        chains[chain + TAIL_AT] = p;
-        chains[chain + COUNT_AT] = 1;
+        const index =
+          reciprocal !== 0 ? Math.imul(within, reciprocal) >>> RECIPROCAL_SHIFT : (within / size) | 0;
+        m[(p + offset) >> 2] = same ? chains[here + HEAD_AT]! : 0;
+        chains[here + HEAD_AT] = index + 1;
+        chains[here + COUNT_AT] = same ? (chains[here + COUNT_AT]! + 1) | 0 : 1;
       }
       for (let i = 0; i < nrUsed; i++) this.freeChainAt(s, used[i]!);
     } finally {

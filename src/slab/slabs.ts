@@ -15,34 +15,51 @@ import {
 } from '../page/index.js';
 import { PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
 import { cmpxchg, fetchAdd, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
-import { type CacheDesc, KmemCacheNode, KmemCacheStruct, listLock, nodeOf, RECIPROCAL_SHIFT } from './kmemCache.js';
+import {
+  type CacheDesc,
+  KmemCacheNode,
+  KmemCacheStruct,
+  listLock,
+  nodeOf,
+  RECIPROCAL_SHIFT,
+} from './kmemCache.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
 import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
-const { flags: FLAGS, cache: CACHE, slabWord: SLAB_WORD, objects: OBJECTS, head: HEAD_PAGE, SIZEOF: PAGE_WORDS } = Page;
+const {
+  flags: FLAGS,
+  cache: CACHE,
+  slabWord: SLAB_WORD,
+  objects: OBJECTS,
+  head: HEAD_PAGE,
+  SIZEOF: PAGE_WORDS,
+} = Page;
 const { nrPartial: NR_PARTIAL, head: HEAD, nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
 
+const LIST_LOCK_CLASS = LockClass.ListLock;
 const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 
 export class Slabs {
   protected readonly cpu: ThisCpu;
   protected readonly m: Words;
   readonly pages: PageAllocator;
+  protected readonly memmap: number;
   private defragClock = 0;
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
     this.cpu = cpu;
     this.m = cpu.m;
     this.pages = pages;
+    this.memmap = cpu.geometry.memmap;
   }
 
   /** The slab that holds an object of which we know that it is one: each of its pages names the first. */
   slabOf(p: number): PagePtr {
-    return this.m[this.cpu.geometry.memmap + (p >>> PAGE_SHIFT) * PAGE_WORDS + HEAD_PAGE] as PagePtr;
+    return this.m[this.memmap + (p >>> PAGE_SHIFT) * PAGE_WORDS + HEAD_PAGE] as PagePtr;
   }
 
   slabAddress(page: PagePtr): number {
-    return ((page - this.cpu.geometry.memmap) >> PAGE_WORDS_SHIFT) << PAGE_SHIFT;
+    return ((page - this.memmap) >> PAGE_WORDS_SHIFT) << PAGE_SHIFT;
   }
 
   count(s: CacheDesc, item: number, n = 1): void {
@@ -105,7 +122,7 @@ export class Slabs {
     const n = nodeOf(m, s, node);
     // data race, intended: a slab that arrives now is found next time.
     if (m[n + NR_PARTIAL] === 0) return 0;
-    cpu.locks.lock(listLock(n), LockClass.ListLock);
+    cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
       const page = m[n + HEAD] as PagePtr;
       if (page === 0) return 0;
@@ -113,7 +130,7 @@ export class Slabs {
       if (freelistOf(loadAcquire(m, page + SLAB_WORD)) === 0) removePartial(m, n, page);
       return p;
     } finally {
-      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+      cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
   }
 
@@ -177,11 +194,11 @@ export class Slabs {
     fetchAdd(m, n + NR_SLABS, 1);
     fetchAdd(m, n + TOTAL_OBJECTS, objects);
     if (handed < objects) {
-      this.cpu.locks.lock(listLock(n), LockClass.ListLock);
+      this.cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
       try {
         addPartialHead(m, n, page);
       } finally {
-        this.cpu.locks.unlock(listLock(n), LockClass.ListLock);
+        this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
       }
     }
     return handed;
@@ -225,7 +242,7 @@ export class Slabs {
     const { m, cpu } = this;
     const n = nodeOf(m, s, this.pages.nodeOf(page));
     let discard = false;
-    cpu.locks.lock(listLock(n), LockClass.ListLock);
+    cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
       const onPartial = (m[page + FLAGS]! & PG_PARTIAL) !== 0;
       const seen = cmpxchg(m, page + SLAB_WORD, word, next);
@@ -243,7 +260,7 @@ export class Slabs {
         this.count(s, Stat.FREE_ADD_PARTIAL);
       } // else: it stays where it is, on the list or with the refiller that holds it
     } finally {
-      cpu.locks.unlock(listLock(n), LockClass.ListLock);
+      cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
     if (discard) {
       this.count(s, Stat.FREE_SLAB);
