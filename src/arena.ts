@@ -2,21 +2,36 @@
  * The arena: one SharedArrayBuffer that holds all that is shared. This file boots it and attaches to it; each layer
  * does its own work below.
  */
-import { bootstrap, Caches, type CacheOptions, type KmemCache, makeKmemCacheClass, type KmemCacheClass } from './cache/index.js';
-import { onlineCpus, ThisCpu, type Views } from './cpu/index.js';
-import { GFP_KERNEL, __GFP_ZERO, initZone, type NodeMeminfo, NUMA_NO_NODE, Zone, zoneOf } from './page/index.js';
-import { type Finding, validateArena } from './debug/index.js';
-import { cacheInfo, type CacheInfo, slabinfo } from './observe/index.js';
-import { arenaBuffer, type ArenaOptions, isSharedArrayBuffer, planArena } from './plan.js';
-import { reapCpu, type ReapReport } from './reap.js';
 import {
-  abiHash,
+  bootstrap,
+  type CacheOptions,
+  Caches,
+  type KmemCache,
+  type KmemCacheClass,
+  makeKmemCacheClass,
+} from './cache/index.js';
+import { onlineCpus, ThisCpu, type Views } from './cpu/index.js';
+import { type Finding, validateArena } from './debug/index.js';
+import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
+import {
+  __GFP_ZERO,
+  GFP_KERNEL,
+  initZone,
+  type NodeMeminfo,
+  NUMA_NO_NODE,
+  Zone,
+  zoneOf,
+} from './page/index.js';
+import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
+import { type ReapReport, reapCpu } from './reap.js';
+import {
   AttachError,
+  abiHash,
+  type Bytes,
   CHECK_LEVELS,
   CpuError,
-  type Bytes,
-  describe,
   type Doubles,
+  describe,
   type Geometry,
   LOCK_POLICIES,
   readSuperblock,
@@ -101,7 +116,9 @@ export class Arena {
   static attach(handle: ArenaHandle | SharedArrayBuffer): Arena {
     const buffer = isSharedArrayBuffer(handle) ? handle : (handle as ArenaHandle | null | undefined)?.buffer;
     if (!isSharedArrayBuffer(buffer)) {
-      throw new AttachError(`cannot attach to ${describe(handle)}; pass arena.handle or its SharedArrayBuffer`);
+      throw new AttachError(
+        `cannot attach to ${describe(handle)}; pass arena.handle or its SharedArrayBuffer`,
+      );
     }
     if (buffer.byteLength < Superblock.SIZEOF * 4 || buffer.byteLength % 4096 !== 0) {
       throw new AttachError(`not an arena: a buffer of ${buffer.byteLength} bytes is no multiple of 4096`);
@@ -271,7 +288,8 @@ export class Arena {
   /** Pages in total, free and at the high-water mark. */
   meminfo(): Meminfo {
     const nodes = this.caches.pages.meminfo();
-    const sum = (pick: (node: NodeMeminfo) => number): number => nodes.reduce((total, node) => total + pick(node), 0);
+    const sum = (pick: (node: NodeMeminfo) => number): number =>
+      nodes.reduce((total, node) => total + pick(node), 0);
     const totalPages = sum((node) => node.totalPages);
     const freePages = sum((node) => node.freePages);
     return {

@@ -5,9 +5,9 @@
 export { Arena, type ArenaHandle, type Meminfo, type OnlineOptions } from './arena.js';
 export {
   type CacheOptions,
-  KmemCache,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
+  KmemCache,
   type LeakReport,
   OutOfMemoryError,
   type ShrinkReport,

@@ -2,7 +2,16 @@
 import type { Caches } from './cache/index.js';
 import { CpuRecord, CpuState, cpuRecordOf, releaseCpu } from './cpu/index.js';
 import { CpuError } from './struct/index.js';
-import { cmpxchg, fetchOr, futexWake, isOwnedBy, LockRecord, loadAcquire, OWNER_DIED, ownerWord } from './sync/index.js';
+import {
+  cmpxchg,
+  fetchOr,
+  futexWake,
+  isOwnedBy,
+  LockRecord,
+  loadAcquire,
+  OWNER_DIED,
+  ownerWord,
+} from './sync/index.js';
 
 export interface ReapReport {
   cpu: number;
@@ -23,7 +32,8 @@ export function reapCpu(caches: Caches, cpu: number): ReapReport {
   if (cpu === caches.cpu.id) throw new CpuError(`CPU ${cpu} is this thread; call offline()`);
   const state = record + CpuRecord.state;
   if (cmpxchg(m, state, CpuState.ONLINE, CpuState.DYING) !== CpuState.ONLINE) {
-    const now = loadAcquire(m, state) === CpuState.DYING ? 'is being reaped by another thread' : 'has no thread';
+    const now =
+      loadAcquire(m, state) === CpuState.DYING ? 'is being reaped by another thread' : 'has no thread';
     throw new CpuError(`CPU ${cpu} ${now}`);
   }
   const owner = ownerWord(cpu, m[record + CpuRecord.generation]!);

@@ -3,16 +3,20 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { STRESS_CONFIGS, stressRound } from '../lab/stress/stress.js';
 
-const number = (min: number, max: number) => (text: string): number => {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new InvalidArgumentError(`must be an integer from ${min} to ${max}`);
-  }
-  return value;
-};
+const number =
+  (min: number, max: number) =>
+  (text: string): number => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < min || value > max) {
+      throw new InvalidArgumentError(`must be an integer from ${min} to ${max}`);
+    }
+    return value;
+  };
 
 const program = new Command('stress')
-  .description('Real threads against one arena, with cookies in every object; ends with a validate of everything.')
+  .description(
+    'Real threads against one arena, with cookies in every object; ends with a validate of everything.',
+  )
   .option('--seconds <n>', 'how long in all', number(1, 86_400), 60)
   .option('--threads <n>', 'worker threads', number(1, 60), 8)
   .option('--seed <n>', 'seed of all choices (not of the interleaving)', number(0, 2 ** 31 - 1), 1)
@@ -41,5 +45,8 @@ for (let i = 0; i < rounds; i++) {
 }
 const failed = results.some((result) => result.problems.length > 0);
 if (options.json) console.log(JSON.stringify({ seed: options.seed, threads: options.threads, results }));
-else console.log(failed ? `FAILED with seed ${options.seed}` : `sound: ${results.length} rounds, seed ${options.seed}`);
+else
+  console.log(
+    failed ? `FAILED with seed ${options.seed}` : `sound: ${results.length} rounds, seed ${options.seed}`,
+  );
 process.exit(failed ? 1 : 0);

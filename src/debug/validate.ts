@@ -1,7 +1,7 @@
 /** The whole arena against its invariants. Any CPU may call it while the others are quiet; it changes nothing. */
 import { type Caches, forEachSlab, liveSlots, RegistrySlot, registrySlot } from '../cache/index.js';
 import { CpuRecord, CpuState, cpuRecordOf } from '../cpu/index.js';
-import { Page, zoneLock, zoneOf } from '../page/index.js';
+import { Page, type PagePtr, zoneLock, zoneOf } from '../page/index.js';
 import { LockRecord } from '../sync/index.js';
 import { type Finding, Findings } from './finding.js';
 import { validateCache } from './validateCache.js';
@@ -10,10 +10,25 @@ import { validatePages } from './validatePages.js';
 export function validateArena(caches: Caches): Finding[] {
   const findings = new Findings();
   validatePages(caches, findings);
-  for (const cache of caches.all()) validateCache(caches, cache, caches.pages, findings);
+  const slabs = slabsByCache(caches);
+  for (const cache of caches.all()) {
+    validateCache(caches, cache, slabs.get(cache.desc.ptr) ?? [], caches.pages, findings);
+  }
   validateOwners(caches, findings);
   validateCpus(caches, findings);
   return findings.list;
+}
+
+function slabsByCache(caches: Caches): Map<number, PagePtr[]> {
+  const { m } = caches.views;
+  const slabs = new Map<number, PagePtr[]>();
+  forEachSlab(m, caches.geometry, (page) => {
+    const owner = m[page + Page.cache]!;
+    const known = slabs.get(owner);
+    if (known === undefined) slabs.set(owner, [page]);
+    else known.push(page);
+  });
+  return slabs;
 }
 
 /** Every slab belongs to a cache that is live, or was destroyed with objects left. */
@@ -28,7 +43,12 @@ function validateOwners(caches: Caches, findings: Findings): void {
   }
   forEachSlab(m, geometry, (page) => {
     const owner = m[page + Page.cache]!;
-    findings.expect(owners.has(owner), 'I17', 'registry', () => `a slab at word ${page} has no cache (${owner})`);
+    findings.expect(
+      owners.has(owner),
+      'I17',
+      'registry',
+      () => `a slab at word ${page} has no cache (${owner})`,
+    );
   });
 }
 

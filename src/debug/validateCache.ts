@@ -1,7 +1,7 @@
 /** One cache: where each sheaf is, where each object is, and whether lists and counts say the same. */
-import { type CacheContext, forEachSlab, freelistIndices, type KmemCache } from '../cache/index.js';
+import { type CacheContext, freelistIndices, type KmemCache } from '../cache/index.js';
 import { Pcs, pcsOf } from '../cpu/index.js';
-import { Page, type PagePtr, PG_PARTIAL, pageAddress, type PageAllocator } from '../page/index.js';
+import { Page, type PageAllocator, type PagePtr, PG_PARTIAL, pageAddress } from '../page/index.js';
 import {
   Barn,
   barnOf,
@@ -18,13 +18,15 @@ import type { Findings } from './finding.js';
 /** Objects that are free somewhere, with the place. */
 type Places = Map<number, string>;
 
-export function validateCache(context: CacheContext, cache: KmemCache, pages: PageAllocator, findings: Findings): void {
+export function validateCache(
+  context: CacheContext,
+  cache: KmemCache,
+  slabs: readonly PagePtr[],
+  pages: PageAllocator,
+  findings: Findings,
+): void {
   const places: Places = new Map();
   if (cache.sheafCapacity > 0) collectSheaves(context, cache, places, findings);
-  const slabs: PagePtr[] = [];
-  forEachSlab(context.views.m, context.geometry, (page) => {
-    if (context.views.m[page + Page.cache] === cache.desc.ptr) slabs.push(page);
-  });
   for (const page of slabs) validateSlab(context, cache, page, places, findings);
   for (let node = 0; node < context.geometry.nodes; node++) {
     const here = slabs.filter((page) => pages.nodeOf(page) === node);
@@ -43,7 +45,12 @@ function collectSheaves(context: CacheContext, cache: KmemCache, places: Places,
       return false;
     }
     seen.set(sheaf, place);
-    findings.expect(m[sheaf + Sheaf.cache] === cache.desc.ptr, 'I3', cache.name, () => `${place}: foreign sheaf`);
+    findings.expect(
+      m[sheaf + Sheaf.cache] === cache.desc.ptr,
+      'I3',
+      cache.name,
+      () => `${place}: foreign sheaf`,
+    );
     const size = sheafSize(m, sheaf);
     findings.expect(size <= cache.sheafCapacity, 'I2', cache.name, () => `${place}: size ${size}`);
     if (kind === 'full') findings.expect(size > 0, 'I4', cache.name, () => `${place}: empty`);
@@ -86,7 +93,12 @@ function visitBarn(
       length++;
       if (!visit(sheaf, `${kind} in the barn of node ${node}`, kind)) break;
     }
-    findings.expect(m[barn + nr] === length, 'I5', cache.name, () => `node ${node}: ${length} ${kind}, count ${m[barn + nr]}`);
+    findings.expect(
+      m[barn + nr] === length,
+      'I5',
+      cache.name,
+      () => `node ${node}: ${length} ${kind}, count ${m[barn + nr]}`,
+    );
     // Putting an empty sheaf in exchange for a full one knows no limit, so empties are bounded by the full ones' limit too.
     const bound = limit + context.geometry.cpus + (kind === 'empty' ? MAX_FULL_SHEAVES : 0);
     findings.expect(length <= bound, 'I6', cache.name, () => `node ${node}: ${length} ${kind} sheaves`);
@@ -96,11 +108,18 @@ function visitBarn(
 
 function note(places: Places, p: number, place: string, cache: KmemCache, findings: Findings): void {
   const before = places.get(p);
-  if (before !== undefined) findings.add('I13', cache.name, `0x${p.toString(16)} is in ${place} and in ${before}`);
+  if (before !== undefined)
+    findings.add('I13', cache.name, `0x${p.toString(16)} is in ${place} and in ${before}`);
   places.set(p, place);
 }
 
-function validateSlab(context: CacheContext, cache: KmemCache, page: PagePtr, places: Places, findings: Findings): void {
+function validateSlab(
+  context: CacheContext,
+  cache: KmemCache,
+  page: PagePtr,
+  places: Places,
+  findings: Findings,
+): void {
   const { geometry, views } = context;
   const { m, shadow } = views;
   const { desc } = cache;
@@ -114,9 +133,20 @@ function validateSlab(context: CacheContext, cache: KmemCache, page: PagePtr, pl
     return `inuse is ${inuseOf(word)}, but ${free.length} of ${objects} objects are on the freelist`;
   });
   const listed = (m[page + Page.flags]! & PG_PARTIAL) !== 0;
-  findings.expect(listed || free.length === 0 || isFrozen(word), 'I22', where, () => `${free.length} free, on no list`);
-  findings.expect(!listed || free.length > 0, 'I8', where, () => 'on the partial list with an empty freelist');
-  for (const index of free) note(places, base + index * desc.size, `the freelist of ${where}`, cache, findings);
+  findings.expect(
+    listed || free.length === 0 || isFrozen(word),
+    'I22',
+    where,
+    () => `${free.length} free, on no list`,
+  );
+  findings.expect(
+    !listed || free.length > 0,
+    'I8',
+    where,
+    () => 'on the partial list with an empty freelist',
+  );
+  for (const index of free)
+    note(places, base + index * desc.size, `the freelist of ${where}`, cache, findings);
   if (context.check === 'none') return;
   for (let i = 0; i < objects; i++) {
     const p = base + i * desc.size;
@@ -129,15 +159,22 @@ function validateSlab(context: CacheContext, cache: KmemCache, page: PagePtr, pl
 }
 
 /** The partial list of one node, and the counts, against the slabs that the memmap shows. */
-function validateNode(context: CacheContext, cache: KmemCache, node: number, slabs: PagePtr[], findings: Findings): void {
+function validateNode(
+  context: CacheContext,
+  cache: KmemCache,
+  node: number,
+  slabs: PagePtr[],
+  findings: Findings,
+): void {
   const { m } = context.views;
   const n = nodeOf(m, cache.desc, node);
   const where = `${cache.name}, node ${node}`;
   const listed = new Set<number>();
+  const known = new Set<number>(slabs);
   let prev = 0;
   let empty = 0;
   for (let page = m[n + KmemCacheNode.head]!; page !== 0; page = m[page + Page.next]!) {
-    if (listed.has(page) || !slabs.includes(page as PagePtr)) {
+    if (listed.has(page) || !known.has(page)) {
       findings.add('I7', where, `the partial list has a cycle or a page of another owner at word ${page}`);
       break;
     }
@@ -162,6 +199,11 @@ function validateNode(context: CacheContext, cache: KmemCache, node: number, sla
   count(KmemCacheNode.totalObjects, total, 'total_objects');
   // A refiller may put private slabs back that became empty meanwhile, one batch per CPU.
   const bound = cache.minPartial + context.geometry.cpus * Math.max(1, cache.sheafCapacity);
-  findings.expect(empty <= bound, 'I12', where, () => `${empty} empty slabs, min_partial ${cache.minPartial}`);
+  findings.expect(
+    empty <= bound,
+    'I12',
+    where,
+    () => `${empty} empty slabs, min_partial ${cache.minPartial}`,
+  );
   findings.expect(m[n + KmemCacheNode.listLock] === 0, 'I20', where, () => 'list_lock is held');
 }

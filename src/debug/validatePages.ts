@@ -34,7 +34,11 @@ function walkFreeAreas(context: CacheContext, node: number, findings: Findings):
   for (let order = 0; order < NR_PAGE_ORDERS; order++) {
     let length = 0;
     let prev = 0;
-    for (let page = m[zone + Zone.freeArea + order] as PagePtr; page !== 0; page = m[page + Page.next] as PagePtr) {
+    for (
+      let page = m[zone + Zone.freeArea + order] as PagePtr;
+      page !== 0;
+      page = m[page + Page.next] as PagePtr
+    ) {
       const pfn = pageToPfn(geometry, page);
       if (!Number.isInteger(pfn) || pfn < m[zone + Zone.startPfn]! || pfn >= m[zone + Zone.endPfn]!) {
         findings.add('PAGES', where, `free area ${order} leads out of the zone to word ${page}`);
@@ -49,8 +53,18 @@ function walkFreeAreas(context: CacheContext, node: number, findings: Findings):
       findings.expect((flags & PG_BUDDY) !== 0 && orderOf(flags) === order, 'PAGES', where, () => {
         return `${hex(pfn)} on free area ${order} has flags 0x${flags.toString(16)}`;
       });
-      findings.expect(m[page + Page.prev] === prev, 'PAGES', where, () => `${hex(pfn)} has a wrong back link`);
-      findings.expect(pfn % (1 << order) === 0, 'PAGES', where, () => `${hex(pfn)} is not aligned to order ${order}`);
+      findings.expect(
+        m[page + Page.prev] === prev,
+        'PAGES',
+        where,
+        () => `${hex(pfn)} has a wrong back link`,
+      );
+      findings.expect(
+        pfn % (1 << order) === 0,
+        'PAGES',
+        where,
+        () => `${hex(pfn)} is not aligned to order ${order}`,
+      );
       prev = page;
       length++;
     }
@@ -62,7 +76,12 @@ function walkFreeAreas(context: CacheContext, node: number, findings: Findings):
 }
 
 /** Steps from block to block: each is a free one that is listed, or an allocated one with its tails. */
-function walkPages(context: CacheContext, node: number, listed: Map<number, number>, findings: Findings): void {
+function walkPages(
+  context: CacheContext,
+  node: number,
+  listed: Map<number, number>,
+  findings: Findings,
+): void {
   const { geometry, views } = context;
   const { m } = views;
   const zone = zoneOf(geometry, node);

@@ -81,6 +81,16 @@ export class Histogram {
     return total;
   }
 
+  /** The buckets that are not empty: the largest duration that falls into each, and how many did. */
+  buckets(): Array<[endNs: number, count: number]> {
+    const list: Array<[number, number]> = [];
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      const count = this.words[COUNTS + bucket]! >>> 0;
+      if (count > 0) list.push([bucketEnd(bucket), count]);
+    }
+    return list;
+  }
+
   /** A duration that p percent of the recorded ones do not exceed, less than a bucket too high; 0 when empty. */
   percentile(p: number): number {
     if (!(p >= 0 && p <= 100)) throw new RangeError(`the percentile must be from 0 to 100, got ${p}`);

@@ -2,7 +2,14 @@
 import { barnFigures, type Caches, type KmemCache } from '../cache/index.js';
 import type { Stats } from '../cpu/index.js';
 import { Page } from '../page/index.js';
-import { inuseOf, KmemCacheNode, nodeOf, SLAB_CACHE_DMA, SLAB_HWCACHE_ALIGN, SLAB_RECLAIM_ACCOUNT } from '../slab/index.js';
+import {
+  inuseOf,
+  KmemCacheNode,
+  nodeOf,
+  SLAB_CACHE_DMA,
+  SLAB_HWCACHE_ALIGN,
+  SLAB_RECLAIM_ACCOUNT,
+} from '../slab/index.js';
 
 /** Attributes by their sysfs names, and the 26 counters. */
 export interface CacheInfo {

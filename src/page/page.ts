@@ -81,6 +81,8 @@ export function compoundHead(m: Words, page: PagePtr): PagePtr {
 
 /** Whether `address` lies in the pages that the zones hand out. */
 export function isHeapAddress(geometry: Geometry, address: number): boolean {
+  // First of all: a BigInt would throw in the division.
+  if (!Number.isInteger(address)) return false;
   const pfn = address / (1 << PAGE_SHIFT);
-  return Number.isInteger(address) && pfn >= geometry.firstPfn && pfn < geometry.endPfn;
+  return pfn >= geometry.firstPfn && pfn < geometry.endPfn;
 }

@@ -78,7 +78,7 @@ export class PageAllocator {
   checkedPage(address: number, order: number): PagePtr {
     const { m, geometry } = this.cpu;
     const bug = (what: string): never => {
-      throw new SlabBugError('bad-page', 'page_alloc', address, what);
+      throw new SlabBugError('bad-page', 'page_alloc', typeof address === 'number' ? address : 0, what);
     };
     if (!isHeapAddress(geometry, address)) return bug(`${describe(address)} is not an address of the heap`);
     if (address % PAGE_SIZE !== 0) return bug(`0x${address.toString(16)} is not the start of a page`);

@@ -68,7 +68,8 @@ export function optionError(name: string, value: unknown, allowed: string): Rang
 
 /** A short text for any value in an error message. */
 export function describe(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 64 ? `${value.slice(0, 64)}...` : value);
+  if (typeof value === 'string')
+    return JSON.stringify(value.length > 64 ? `${value.slice(0, 64)}...` : value);
   if (typeof value === 'bigint') return `${value}n`;
   if (typeof value === 'function' || typeof value === 'object') {
     return value === null ? 'null' : `a ${value.constructor?.name ?? typeof value}`;

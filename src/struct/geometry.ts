@@ -40,7 +40,10 @@ export const Superblock = struct('superblock', {
 /** `GRNY` in ASCII. */
 export const MAGIC = 0x59_4e_52_47;
 
-type GeometryField = Exclude<keyof typeof Superblock, 'null' | 'bootSheaf' | 'magic' | 'abi' | 'booted' | 'SIZEOF'>;
+type GeometryField = Exclude<
+  keyof typeof Superblock,
+  'null' | 'bootSheaf' | 'magic' | 'abi' | 'booted' | 'SIZEOF'
+>;
 
 /** The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words. */
 export type Geometry = { readonly [K in GeometryField]: number };

@@ -43,7 +43,7 @@ export function struct<const F extends Fields>(
     offsets[field] = end;
     end += words;
   }
-  offsets['SIZEOF'] = Math.ceil(end / alignWords) * alignWords;
+  offsets.SIZEOF = Math.ceil(end / alignWords) * alignWords;
   registry.push(`${name}{${Object.entries(offsets).map(([field, at]) => `${field}@${at}`)}}`);
   return Object.freeze(offsets) as Layout<F>;
 }

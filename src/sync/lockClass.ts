@@ -13,7 +13,13 @@ export const LockClass = { SlabMutex: 0, CpuSheaves: 1, Barn: 2, ListLock: 3, Zo
 export type LockClassId = (typeof LockClass)[keyof typeof LockClass];
 
 /** Names as a kernel's lock_stat prints them, by class id. */
-export const LOCK_CLASS_NAMES = ['slab_mutex', 'cpu_sheaves->lock', 'barn->lock', 'n->list_lock', 'zone->lock'];
+export const LOCK_CLASS_NAMES = [
+  'slab_mutex',
+  'cpu_sheaves->lock',
+  'barn->lock',
+  'n->list_lock',
+  'zone->lock',
+];
 export const NR_LOCK_CLASSES = LOCK_CLASS_NAMES.length;
 
 /** Level in the order above; a class may be taken only while every held class has a lower level. */

@@ -112,7 +112,14 @@ export class HoldTimingLocks extends CountingLocks {
   /** When the lock at each nesting depth was taken, 0 when that one is not timed. */
   private readonly since = new Float64Array(HELD_LOCKS_MAX);
 
-  constructor(m: Words, f64: Doubles, owner: number, record: Ptr<'lock_record'>, block: number, every: number) {
+  constructor(
+    m: Words,
+    f64: Doubles,
+    owner: number,
+    record: Ptr<'lock_record'>,
+    block: number,
+    every: number,
+  ) {
     super(m, f64, owner, record, block);
     this.every = every;
     this.countdown = every;

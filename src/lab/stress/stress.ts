@@ -11,7 +11,15 @@ import type { StressTask } from '../../../workers/stress.js';
 import { Arena } from '../../index.js';
 import { loadAcquire } from '../../sync/index.js';
 import { rng } from '../stats.js';
-import { Control, makeShared, STRESS_CACHES, type StressConfig, type StressCounts, type StressShared, stop } from './shared.js';
+import {
+  Control,
+  makeShared,
+  STRESS_CACHES,
+  type StressConfig,
+  type StressCounts,
+  type StressShared,
+  stop,
+} from './shared.js';
 import { drainTransfer, StressThread } from './stressWorker.js';
 
 export interface RoundResult {
@@ -113,7 +121,13 @@ class Round {
       const left = this.deadline - performance.now();
       const ms = Math.min(left, 100 + this.random() * 900);
       const end = this.random() < 0.3 ? 'vanish' : 'offline';
-      const task: StressTask = { shared: this.shared, slot, seed: Math.floor(this.random() * 2 ** 31), ms, end };
+      const task: StressTask = {
+        shared: this.shared,
+        slot,
+        seed: Math.floor(this.random() * 2 ** 31),
+        ms,
+        end,
+      };
       this.shared.control[Control.parked + slot] = 0;
       this.result.lives++;
       try {
@@ -156,7 +170,8 @@ class Round {
     // The rejection is not the death: only the exit is.
     await Promise.all([ended, exit]);
     const report = this.arena.cpuDead(loadAcquire(this.shared.control, Control.cpu + task.slot));
-    if (report.heldLocks.length > 0 || report.notes.length > 0) this.fail(`reaping: ${JSON.stringify(report)}`);
+    if (report.heldLocks.length > 0 || report.notes.length > 0)
+      this.fail(`reaping: ${JSON.stringify(report)}`);
     this.result.vanished++;
   }
 
@@ -179,7 +194,9 @@ class Round {
     this.arena.slabinfo();
     let cache: ReturnType<Arena['createCache']>;
     try {
-      cache = this.arena.createCache(`passing-${this.result.cachesMade}`, { size: 8 + Math.floor(this.random() * 500) });
+      cache = this.arena.createCache(`passing-${this.result.cachesMade}`, {
+        size: 8 + Math.floor(this.random() * 500),
+      });
     } catch (error) {
       if ((error as Error).name === 'OutOfMemoryError') return;
       throw error;
@@ -200,14 +217,17 @@ class Round {
     this.add(main.counts);
     const lost = shared.live.reduce((sum, owner) => sum + (owner !== 0 ? 1 : 0), 0);
     if (lost > 0) this.fail(`${lost} objects were handed out and never came back`);
-    for (const finding of arena.validate()) this.fail(`${finding.invariant} ${finding.where}: ${finding.what}`);
+    for (const finding of arena.validate())
+      this.fail(`${finding.invariant} ${finding.where}: ${finding.what}`);
     for (const { name } of STRESS_CACHES) {
       const report = arena.openCache(name).destroy();
       if (report.leaked > 0) this.fail(`${name} leaked ${report.leaked} objects`);
     }
     const left = ownObjects(arena);
-    if (left !== this.baseline) this.fail(`the arena's own caches hold ${left}, at the start ${this.baseline}`);
-    for (const finding of arena.validate()) this.fail(`after destroy: ${finding.invariant} ${finding.where}: ${finding.what}`);
+    if (left !== this.baseline)
+      this.fail(`the arena's own caches hold ${left}, at the start ${this.baseline}`);
+    for (const finding of arena.validate())
+      this.fail(`after destroy: ${finding.invariant} ${finding.where}: ${finding.what}`);
     result.problems.splice(50);
   }
 }

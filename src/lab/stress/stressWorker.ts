@@ -2,7 +2,7 @@
  * One thread of the stress: bursts of everything the allocator offers, from a seed. Objects carry a cookie in every
  * word, checked when they are freed, by whichever thread that is. Not a benchmark.
  */
-import { Arena, type KmemCache } from '../../index.js';
+import type { Arena, KmemCache } from '../../index.js';
 import { exchange } from '../../sync/index.js';
 import { rng } from '../stats.js';
 import {
@@ -148,7 +148,8 @@ export class StressThread {
     this.freeOne(p);
   }
 
-  private freeOne(p: number): void {
+  /** Checks and frees an object, whichever thread made it. */
+  freeOne(p: number): void {
     const kind = this.kindOf(p);
     this.verify(p);
     this.counts.frees++;
@@ -191,7 +192,8 @@ export class StressThread {
     this.arena.i32[p >> 2] = 0x1234;
     const q = this.arena.krealloc(p, 8 + this.below(9000));
     if (q === 0) return this.arena.kfree(p);
-    if (this.arena.i32[q >> 2] !== 0x1234) this.live.problem(`krealloc lost the contents of 0x${q.toString(16)}`);
+    if (this.arena.i32[q >> 2] !== 0x1234)
+      this.live.problem(`krealloc lost the contents of 0x${q.toString(16)}`);
     this.arena.kfree(q);
   }
 }
@@ -200,6 +202,6 @@ export class StressThread {
 export function drainTransfer(thread: StressThread, shared: StressShared): void {
   for (let i = 0; i < TRANSFER_SLOTS; i++) {
     const p = exchange(shared.transfer, i, 0);
-    if (p !== 0) thread['freeOne'](p);
+    if (p !== 0) thread.freeOne(p);
   }
 }

@@ -1,0 +1,30 @@
+/**
+ * A minute of the stress, all configurations: more threads than cores, threads that vanish, memory that runs out.
+ * GRANARY_STRESS_SECONDS makes it longer or shorter, GRANARY_SEED chooses another run.
+ */
+
+import { describe, expect, it } from 'vitest';
+import { STRESS_CONFIGS, stressRound } from '#src/lab/stress/stress.js';
+
+const SECONDS = Number(process.env.GRANARY_STRESS_SECONDS ?? 60);
+const SEED = Number(process.env.GRANARY_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const THREADS = 8;
+
+describe(`stress, seed ${SEED}`, () => {
+  for (const [i, config] of STRESS_CONFIGS.entries()) {
+    const { lockPolicy, nodes, check, bytes } = config;
+    it(
+      `loses nothing: ${lockPolicy}, ${nodes} nodes, check ${check}, ${bytes >> 20} MiB`,
+      async () => {
+        const result = await stressRound(config, THREADS, SEED + i, SECONDS / STRESS_CONFIGS.length);
+        expect(result.problems).toEqual([]);
+        // A stress that did nothing would find nothing.
+        expect(result.lives).toBeGreaterThan(THREADS);
+        expect(result.counts.allocs).toBeGreaterThan(10_000);
+        expect(result.counts.transfers).toBeGreaterThan(1_000);
+        if (bytes < 64 << 20) expect(result.counts.outOfMemory).toBeGreaterThan(0);
+      },
+      (SECONDS / STRESS_CONFIGS.length + 60) * 1000,
+    );
+  }
+});
