@@ -6,6 +6,8 @@ import {
   cmpxchg,
   fetchOr,
   futexWake,
+  INTENT_NAMES,
+  Intent,
   isOwnedBy,
   LockRecord,
   loadAcquire,
@@ -38,7 +40,7 @@ export function reapCpu(caches: Caches, cpu: number): ReapReport {
   }
   const owner = ownerWord(cpu, m[record + CpuRecord.generation]!);
   const heldLocks = markHeldLocks(caches, record + CpuRecord.locks, owner);
-  const notes = caches.reap(cpu, owner);
+  const notes = [...intentOf(caches, record + CpuRecord.locks), ...caches.reap(cpu, owner)];
   releaseCpu(m, caches.geometry, cpu);
   return { cpu, heldLocks, notes };
 }
@@ -57,4 +59,13 @@ function markHeldLocks(caches: Caches, record: number, owner: number): number[] 
     died.push(lock);
   }
   return died;
+}
+
+/** What the thread was doing with a sheaf that nobody else knows of: its objects are lost until a repair exists. */
+function intentOf(caches: Caches, record: number): string[] {
+  const { m } = caches.views;
+  const op = m[record + LockRecord.intentOp]!;
+  if (op === Intent.NONE) return [];
+  const sheaf = m[record + LockRecord.intentObject];
+  return [`died while ${INTENT_NAMES[op]} (word ${sheaf}, cache slot ${m[record + LockRecord.intentSlot]})`];
 }

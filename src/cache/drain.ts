@@ -42,7 +42,12 @@ function shrinkNodes(caches: Caches, cache: KmemCache): number {
 /** slab_mutex held. */
 export function shrinkCache(caches: Caches, cache: KmemCache): ShrinkReport {
   cache.release();
-  const skippedCpus = forEachPcs(caches.cpu, cache.desc.slot, (pcs) => cache.drainPcs(pcs));
+  const skippedCpus = forEachPcs(
+    caches.cpu,
+    cache.desc.slot,
+    (pcs) => cache.detachPcs(pcs),
+    () => cache.flushDetachedPcs(),
+  );
   shrinkBarns(caches, cache);
   return { slabs: shrinkNodes(caches, cache), skippedCpus };
 }
@@ -54,7 +59,11 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   cache.release();
   lockAll(caches, cache);
   try {
-    for (let id = 0; id < geometry.cpus; id++) cache.drainPcs(pcsOf(geometry, id, desc.slot));
+    for (let id = 0; id < geometry.cpus; id++) {
+      // The one place where list_lock is taken under pcs locks. They are only ever tried, so nobody waits in a circle.
+      cache.detachPcs(pcsOf(geometry, id, desc.slot));
+      cache.flushDetachedPcs();
+    }
     shrinkBarns(caches, cache);
     if (shrinkNodes(caches, cache) > 0) {
       const objects = allocatedObjects(caches, desc);
@@ -96,10 +105,11 @@ export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: nu
   }
   try {
     if (word !== 0 && cache.sheafCapacity > 0) foldDead(caches, pcs);
-    cache.drainPcs(pcs);
+    cache.detachPcs(pcs);
   } finally {
     unlockRemotePcs(caches.cpu, pcs);
   }
+  cache.flushDetachedPcs();
   return [];
 }
 

@@ -152,9 +152,14 @@ export abstract class KmemCache extends PcsLayer {
     this.flushOwn();
   }
 
-  /** Drains another CPU's sheaves of this cache; the caller holds its pcs lock. */
-  drainPcs(pcs: PcsPtr): void {
-    if (this.sheafCapacity > 0) this.drainLockedPcs(pcs);
+  /** Takes the objects out of another CPU's sheaves; the caller holds its pcs lock. */
+  detachPcs(pcs: PcsPtr): void {
+    if (this.sheafCapacity > 0) this.detach(pcs);
+  }
+
+  /** Gives what detachPcs took back to the slabs; the caller has given up the pcs lock. */
+  flushDetachedPcs(): void {
+    this.flushDetached();
   }
 
   flushAndFreeSheaf(sheaf: SheafPtr): void {

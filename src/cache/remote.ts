@@ -2,7 +2,7 @@
  * Other CPUs' sheaves. Whoever wants them trylocks; if the owner holds the lock for its turn, it is asked and polls.
  * An owner that is blocked elsewhere never answers: it is skipped and reported, not waited for.
  */
-import { CpuRecord, CpuState, cpuRecordOf, Pcs, type PcsPtr, pcsOf, type ThisCpu } from '../cpu/index.js';
+import { Pcs, type PcsPtr, pcsOf, type ThisCpu } from '../cpu/index.js';
 import { cmpxchg, futexWait, futexWake, loadAcquire, storeRelease } from '../sync/index.js';
 
 /** How long an owner has to answer. It looks with every allocation, so an answer takes a microsecond or never comes. */
@@ -40,8 +40,13 @@ export function unlockRemotePcs(cpu: ThisCpu, pcs: PcsPtr): void {
   futexWake(cpu.m, pcs + Pcs.lock, 1);
 }
 
-/** Runs `drain` on each CPU's pcs of a slot, under its lock. Returns the CPUs that kept theirs. */
-export function forEachPcs(cpu: ThisCpu, slot: number, drain: (pcs: PcsPtr) => void): number[] {
+/** Runs `take` on each CPU's pcs of a slot under its lock, and `then` after it. Returns the CPUs that kept theirs. */
+export function forEachPcs(
+  cpu: ThisCpu,
+  slot: number,
+  take: (pcs: PcsPtr) => void,
+  then: () => void,
+): number[] {
   const skipped: number[] = [];
   for (let id = 0; id < cpu.geometry.cpus; id++) {
     const pcs = pcsOf(cpu.geometry, id, slot);
@@ -50,15 +55,11 @@ export function forEachPcs(cpu: ThisCpu, slot: number, drain: (pcs: PcsPtr) => v
       continue;
     }
     try {
-      drain(pcs);
+      take(pcs);
     } finally {
       unlockRemotePcs(cpu, pcs);
     }
+    then();
   }
   return skipped;
-}
-
-/** Whether a CPU slot has a thread. */
-export function isOnline(cpu: ThisCpu, id: number): boolean {
-  return loadAcquire(cpu.m, cpuRecordOf(cpu.geometry, id) + CpuRecord.state) === CpuState.ONLINE;
 }

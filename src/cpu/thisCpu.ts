@@ -11,12 +11,16 @@ import {
   futexWake,
   LOCK_STAT_CPU_WORDS,
   LOCK_STAT_TIERS,
+  LockRecord,
   type Locks,
   makeLocks,
   ownerWord,
 } from '../sync/index.js';
 import { CpuRecord, type CpuRecordPtr, claimCpu, cpuRecordOf, nodeOfCpu, releaseCpu } from './cpuSlot.js';
 import { type PcsPtr, statsOf } from './percpu.js';
+
+const INTENT = CpuRecord.locks;
+const { intentOp: INTENT_OP, intentSlot: INTENT_SLOT, intentObject: INTENT_OBJECT } = LockRecord;
 
 /** Sign bit: the allocation fast path tests it together with the packed size word, in one branch. */
 export const REQUESTED = 1 << 31;
@@ -77,6 +81,18 @@ export class ThisCpu {
     const { f64 } = this;
     const at = statsOf(pcs) + item;
     f64[at] = f64[at]! + n;
+  }
+
+  /**
+   * Says what this CPU is doing with something that only it knows of, for whoever reaps it: between taking a sheaf
+   * from one place and putting it into another, nothing else in the arena leads to it. `op` 0 ends it.
+   */
+  intend(op: number, slot: number, object: number): void {
+    const { m } = this;
+    const at = this.record + INTENT;
+    m[at + INTENT_SLOT] = slot;
+    m[at + INTENT_OBJECT] = object;
+    m[at + INTENT_OP] = op;
   }
 
   /** Registers something to be given up when this turn ends. */

@@ -28,9 +28,13 @@ export const HELD_LOCKS_MAX = 6;
 /** What the locks know about one CPU; written by that CPU alone, read by whoever reaps it. */
 export const LockRecord = struct(
   'lock_record',
-  { pending: 1, nrHeld: 1, held: HELD_LOCKS_MAX, intentOp: 1, intentArgs: 4 },
+  { pending: 1, nrHeld: 1, held: HELD_LOCKS_MAX, intentOp: 1, intentSlot: 1, intentObject: 1 },
   { alignWords: LINE_WORDS },
 );
+
+/** What a CPU may be doing with an object that is in no list; 0 is nothing. */
+export const Intent = { NONE: 0, FILL_SHEAF: 1, FLUSH_SHEAF: 2 } as const;
+export const INTENT_NAMES = ['nothing', 'filling a sheaf', 'flushing a sheaf'];
 
 const { pending: PENDING, nrHeld: NR_HELD, held: HELD } = LockRecord;
 

@@ -10,6 +10,7 @@ import { Piscina } from 'piscina';
 import type { StressTask } from '../../../workers/stress.js';
 import { Arena } from '../../index.js';
 import { loadAcquire } from '../../sync/index.js';
+import { WORKER_EXEC_ARGV } from '../execArgv.js';
 import { rng } from '../stats.js';
 import {
   Control,
@@ -93,7 +94,7 @@ class Round {
       maxThreads: threads,
       concurrentTasksPerWorker: 1,
       idleTimeout: Number.POSITIVE_INFINITY,
-      execArgv: ['--enable-source-maps'],
+      execArgv: [...WORKER_EXEC_ARGV],
     });
     this.result = {
       config,
@@ -111,7 +112,11 @@ class Round {
     const slots = Array.from({ length: this.threads }, (_, slot) => this.livesOf(slot));
     await Promise.all([...slots, this.meddle()]);
     await this.pool.destroy();
-    this.finish();
+    try {
+      this.finish();
+    } catch (error) {
+      this.fail(`at the end: ${(error as Error).stack}`);
+    }
     return this.result;
   }
 

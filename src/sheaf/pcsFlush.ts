@@ -1,0 +1,96 @@
+/** Taking objects out of sheaves and giving them back to their slabs, which never happens under a pcs lock. */
+import { Pcs, type PcsPtr, Stat } from '../cpu/index.js';
+import { Intent } from '../sync/index.js';
+import { PcsLock } from './pcsLock.js';
+import { SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from './sheaf.js';
+
+const { main: MAIN, spare: SPARE } = Pcs;
+const { size: SIZE } = Sheaf;
+const { SHEAF_FLUSH } = Stat;
+const { NONE, FLUSH_SHEAF: FLUSH } = Intent;
+const OBJECTS = SHEAF_OBJECTS;
+
+/** Objects that are copied out of main at once, to be freed without the lock. */
+export const PCS_BATCH_MAX = 32;
+
+export class PcsFlush extends PcsLock {
+  private readonly batch = new Int32Array(PCS_BATCH_MAX);
+  /** What detach took out of a pcs, until flushDetached. */
+  private detachedObjects: Int32Array | undefined;
+  private nrDetached = 0;
+  private detachedSpare = 0 as SheafPtr;
+
+  /** Gives all objects of a sheaf that we alone hold back to their slabs. */
+  protected flushSheaf(sheaf: SheafPtr): void {
+    const { m } = this;
+    const size = sheafSize(m, sheaf);
+    if (size === 0) return;
+    this.slabs.freeObjects(this.desc, m, sheaf + OBJECTS, size);
+    m[sheaf + SIZE] = 0;
+    this.count(SHEAF_FLUSH, size);
+  }
+
+  /** Flushes main in batches that are copied out under the lock and freed without it. True if any was flushed. */
+  protected flushMain(): boolean {
+    const { m, batch } = this;
+    let flushed = false;
+    for (;;) {
+      if (!this.locked && !this.trylockPcs()) return flushed;
+      this.fold();
+      const size = m[this.main + SIZE]!;
+      const n = Math.min(size, PCS_BATCH_MAX);
+      const top = this.main + OBJECTS + size;
+      for (let i = 0; i < n; i++) batch[i] = m[top - n + i]!;
+      m[this.main + SIZE] = size - n;
+      this.rebase(size - n);
+      this.unlockPcs();
+      if (n === 0) return flushed;
+      this.slabs.freeObjects(this.desc, batch, 0, n);
+      this.count(SHEAF_FLUSH, n);
+      flushed = true;
+    }
+  }
+
+  /** Flushes this CPU's own sheaves. Kernel: `pcs_flush_all`. */
+  protected flushOwn(): void {
+    if (this.sheafCapacity === 0) return;
+    if (!this.locked && !this.trylockPcs()) return;
+    this.fold();
+    this.detach(this.pcs);
+    this.rebase(0);
+    this.unlockPcs();
+    this.flushDetached();
+  }
+
+  /**
+   * Takes everything out of a pcs, whoever's it is; its lock is ours and main's size word plain. Main stays, empty.
+   * Nothing goes to the slabs yet: list_lock is never taken under a pcs lock.
+   */
+  protected detach(pcs: PcsPtr): void {
+    const { m } = this;
+    this.detachedObjects ??= new Int32Array(this.sheafCapacity);
+    const main = m[pcs + MAIN] as SheafPtr;
+    const size = m[main + SIZE]!;
+    for (let i = 0; i < size; i++) this.detachedObjects[i] = m[main + OBJECTS + i]!;
+    m[main + SIZE] = 0;
+    this.nrDetached = size;
+    this.detachedSpare = m[pcs + SPARE] as SheafPtr;
+    m[pcs + SPARE] = 0;
+  }
+
+  /** Gives what detach took back to the slabs; no lock is held. */
+  protected flushDetached(): void {
+    const { nrDetached, detachedSpare: spare } = this;
+    this.nrDetached = 0;
+    this.detachedSpare = 0 as SheafPtr;
+    if (spare !== 0) {
+      this.cpu.intend(FLUSH, this.desc.slot, spare);
+      this.flushSheaf(spare);
+      this.cpu.intend(NONE, 0, 0);
+      this.sheaves.freeEmptySheaf(this.desc, spare);
+    }
+    if (nrDetached === 0) return;
+    this.slabs.freeObjects(this.desc, this.detachedObjects!, 0, nrDetached);
+    this.count(SHEAF_FLUSH, nrDetached);
+  }
+}
