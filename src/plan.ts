@@ -12,7 +12,6 @@ import {
   LOCK_POLICIES,
   type LockPolicy,
   optionError,
-  PAGE_SHIFT,
   PAGE_SIZE,
   requireInteger,
   requireOneOf,
@@ -41,11 +40,13 @@ export interface ArenaOptions {
 }
 
 /** Addresses stay small integers in V8. */
-export const ARENA_BYTES_MAX = 2 ** 31 - PAGE_SIZE;
+export const ARENA_BYTES_MAX = 2 ** 31;
 export const CPUS_MAX = 256;
 export const NODES_MAX = 16;
 /** A node must at least hold the slabs of the first caches. */
 const NODE_PAGES_MIN = 64;
+/** A CPU's sheaves of the kmalloc caches come to 2240 bytes. */
+const CPU_PAGES_MIN = 0.6;
 
 export function isSharedArrayBuffer(value: unknown): value is SharedArrayBuffer {
   return Object.prototype.toString.call(value) === '[object SharedArrayBuffer]';
@@ -65,6 +66,35 @@ export function planArena(options: ArenaOptions): Geometry {
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
 
+  const shape = { cpus, nodes, maxCaches, check, lockStat };
+  const least = leastBytes(bytes, shape);
+  if (bytes < least) {
+    throw new RangeError(
+      `bytes is ${bytes}; with cpus ${cpus}, nodes ${nodes} and maxCaches ${maxCaches} it must be at least ${least}`,
+    );
+  }
+  return {
+    bytes,
+    cpus,
+    nodes,
+    maxCaches,
+    lockPolicy: LOCK_POLICIES.indexOf(lockPolicy),
+    check: CHECK_LEVELS.indexOf(check),
+    lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
+    ...layOut(bytes, shape),
+  };
+}
+
+interface Shape {
+  cpus: number;
+  nodes: number;
+  maxCaches: number;
+  check: CheckLevel;
+  lockStat: LockStatTier;
+}
+
+/** Where each region begins, in the order in which they lie. */
+function layOut(bytes: number, { cpus, nodes, maxCaches, check, lockStat }: Shape) {
   let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
   const region = (words: number): number => {
     const at = end;
@@ -80,32 +110,18 @@ export function planArena(options: ArenaOptions): Geometry {
   const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
   const shadow = check === 'none' ? 0 : region(alignUp(bytes / 8, WORD_BYTES) / WORD_BYTES) * WORD_BYTES;
   const firstPfn = Math.ceil((end * WORD_BYTES) / PAGE_SIZE);
-  const endPfn = bytes >> PAGE_SHIFT;
-  if (endPfn - firstPfn < nodes * NODE_PAGES_MIN) {
-    const least = (firstPfn + nodes * NODE_PAGES_MIN) * PAGE_SIZE;
-    throw new RangeError(
-      `bytes is ${bytes}; with cpus ${cpus}, nodes ${nodes} and maxCaches ${maxCaches} it must be at least ${least}`,
-    );
+  const endPfn = bytes / PAGE_SIZE;
+  return { cpuRecords, lockStats, percpu, zones, registry, bootCaches, memmap, shadow, firstPfn, endPfn };
+}
+
+/** `bytes` if that will do, or else the least that will: what lies before the heap grows with the arena, too. */
+function leastBytes(bytes: number, shape: Shape): number {
+  const heapPages = shape.nodes * NODE_PAGES_MIN + Math.ceil(shape.cpus * CPU_PAGES_MIN);
+  for (let least = bytes; ; ) {
+    const wanted = (layOut(least, shape).firstPfn + heapPages) * PAGE_SIZE;
+    if (wanted <= least) return least;
+    least = wanted;
   }
-  return {
-    bytes,
-    cpus,
-    nodes,
-    maxCaches,
-    lockPolicy: LOCK_POLICIES.indexOf(lockPolicy),
-    check: CHECK_LEVELS.indexOf(check),
-    lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
-    cpuRecords,
-    lockStats,
-    percpu,
-    zones,
-    registry,
-    bootCaches,
-    memmap,
-    shadow,
-    firstPfn,
-    endPfn,
-  };
 }
 
 /** The buffer for an arena: the caller's, if it is one that will do, or a new one. */

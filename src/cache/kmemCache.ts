@@ -8,7 +8,7 @@ import { type PcsPtr, Stat, type StatItem, type Stats, sumStats } from '../cpu/i
 import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
 import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
-import { type Bytes, PAGE_SHIFT, requireInteger, SlabBugError } from '../struct/index.js';
+import { type Bytes, PAGE_SHIFT, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
 import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
@@ -54,7 +54,7 @@ export abstract class KmemCache extends PcsLayer {
     this.serialWord = registrySlot(geometry, slot) + RegistrySlot.serial;
     const zone = zoneOf(geometry, cpu.node);
     this.nodeStart = views.m[zone + Zone.startPfn]! << PAGE_SHIFT;
-    this.nodeBytes = (views.m[zone + Zone.endPfn]! << PAGE_SHIFT) - this.nodeStart;
+    this.nodeBytes = (views.m[zone + Zone.endPfn]! - views.m[zone + Zone.startPfn]!) * PAGE_SIZE;
   }
 
   get name(): string {

@@ -72,10 +72,11 @@ export function readSuperblock(m: Words, abi: number): Geometry {
         `this build's is 0x${(abi >>> 0).toString(16)}; load the same version of granary in every thread`,
     );
   }
-  if (m[Superblock.bytes] !== m.byteLength) {
-    throw new AttachError(`the arena has ${m[Superblock.bytes]} bytes, the buffer ${m.byteLength}`);
-  }
   const geometry: Record<string, number> = {};
-  for (const field of FIELDS) geometry[field] = m[Superblock[field]]!;
+  // 2 GiB is a byte count that needs the sign bit.
+  for (const field of FIELDS) geometry[field] = m[Superblock[field]]! >>> 0;
+  if (geometry.bytes !== m.byteLength) {
+    throw new AttachError(`the arena has ${geometry.bytes} bytes, the buffer ${m.byteLength}`);
+  }
   return geometry as Geometry;
 }
