@@ -1,0 +1,61 @@
+#!/usr/bin/env node
+/** The command line of the lab: `granary study`, `granary replay`, `granary info`. */
+import { Command, CommanderError } from 'commander';
+import { TraceError } from '../lab/trace/index.js';
+import { infoCommand } from './info.js';
+import { EXIT } from './options.js';
+import { replayCommand } from './replay.js';
+import { studyCommand } from './study.js';
+
+const HELP = `
+Examples:
+  granary study --seconds 20           what the locks cost on this machine
+  granary replay trace.txt --cpus 2    a kernel's allocations, on two threads
+  granary info                         what an arena looks like from inside
+
+Exit status: 0 all is well; 1 something was unsound; 2 wrong options or unreadable input.`;
+
+function program(): Command {
+  const granary = new Command('granary')
+    .description("Linux's slab allocator with sheaves on shared memory, and a lab for its lock contention.")
+    .addHelpText('after', HELP);
+  for (const command of [studyCommand(), replayCommand(), infoCommand()]) granary.addCommand(command);
+  // Sub-commands that are added take over nothing of this by themselves.
+  for (const command of [granary, ...granary.commands]) {
+    command
+      .exitOverride()
+      .showHelpAfterError(`(granary ${command === granary ? '' : `${command.name()} `}--help)`);
+  }
+  return granary;
+}
+
+// A reader that has seen enough, such as `head`, is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT.ok);
+  throw error;
+});
+
+/** Bad input is said in one line; what should not have happened is told in full. */
+function fail(error: unknown): void {
+  if (error instanceof CommanderError) {
+    // Its message is out already; asking for help is no mistake.
+    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    return;
+  }
+  const expected =
+    error instanceof TraceError ||
+    error instanceof RangeError ||
+    (error instanceof Error && 'syscall' in error);
+  if (expected) process.stderr.write(`granary: ${error.message}\n`);
+  else
+    process.stderr.write(
+      `granary: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    );
+  process.exitCode = expected ? EXIT.usage : EXIT.unsound;
+}
+
+try {
+  await program().parseAsync();
+} catch (error) {
+  fail(error);
+}

@@ -1,0 +1,208 @@
+/**
+ * What a workload allocates from: the arena itself in a timed run, or a layer over it that checks cookies or takes
+ * the time of some calls. A pool's threads run one kind only, so the loops' calls have one target.
+ */
+import type { Arena } from '../arena.js';
+import type { KmemCache } from '../cache/index.js';
+import type { Histogram } from './histogram.js';
+
+/** Objects of one size; KmemCache has it. */
+export interface ObjectHeap {
+  alloc(): number;
+  free(p: number): void;
+  allocBulk(out: Int32Array, n: number): boolean;
+  freeBulk(list: Int32Array, n: number): void;
+}
+
+/** Blocks of any size; Arena has it. */
+export interface SizedHeap {
+  kmalloc(size: number): number;
+  kfree(p: number): void;
+}
+
+/** How a workload is run: as fast as it goes, with cookies checked, or with every 64th call timed. */
+export const HEAP_KINDS = ['plain', 'verify', 'sampled'] as const;
+export type HeapKind = (typeof HEAP_KINDS)[number];
+
+const COOKIE_FACTOR = 0x9e3779b1;
+const COOKIE_FLIP = 0x3c6ef372;
+const cookieOf = (p: number): number => Math.imul(p, COOKIE_FACTOR) ^ COOKIE_FLIP;
+
+/**
+ * Cookies: the second and the last word of each allocated object say whose they are, and a free clears them. An
+ * object that is handed out twice has a live cookie when it comes, one whose memory others use has lost it when it
+ * goes. The first word is the workload's.
+ */
+export class Cookies {
+  readonly #i32: Int32Array;
+  errors = 0;
+
+  constructor(i32: Int32Array) {
+    this.#i32 = i32;
+  }
+
+  /** Marks the object of `bytes` at `p`, which has just been allocated. */
+  put(p: number, bytes: number): void {
+    const cookie = cookieOf(p);
+    const i = p >> 2;
+    if (this.#i32[i + 1] === cookie && this.#i32[i + (bytes >> 2) - 1] === cookie) this.errors++;
+    this.#i32[i + 1] = cookie;
+    this.#i32[i + (bytes >> 2) - 1] = cookie;
+  }
+
+  /** Takes the marks off the object of `bytes` at `p`, which is about to be freed. */
+  take(p: number, bytes: number): void {
+    const cookie = cookieOf(p);
+    const i = p >> 2;
+    if (this.#i32[i + 1] !== cookie || this.#i32[i + (bytes >> 2) - 1] !== cookie) this.errors++;
+    this.#i32[i + 1] = 0;
+    this.#i32[i + (bytes >> 2) - 1] = 0;
+  }
+}
+
+export class VerifiedObjects implements ObjectHeap {
+  readonly #cache: KmemCache;
+  readonly #cookies: Cookies;
+
+  constructor(cache: KmemCache, cookies: Cookies) {
+    this.#cache = cache;
+    this.#cookies = cookies;
+  }
+
+  alloc(): number {
+    const p = this.#cache.alloc();
+    if (p !== 0) this.#cookies.put(p, this.#cache.objectSize);
+    return p;
+  }
+
+  free(p: number): void {
+    this.#cookies.take(p, this.#cache.objectSize);
+    this.#cache.free(p);
+  }
+
+  allocBulk(out: Int32Array, n: number): boolean {
+    if (!this.#cache.allocBulk(out, n)) return false;
+    for (let i = 0; i < n; i++) this.#cookies.put(out[i]!, this.#cache.objectSize);
+    return true;
+  }
+
+  freeBulk(list: Int32Array, n: number): void {
+    for (let i = 0; i < n; i++) this.#cookies.take(list[i]!, this.#cache.objectSize);
+    this.#cache.freeBulk(list, n);
+  }
+}
+
+export class VerifiedBlocks implements SizedHeap {
+  readonly #arena: Arena;
+  readonly #cookies: Cookies;
+
+  constructor(arena: Arena, cookies: Cookies) {
+    this.#arena = arena;
+    this.#cookies = cookies;
+  }
+
+  kmalloc(size: number): number {
+    const p = this.#arena.kmalloc(size);
+    if (p !== 0) this.#cookies.put(p, this.#arena.ksize(p));
+    return p;
+  }
+
+  kfree(p: number): void {
+    this.#cookies.take(p, this.#arena.ksize(p));
+    this.#arena.kfree(p);
+  }
+}
+
+const SAMPLE_EVERY = 64;
+
+/** Times every 64th call, one reading of the clock included. */
+class Sampler {
+  private left = SAMPLE_EVERY;
+  private readonly histogram: Histogram;
+
+  constructor(histogram: Histogram) {
+    this.histogram = histogram;
+  }
+
+  protected due(): boolean {
+    if (--this.left > 0) return false;
+    this.left = SAMPLE_EVERY;
+    return true;
+  }
+
+  protected record(start: number): void {
+    this.histogram.record((performance.now() - start) * 1e6);
+  }
+}
+
+export class SampledObjects extends Sampler implements ObjectHeap {
+  private readonly cache: KmemCache;
+
+  constructor(cache: KmemCache, histogram: Histogram) {
+    super(histogram);
+    this.cache = cache;
+  }
+
+  alloc(): number {
+    if (!this.due()) return this.cache.alloc();
+    const start = performance.now();
+    const p = this.cache.alloc();
+    this.record(start);
+    return p;
+  }
+
+  free(p: number): void {
+    if (!this.due()) {
+      this.cache.free(p);
+      return;
+    }
+    const start = performance.now();
+    this.cache.free(p);
+    this.record(start);
+  }
+
+  allocBulk(out: Int32Array, n: number): boolean {
+    if (!this.due()) return this.cache.allocBulk(out, n);
+    const start = performance.now();
+    const taken = this.cache.allocBulk(out, n);
+    this.record(start);
+    return taken;
+  }
+
+  freeBulk(list: Int32Array, n: number): void {
+    if (!this.due()) {
+      this.cache.freeBulk(list, n);
+      return;
+    }
+    const start = performance.now();
+    this.cache.freeBulk(list, n);
+    this.record(start);
+  }
+}
+
+export class SampledBlocks extends Sampler implements SizedHeap {
+  private readonly arena: Arena;
+
+  constructor(arena: Arena, histogram: Histogram) {
+    super(histogram);
+    this.arena = arena;
+  }
+
+  kmalloc(size: number): number {
+    if (!this.due()) return this.arena.kmalloc(size);
+    const start = performance.now();
+    const p = this.arena.kmalloc(size);
+    this.record(start);
+    return p;
+  }
+
+  kfree(p: number): void {
+    if (!this.due()) {
+      this.arena.kfree(p);
+      return;
+    }
+    const start = performance.now();
+    this.arena.kfree(p);
+    this.record(start);
+  }
+}

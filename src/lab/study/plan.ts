@@ -1,0 +1,123 @@
+/** What a study is asked for, and the rows that come of it. */
+import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { LOCK_POLICIES, requireInteger } from '../../struct/index.js';
+import type { Progress } from '../progress.js';
+import { compileTrace, type TraceProgram } from '../trace/index.js';
+import { STUDY_WORKLOADS, WORKLOADS, workloadNamed } from '../workloads/index.js';
+import { Row } from './row.js';
+
+export interface StudyOptions {
+  /** How long the whole study may take. Default 40. */
+  seconds?: number;
+  /** Thread counts. Default 1, 2 and 4. */
+  threads?: readonly number[];
+  /** Which workloads, and whether the trace that ships (`replay-git`): those whose name matches. */
+  workloads?: RegExp | undefined;
+  /** Traces to replay besides the one that ships. */
+  traces?: readonly string[];
+  /** Seed of the order of runs, of the workloads' choices and of the bootstrap. Default 1. */
+  seed?: number;
+  progress?: Progress;
+}
+
+/** The trace that ships with the package: git init, add, commit, log and gc. */
+export const SHIPPED_TRACE = fileURLToPath(
+  new URL('../../../../bench/traces/git.ftrace.txt.gz', import.meta.url),
+);
+
+export const SECONDS_MIN = 2;
+const SECONDS_MAX = 24 * 3600;
+/** More than any machine this was made for. */
+const THREADS_MAX = 64;
+
+export interface StudyPlan {
+  readonly seconds: number;
+  readonly seed: number;
+  /** Ascending, each once. */
+  readonly threads: readonly number[];
+  readonly rows: readonly Row[];
+  /** One program per trace and thread count. */
+  readonly programs: readonly TraceProgram[];
+}
+
+/** `dir/git.ftrace.txt.gz` is `replay-git`. */
+export function traceName(file: string): string {
+  return `replay-${
+    basename(file)
+      .replace(/\.gz$/, '')
+      .replace(/(\.ftrace)?(\.txt)?$/, '') || 'trace'
+  }`;
+}
+
+/** Several traces have caches of one name and different sizes: each trace gets its own. */
+function withOwnCaches(program: TraceProgram, index: number): TraceProgram {
+  return {
+    ...program,
+    caches: program.caches.map((cache) => ({ ...cache, name: `t${index}:${cache.name}` })),
+  };
+}
+
+interface Trace {
+  readonly name: string;
+  readonly file: string;
+  /** Given by name, and so not subject to a filter. */
+  readonly given: boolean;
+}
+
+function tracesFor(options: StudyOptions): Trace[] {
+  const shipped = existsSync(SHIPPED_TRACE) ? [{ file: SHIPPED_TRACE, given: false }] : [];
+  const names = new Set<string>();
+  return [...shipped, ...(options.traces ?? []).map((file) => ({ file, given: true }))].map(
+    ({ file, given }) => {
+      let name = traceName(file);
+      for (let n = 2; names.has(name); n++) name = `${traceName(file)}-${n}`;
+      names.add(name);
+      return { name, file, given };
+    },
+  );
+}
+
+function checkedThreads(threads: readonly number[]): number[] {
+  if (threads.length === 0) throw new RangeError('threads is empty; it must be at least one thread count');
+  for (const n of threads) requireInteger('threads', n, 1, THREADS_MAX);
+  return [...new Set(threads)].sort((a, b) => a - b);
+}
+
+/** Rows in the order of the report. Rejects when nothing matches, or a trace cannot be read. */
+export async function planStudy(options: StudyOptions): Promise<StudyPlan> {
+  const seconds = options.seconds ?? 40;
+  if (!(seconds >= SECONDS_MIN && seconds <= SECONDS_MAX)) {
+    throw new RangeError(`seconds is ${seconds}; it must be a number from ${SECONDS_MIN} to ${SECONDS_MAX}`);
+  }
+  const seed = requireInteger('seed', options.seed ?? 1, 0, 2 ** 31 - 1);
+  const threads = checkedThreads(options.threads ?? [1, 2, 4]);
+  const wanted = (name: string): boolean =>
+    options.workloads === undefined ? true : options.workloads.test(name);
+  const names = options.workloads === undefined ? STUDY_WORKLOADS : WORKLOADS.map(({ name }) => name);
+  const traces = tracesFor(options);
+  const rows: Row[] = [];
+  for (const name of names.filter(wanted)) {
+    for (const n of threads) {
+      if (n % workloadNamed(name).threadsMultiple !== 0) continue;
+      for (const policy of LOCK_POLICIES) rows.push(new Row(name, n, policy));
+    }
+  }
+  const programs: TraceProgram[] = [];
+  for (const [index, { name, file, given }] of traces.entries()) {
+    if (!given && !wanted(name)) continue;
+    for (const n of threads) {
+      const program = withOwnCaches(await compileTrace(file, { cpus: n }), index);
+      programs.push(program);
+      for (const policy of LOCK_POLICIES) rows.push(new Row(name, n, policy, program));
+    }
+  }
+  if (rows.length === 0) {
+    const known = [...WORKLOADS.map(({ name }) => name), ...traces.map(({ name }) => name)].join(', ');
+    throw new RangeError(
+      `workloads is ${options.workloads}; it matches none of ${known} on ${threads} threads`,
+    );
+  }
+  return { seconds, seed, threads, rows, programs };
+}

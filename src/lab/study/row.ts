@@ -1,0 +1,176 @@
+/** A row of a study: one workload on some threads under one lock policy, and what has been measured of it. */
+import { availableParallelism } from 'node:os';
+import type { LockPolicy } from '../../struct/index.js';
+import type { LockStatRow } from '../../sync/index.js';
+import type { HeapKind } from '../heaps.js';
+import type { Histogram } from '../histogram.js';
+import { addPaths, noPaths, type PathCounts, type ReplayFigures, type Stage } from '../stage.js';
+import { bootstrapMedian, median } from '../stats.js';
+import type { TraceProgram } from '../trace/index.js';
+
+/** What one run of a row tells, whatever kind of row it is. */
+export interface Sample {
+  /** Time by the operations of one thread. */
+  readonly nsPerOp: number;
+  readonly opsPerSecond: number;
+  readonly wallMs: number;
+  readonly paths: PathCounts;
+  readonly problems: readonly string[];
+  readonly histogram: Histogram | undefined;
+}
+
+/** With fewer samples the 99.9th percentile is little else than the maximum. */
+export const SAMPLES_FOR_P999 = 2000;
+
+/** Quantiles of sampled calls, and the histogram they are from. */
+export interface LatencyFigures {
+  samples: number;
+  p50: number;
+  p99: number;
+  p999: number;
+  max: number;
+  buckets: Array<[endNs: number, count: number]>;
+}
+
+/** What a study says about a row; goes into the JSON as it is. */
+export interface RowResult {
+  workload: string;
+  threads: number;
+  policy: LockPolicy;
+  /** More threads than processors. */
+  oversubscribed: boolean;
+  /** Why the figures of this row mean nothing; empty when they do. */
+  problems: string[];
+  opsPerThread: number;
+  /** One a round. */
+  nsPerOp: number[];
+  median: number;
+  low: number;
+  high: number;
+  opsPerSecond: number;
+  fastPathShare: number;
+  /** Objects taken from slabs per allocation. */
+  slabShare: number;
+  highWaterPages: number;
+  latency: LatencyFigures | null;
+  /** Of a run of its own with statistics on; null for rows of one thread. */
+  locks: LockStatRow[] | null;
+  /** How long that run took. */
+  lockRunMs: number;
+}
+
+export class Row {
+  readonly workload: string;
+  readonly threads: number;
+  readonly policy: LockPolicy;
+  readonly oversubscribed: boolean;
+  /** For rows that replay a trace, compiled for as many CPUs as there are threads. */
+  readonly program: TraceProgram | undefined;
+  /** Operations of one thread in a run; for a replay, passes over the trace. */
+  scale = 1;
+  readonly problems: string[] = [];
+  readonly #samples: Sample[] = [];
+  readonly #paths = noPaths();
+  highWaterPages = 0;
+  histogram: Histogram | undefined;
+  locks: LockStatRow[] | null = null;
+  lockRunMs = 0;
+
+  constructor(workload: string, threads: number, policy: LockPolicy, program?: TraceProgram) {
+    this.workload = workload;
+    this.threads = threads;
+    this.policy = policy;
+    this.program = program;
+    this.oversubscribed = threads > availableParallelism();
+  }
+
+  get label(): string {
+    return `${this.workload}, ${this.threads} ${this.threads === 1 ? 'thread' : 'threads'}, ${this.policy}`;
+  }
+
+  /** Runs the row once; the row remembers if it was unsound. */
+  async run(stage: Stage, scale: number, heap: HeapKind, seed: number): Promise<Sample> {
+    try {
+      const sample = await this.#runOnce(stage, scale, heap, seed);
+      this.problems.push(...sample.problems);
+      return sample;
+    } catch (error) {
+      this.problems.push(error instanceof Error ? error.message : String(error));
+      throw error;
+    }
+  }
+
+  async #runOnce(stage: Stage, scale: number, heap: HeapKind, seed: number): Promise<Sample> {
+    const { threads } = this;
+    if (this.program === undefined) {
+      const figures = await stage.runWorkload(this.workload, scale, { threads, heap, seed });
+      return { ...figures, opsPerSecond: (figures.totalOps * 1e3) / figures.wallMs };
+    }
+    // The first pass finds this CPU's sheaves empty and is not counted.
+    return sampleOf(await stage.runReplay(this.program, scale + 1, { sampled: heap === 'sampled' }));
+  }
+
+  /** Keeps a timed run. */
+  keep(sample: Sample): void {
+    this.#samples.push(sample);
+    addPaths(this.#paths, sample.paths);
+  }
+
+  result(seed: number): RowResult {
+    const nsPerOp = this.#samples.map((sample) => sample.nsPerOp);
+    const measured = nsPerOp.length > 0;
+    const { estimate, low, high } = measured
+      ? bootstrapMedian(nsPerOp, { seed })
+      : { estimate: 0, low: 0, high: 0 };
+    const { fast, slow, allocs, fromSlabs } = this.#paths;
+    return {
+      workload: this.workload,
+      threads: this.threads,
+      policy: this.policy,
+      oversubscribed: this.oversubscribed,
+      problems: [...new Set(this.problems), ...(measured ? [] : ['never measured'])],
+      opsPerThread: this.program === undefined ? this.scale : pairsPerPass(this.program) * this.scale,
+      nsPerOp,
+      median: estimate,
+      low,
+      high,
+      opsPerSecond: measured ? median(this.#samples.map((sample) => sample.opsPerSecond)) : 0,
+      fastPathShare: fast + slow === 0 ? 1 : fast / (fast + slow),
+      slabShare: allocs === 0 ? 0 : fromSlabs / allocs,
+      highWaterPages: this.highWaterPages,
+      latency: latencyOf(this.histogram),
+      locks: this.locks,
+      lockRunMs: this.lockRunMs,
+    };
+  }
+}
+
+const pairsPerPass = ({ summary, cpus }: TraceProgram): number => summary.allocs / cpus;
+
+/** A replay's operations are pairs of an allocation and a free, as those of the other workloads. */
+function sampleOf(figures: ReplayFigures): Sample {
+  const { threads, paths, problems, histogram, passes } = figures;
+  const counted = passes.slice(1);
+  const wallMs = counted.reduce((sum, pass) => sum + pass.elapsedMs, 0);
+  const pairs = counted.reduce((sum, pass) => sum + (pass.replayedAllocs + pass.replayedFrees) / 2, 0);
+  return {
+    nsPerOp: (wallMs * 1e6 * threads) / pairs,
+    opsPerSecond: (pairs * 1e3) / wallMs,
+    wallMs,
+    paths,
+    problems,
+    histogram,
+  };
+}
+
+function latencyOf(histogram: Histogram | undefined): LatencyFigures | null {
+  if (histogram === undefined || histogram.count === 0) return null;
+  return {
+    samples: histogram.count,
+    p50: histogram.percentile(50),
+    p99: histogram.percentile(99),
+    p999: histogram.percentile(99.9),
+    max: histogram.max,
+    buckets: histogram.buckets(),
+  };
+}

@@ -1,0 +1,44 @@
+/** The workloads by name. Those of malloc benchmarks keep the names they have there. */
+import { batch, shuffledBatch } from './batch.js';
+import { bulk } from './bulk.js';
+import { larson } from './larson.js';
+import { mixed } from './mixed.js';
+import { pair } from './pair.js';
+import { producerConsumer } from './producerConsumer.js';
+import type { Workload } from './workload.js';
+import { xmalloc } from './xmalloc.js';
+
+export { OutOfArenaError, type Workload, type WorkloadContext, type WorkloadRun } from './workload.js';
+
+export const WORKLOADS: readonly Workload[] = [
+  pair,
+  ...[1, 10, 100, 1000].map(batch),
+  ...[10, 100, 1000].map(shuffledBatch),
+  bulk(16),
+  bulk(128),
+  producerConsumer,
+  larson,
+  xmalloc,
+  mixed,
+];
+
+/** What a study runs unless it is told otherwise. */
+export const STUDY_WORKLOADS: readonly string[] = [
+  'pair',
+  'batch-10',
+  'batch-100',
+  'batch-1000',
+  'shuffled-1000',
+  'bulk-16',
+  'producer-consumer',
+  'larson',
+  'xmalloc',
+  'mixed',
+];
+
+export function workloadNamed(name: string): Workload {
+  const found = WORKLOADS.find((workload) => workload.name === name);
+  if (found !== undefined) return found;
+  const names = WORKLOADS.map((workload) => workload.name).join(', ');
+  throw new RangeError(`workload is ${JSON.stringify(name)}; it must be one of ${names}`);
+}

@@ -1,0 +1,11 @@
+/** The worker of the tests with real threads: runs one named role and posts what it returns. */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { LitmusTask } from './litmus/control.js';
+import { LOCK_ROLES } from './litmus/locks.js';
+
+const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = { ...LOCK_ROLES };
+
+const task = workerData as LitmusTask;
+const role = ROLES[task.role];
+if (role === undefined) throw new Error(`no role is named ${task.role}`);
+parentPort!.postMessage({ result: await role(task) });
