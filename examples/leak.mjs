@@ -3,20 +3,20 @@ import { Arena } from 'granary';
 
 const arena = Arena.create({ bytes: 16 << 20, cpus: 1 });
 arena.online();
-const sessions = arena.createCache('session', { size: 128 });
+const tickets = arena.createCache('ticket', { size: 128 });
 
 const open = [];
 for (let id = 1; id <= 5; id++) {
-  const p = sessions.alloc();
-  arena.i32[p >> 2] = id; // the first word is the session's number
+  const p = tickets.alloc();
+  arena.i32[p >> 2] = id; // the first word is the ticket's number
   open.push(p);
 }
-for (const p of [open[0], open[2], open[3]]) sessions.free(p);
+for (const p of [open[0], open[2], open[3]]) tickets.free(p);
 
 // The contents of a leaked object are still there: destroy() keeps the memory of a cache that leaks.
-const { leaked, objects } = sessions.destroy();
+const { leaked, objects } = tickets.destroy();
 const ids = objects.map((p) => arena.i32[p >> 2]).sort();
-console.log(`${leaked} sessions were never freed: ${ids.join(' and ')}`);
+console.log(`${leaked} tickets were never freed: ${ids.join(' and ')}`);
 
 // A second free is refused at once, and changes nothing.
 const buffers = arena.createCache('buffer', { size: 64 });

@@ -218,6 +218,9 @@ export class Arena {
 
   /** Frees `list[0..n)`, of any kmalloc sizes. */
   kfreeBulk(list: Int32Array, n: number): void {
+    if (!(list instanceof Int32Array)) {
+      throw new TypeError(`list is ${describe(list)}; it must be an Int32Array of addresses`);
+    }
     requireInteger('n', n, 0, list.length);
     for (let i = 0; i < n; i++) this.caches.kmallocs.free(list[i]!);
   }

@@ -13,6 +13,7 @@ import {
   loadAcquire,
   OWNER_DIED,
   ownerWord,
+  storeRelease,
 } from './sync/index.js';
 
 export interface ReapReport {
@@ -40,7 +41,14 @@ export function reapCpu(caches: Caches, cpu: number): ReapReport {
   }
   const owner = ownerWord(cpu, m[record + CpuRecord.generation]!);
   const heldLocks = markHeldLocks(caches, record + CpuRecord.locks, owner);
-  const notes = [...intentOf(caches, record + CpuRecord.locks), ...caches.reap(cpu, owner)];
+  const notes = intentOf(caches, record + CpuRecord.locks);
+  try {
+    notes.push(...caches.reap(cpu, owner));
+  } catch (error) {
+    // A lock that the flush needs died with the thread. The slot stays taken, and can be reaped again.
+    storeRelease(m, state, CpuState.ONLINE);
+    throw error;
+  }
   releaseCpu(m, caches.geometry, cpu);
   return { cpu, heldLocks, notes };
 }

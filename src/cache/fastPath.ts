@@ -67,6 +67,8 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const state = p >> 3;
       if (size === this.capacity) return this.freeSlow(p);
       if (CHECKED && ((shadow[state]! ^ this.tag) | (p & 7)) !== 0) return this.freeSlow(p);
+      // Folded when p is a small integer; a fraction, a string or 2^32 + p would pass the line above.
+      if (CHECKED && p !== (p | 0)) return this.freeSlow(p);
       if (NUMA && (p - this.nodeStart) >>> 0 >= this.nodeBytes) return this.freeSlow(p);
       if (EXACT && (p !== (p | 0) || cmpxchgByte(shadow, state, this.tag, 0) !== this.tag))
         return this.freeSlow(p);
@@ -80,7 +82,8 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const word = m[sheaf + SIZE]!;
       const size = word & MASK;
       // The comparisons are false for NaN, and a fraction is not its own integer: such n go the slow way.
-      const fits = n === (n | 0) && n > 0 && n <= size && n <= out.length;
+      const typed = out?.constructor === Int32Array; // V8 knows the answer from the array's map
+      const fits = typed && n === (n | 0) && n > 0 && n <= size && n <= out.length;
       if (!fits || (word | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
       const from = (sheaf + OBJECTS + size - n) | 0;
       const tag = this.tag | 0;
@@ -98,7 +101,8 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const sheaf = this.main;
       const word = m[sheaf + SIZE]!;
       const size = word & MASK;
-      const fits = n === (n | 0) && n > 0 && n <= this.capacity - size && n <= list.length;
+      const typed = list?.constructor === Int32Array;
+      const fits = typed && n === (n | 0) && n > 0 && n <= this.capacity - size && n <= list.length;
       if (!fits || EXACT || NUMA) return this.freeBulkSlow(list, n);
       const to = (sheaf + OBJECTS + size) | 0;
       const tag = this.tag | 0;

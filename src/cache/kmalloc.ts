@@ -125,7 +125,7 @@ export class Kmallocs {
     m[page + Page.flags] = m[page + Page.flags]! | PG_LARGE;
     m[page + Page.size] = size;
     const p = pageAddress(this.caches.geometry, page);
-    if ((gfp & __GFP_ZERO) !== 0) m.fill(0, p >> 2, (p + (PAGE_SIZE << order)) >> 2);
+    if ((gfp & __GFP_ZERO) !== 0) m.fill(0, p >> 2, (p + (PAGE_SIZE << order)) >>> 2);
     return p;
   }
 

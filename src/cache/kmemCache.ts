@@ -237,7 +237,8 @@ export abstract class KmemCache extends PcsLayer {
   }
 
   protected zero(p: number): void {
-    this.m.fill(0, p >> 2, (p + this.desc.inuse) >> 2);
+    // Unsigned: the end of the last object of a 2 GiB arena needs the sign bit.
+    this.m.fill(0, p >> 2, (p + this.desc.inuse) >>> 2);
   }
 
   /** Marks an object as free, or throws the report of what is wrong with the address. */

@@ -1,5 +1,5 @@
 /** The whole arena against its invariants. Any CPU may call it while the others are quiet; it changes nothing. */
-import { type Caches, forEachSlab, liveSlots, RegistrySlot, registrySlot } from '../cache/index.js';
+import { type Caches, forEachSlab, liveSlots, Registry, RegistrySlot, registrySlot } from '../cache/index.js';
 import { CpuRecord, CpuState, cpuRecordOf } from '../cpu/index.js';
 import { Page, type PagePtr, zoneLock, zoneOf } from '../page/index.js';
 import { LockRecord } from '../sync/index.js';
@@ -62,6 +62,8 @@ function validateCpus(caches: Caches, findings: Findings): void {
     const held = m[record + CpuRecord.locks + LockRecord.nrHeld];
     findings.expect(held === 0, 'I20', `CPU ${id}`, () => `holds ${held} locks`);
   }
+  const mutex = geometry.registry + Registry.slabMutex;
+  findings.expect(m[mutex] === 0, 'I20', 'registry', () => 'slab_mutex is held');
   for (let node = 0; node < geometry.nodes; node++) {
     const lock = zoneLock(zoneOf(geometry, node));
     findings.expect(m[lock] === 0, 'I20', `zone ${node}`, () => 'zone->lock is held');

@@ -1,10 +1,20 @@
 /** One cache: where each sheaf is, where each object is, and whether lists and counts say the same. */
 import { type CacheContext, freelistIndices, type KmemCache } from '../cache/index.js';
 import { Pcs, pcsOf } from '../cpu/index.js';
-import { Page, type PageAllocator, type PagePtr, PG_PARTIAL, pageAddress } from '../page/index.js';
+import {
+  compoundHead,
+  isHeapAddress,
+  Page,
+  type PageAllocator,
+  type PagePtr,
+  PG_PARTIAL,
+  pageAddress,
+  virtToPage,
+} from '../page/index.js';
 import {
   Barn,
   barnOf,
+  COUNT_SHIFT,
   MAX_EMPTY_SHEAVES,
   MAX_FULL_SHEAVES,
   SHEAF_OBJECTS,
@@ -53,10 +63,14 @@ function collectSheaves(context: CacheContext, cache: KmemCache, places: Places,
     );
     const size = sheafSize(m, sheaf);
     findings.expect(size <= cache.sheafCapacity, 'I2', cache.name, () => `${place}: size ${size}`);
+    const counted = m[sheaf + Sheaf.size]! >>> COUNT_SHIFT;
+    findings.expect(counted === 0, 'I2', cache.name, () => `${place}: ${counted} operations not yet counted`);
     if (kind === 'full') findings.expect(size > 0, 'I4', cache.name, () => `${place}: empty`);
     if (kind === 'empty') findings.expect(size === 0, 'I4', cache.name, () => `${place}: size ${size}`);
     for (let i = 0; i < Math.min(size, cache.sheafCapacity); i++) {
-      note(places, m[sheaf + SHEAF_OBJECTS + i]!, place, cache, findings);
+      const p = m[sheaf + SHEAF_OBJECTS + i]!;
+      if (isObject(context, cache, p)) note(places, p, place, cache, findings);
+      else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
     }
     return true;
   };
@@ -106,6 +120,13 @@ function visitBarn(
   findings.expect(m[barn + Barn.lock] === 0, 'I20', cache.name, () => `barn lock of node ${node} is held`);
 }
 
+function isObject(context: CacheContext, cache: KmemCache, p: number): boolean {
+  const { geometry, views } = context;
+  const page = isHeapAddress(geometry, p) ? compoundHead(views.m, virtToPage(geometry, p)) : 0;
+  if (page === 0 || views.m[page + Page.cache] !== cache.desc.ptr) return false;
+  return (p - pageAddress(geometry, page)) % cache.size === 0;
+}
+
 function note(places: Places, p: number, place: string, cache: KmemCache, findings: Findings): void {
   const before = places.get(p);
   if (before !== undefined)
@@ -145,8 +166,9 @@ function validateSlab(
     where,
     () => 'on the partial list with an empty freelist',
   );
-  for (const index of free)
-    note(places, base + index * desc.size, `the freelist of ${where}`, cache, findings);
+  for (const index of free) {
+    if (index >= 0) note(places, base + index * desc.size, `the freelist of ${where}`, cache, findings);
+  }
   if (context.check === 'none') return;
   for (let i = 0; i < objects; i++) {
     const p = base + i * desc.size;

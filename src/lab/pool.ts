@@ -10,6 +10,7 @@ import { Piscina } from 'piscina';
 import type { Arena } from '../arena.js';
 import { GranaryError, requireInteger } from '../struct/index.js';
 import { Control, controlWords } from './control.js';
+import { WORKER_EXEC_ARGV } from './execArgv.js';
 import type { Answer, PoolSetup, Task } from './member.js';
 
 const WORKER = new URL('../../workers/lab.js', import.meta.url);
@@ -51,7 +52,7 @@ export class CpuPool {
       idleTimeout: Number.POSITIVE_INFINITY,
       atomics: 'disabled',
       recordTiming: false,
-      execArgv: ['--enable-source-maps'],
+      execArgv: [...WORKER_EXEC_ARGV],
       workerData: { handle: arena.handle, control, size: threads, waitLimitMs } satisfies PoolSetup,
     });
   }

@@ -29,12 +29,13 @@ describe('a study', () => {
       expect(row.low).toBeLessThanOrEqual(row.median);
       expect(row.median).toBeLessThanOrEqual(row.high);
       expect(row.fastPathShare).toBeGreaterThan(0.9);
-      expect(row.highWaterPages).toBeGreaterThan(0);
-      expect(row.latency!.samples).toBeGreaterThan(0);
-      expect(row.locks === null).toBe(row.threads === 1);
+      if (row.highWaterPages !== null) expect(row.highWaterPages).toBeGreaterThan(0);
+      if (row.latency !== null) expect(row.latency.samples).toBeGreaterThan(0);
+      if (row.threads === 1) expect(row.locks).toBeNull();
     }
-    const round = result.rows.find((row) => row.workload === 'batch-1000' && row.threads === 2)!;
-    expect(round.locks!.some(({ acquisitions }) => acquisitions > 0)).toBe(true);
+    expect(result.rows.some(({ highWaterPages }) => highWaterPages !== null)).toBe(true);
+    expect(result.rows.some(({ latency }) => latency !== null)).toBe(true);
+    expect(result.rows.some(({ locks }) => locks?.some(({ acquisitions }) => acquisitions > 0))).toBe(true);
     expect(steps.some((step) => step.startsWith('round 1: '))).toBe(true);
     const text = studyReport(result);
     expect(text).toContain('Who waited for whom');
@@ -135,6 +136,12 @@ describe('facts', () => {
   it('warn of other programs', () => {
     expect(facts([row({})], 0.5)[1]).toMatch(/^Other programs used 50\.0 % of the processors/);
     expect(facts([row({})], 0.05).join()).not.toContain('Other programs');
+  });
+
+  it('tell which rows were not checked', () => {
+    expect(facts([row({ highWaterPages: null }), row({})])[0]).toMatch(
+      /no time for the run with cookies in 1 rows/,
+    );
   });
 
   it('leave out what is void, and say that it is', () => {

@@ -160,19 +160,22 @@ function lockFact(rows: readonly RowResult[]): string[] {
 }
 
 function memoryFact(rows: readonly RowResult[]): string[] {
-  const found = extremes(rows, ({ highWaterPages }) => highWaterPages);
+  const measured = rows.flatMap((row) =>
+    row.highWaterPages === null ? [] : [{ row, pages: row.highWaterPages }],
+  );
+  const found = extremes(measured, ({ pages }) => pages);
   if (found === undefined) return [];
-  const { most } = found;
-  return [
-    `Most memory: ${formatCount(most.highWaterPages * 4)} KiB above the empty arena, ${at(most)}, ${most.policy}.`,
-  ];
+  const { row, pages } = found.most;
+  return [`Most memory: ${formatCount(pages * 4)} KiB above the empty arena, ${at(row)}, ${row.policy}.`];
 }
 
 function soundnessFact(rows: readonly RowResult[]): string {
   const bad = rows.filter(({ problems }) => problems.length > 0);
   const runs = rows.reduce((sum, { nsPerOp }) => sum + nsPerOp.length, 0);
   if (bad.length > 0) return `${bad.length} of ${rows.length} rows are VOID: their figures mean nothing.`;
-  return `Sound: after each of ${runs} timed runs the whole arena was validated, and no object was lost.`;
+  const ungated = rows.filter(({ highWaterPages }) => highWaterPages === null).length;
+  const gated = ungated === 0 ? '' : ` There was no time for the run with cookies in ${ungated} rows.`;
+  return `Sound: after each of ${runs} timed runs the whole arena was validated, and no object was lost.${gated}`;
 }
 
 function busyFact(othersShare: number | undefined): string[] {

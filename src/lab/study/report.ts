@@ -62,7 +62,7 @@ function timeTable(lines: readonly Line[]): string {
       one ? formatCount(one.opsPerSecond) : NONE,
       one ? percent(one.fastPathShare) : NONE,
       one ? percent(one.slabShare) : NONE,
-      one ? one.highWaterPages * PAGE_KIB : NONE,
+      one && one.highWaterPages !== null ? one.highWaterPages * PAGE_KIB : NONE,
       oversubscribed ? 'oversubscribed' : '',
     ];
   });
@@ -154,7 +154,7 @@ export function studyReport(result: StudyResult): string {
   const locks = lockTable(result.rows);
   const noWaits = result.rows.some((row) => row.locks !== null)
     ? 'No lock was contended.'
-    : 'No row has two threads.';
+    : 'No row of two threads had time for it.';
   const parts = [
     ...describeEnvironment(result.environment),
     `study     ${result.rows.length} rows, ${rounds} rounds in random order, about ${sampleMs.toFixed(0)} ms a run, ` +

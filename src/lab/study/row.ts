@@ -51,7 +51,8 @@ export interface RowResult {
   fastPathShare: number;
   /** Objects taken from slabs per allocation. */
   slabShare: number;
-  highWaterPages: number;
+  /** Most pages in use above those of the empty arena, in the run with cookies; null when there was no time for it. */
+  highWaterPages: number | null;
   latency: LatencyFigures | null;
   /** Of a run of its own with statistics on; null for rows of one thread. */
   locks: LockStatRow[] | null;
@@ -71,7 +72,7 @@ export class Row {
   readonly problems: string[] = [];
   readonly #samples: Sample[] = [];
   readonly #paths = noPaths();
-  highWaterPages = 0;
+  highWaterPages: number | null = null;
   histogram: Histogram | undefined;
   locks: LockStatRow[] | null = null;
   lockRunMs = 0;

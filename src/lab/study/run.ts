@@ -19,14 +19,16 @@ import { median, rng } from '../stats.js';
 import type { StudyPlan } from './plan.js';
 import type { Row, Sample } from './row.js';
 
-/** Ends of the phases, as shares of the whole time. */
+/** Ends of the phases, as shares of the whole time. What is not done by then, on a busy machine, is left out. */
+const GATE_FROM = 0.06;
+const GATE_UNTIL = 0.22;
+const WARM_UNTIL = 0.34;
 const TIME_UNTIL = 0.7;
 const LATENCY_UNTIL = 0.82;
 const LOCKS_UNTIL = 0.96;
-/** Warm-up should be over by then; on a busy machine it is cut short. */
-const WARM_UNTIL = 0.25;
 
 const ROUNDS_WANTED = 15;
+/** Fewer only where the time is over. */
 const ROUNDS_MIN = 3;
 const ROUNDS_MAX = 201;
 const SAMPLE_MIN_MS = 2;
@@ -49,6 +51,8 @@ export interface StudyTimes {
   rounds: number;
   sampleMs: number;
 }
+
+const mostThreadsFirst = (rows: readonly Row[]): Row[] => [...rows].sort((a, b) => b.threads - a.threads);
 
 type Stages = Readonly<Record<LockPolicy, Stage>>;
 
@@ -76,7 +80,7 @@ export class StudyRun {
   }
 
   async run(): Promise<StudyTimes> {
-    await this.#eachPolicy({}, (stage, rows) => this.#gate(stage, rows));
+    await this.#eachPolicy({}, (stage, rows, until) => this.#gate(stage, rows, until), GATE_FROM, GATE_UNTIL);
     const times = await this.#time();
     await this.#eachPolicy(
       {},
@@ -119,8 +123,8 @@ export class StudyRun {
   async #eachPolicy(
     options: { lockStat?: 'contended' },
     phase: (stage: Stage, rows: Row[], until: number) => Promise<void>,
-    from = 0,
-    to = 0,
+    from: number,
+    to: number,
   ): Promise<void> {
     for (const [i, policy] of LOCK_POLICIES.entries()) {
       const stage = this.#open(policy, options);
@@ -133,8 +137,12 @@ export class StudyRun {
     }
   }
 
-  async #gate(stage: Stage, rows: readonly Row[]): Promise<void> {
-    for (const row of rows) {
+  async #gate(stage: Stage, rows: readonly Row[], until: number): Promise<void> {
+    const gated = new Set<string>();
+    for (const row of mostThreadsFirst(rows)) {
+      // Each workload once, whatever the time; on its other threads as long as there is some.
+      if (gated.has(row.workload) && this.#until(until) <= 0) continue;
+      gated.add(row.workload);
       this.#progress.step(`checking ${row.label}`, this.#spent());
       const before = stage.shrink();
       await this.#try(stage, row, row.program === undefined ? GATE_OPS : 1, 'verify');
@@ -157,14 +165,21 @@ export class StudyRun {
     const { rows } = this.#plan;
     const costs: number[] = [];
     const nsPerUnit = new Map<Row, number>();
-    // The most threads first: they warm the threads of all other rows of the workload.
-    for (const row of [...rows].sort((a, b) => b.threads - a.threads)) {
+    // The row of a workload with the most threads warms the threads of all its others.
+    const largest = new Map<string, Row>();
+    for (const row of mostThreadsFirst(rows)) {
+      const first = largest.get(`${row.workload} ${row.policy}`) ?? row;
+      largest.set(`${row.workload} ${row.policy}`, first);
+      const late = this.#until(WARM_UNTIL) <= 0;
+      if (late && first !== row) {
+        nsPerUnit.set(row, nsPerUnit.get(first)!);
+        continue;
+      }
       this.#progress.step(`warming up ${row.label}`, this.#spent());
-      const largest = row.threads === this.#plan.threads.at(-1);
       const scale = row.program === undefined ? FIRST_OPS : WARM_PASSES;
-      const runs = largest && this.#spent() < WARM_UNTIL ? WARM_RUNS : WARM_RUNS_MIN;
+      const runs = row.program !== undefined ? 1 : first === row && !late ? WARM_RUNS : WARM_RUNS_MIN;
       let last: Sample | undefined;
-      for (let i = 0; i < (row.program === undefined ? runs : 1); i++) {
+      for (let i = 0; i < runs; i++) {
         const start = performance.now();
         last = await this.#try(stages[row.policy], row, scale, 'plain');
         costs.push(performance.now() - start - (last?.wallMs ?? 0));
@@ -172,20 +187,25 @@ export class StudyRun {
       nsPerUnit.set(row, ((last?.wallMs ?? 1) * 1e6) / scale);
     }
     this.#overheadMs = median(costs);
+    this.#setScales(nsPerUnit);
+  }
+
+  #setScales(nsPerUnit: ReadonlyMap<Row, number>): void {
+    const { rows } = this.#plan;
     const share = this.#until(TIME_UNTIL) / ROUNDS_WANTED / rows.length - this.#overheadMs;
-    const sampleMs = Math.min(SAMPLE_MAX_MS, Math.max(SAMPLE_MIN_MS, share));
+    this.#sampleMs = Math.min(SAMPLE_MAX_MS, Math.max(SAMPLE_MIN_MS, share));
     for (const row of rows) {
-      const scale = Math.round((sampleMs * 1e6) / nsPerUnit.get(row)!);
+      const scale = Math.round((this.#sampleMs * 1e6) / nsPerUnit.get(row)!);
       row.scale = Math.min(SCALE_MAX, Math.max(row.program === undefined ? FIRST_OPS : 1, scale));
     }
-    this.#sampleMs = sampleMs;
   }
 
   async #rounds(stages: Stages): Promise<number> {
     let round = 0;
     let roundMs = 0;
     while (round < ROUNDS_MAX) {
-      if (round >= ROUNDS_MIN && this.#until(TIME_UNTIL) < roundMs) break;
+      const left = this.#until(TIME_UNTIL);
+      if (round > 0 && (left <= 0 || (round >= ROUNDS_MIN && left < roundMs))) break;
       const start = performance.now();
       for (const row of this.#shuffled(this.#plan.rows)) {
         this.#progress.step(`round ${round + 1}: ${row.label}`, this.#spent());
@@ -199,8 +219,9 @@ export class StudyRun {
   }
 
   async #latency(stage: Stage, rows: readonly Row[], until: number): Promise<void> {
-    await this.#warmThreads(stage, rows, 'sampled');
+    await this.#warmThreads(stage, rows, 'sampled', until);
     for (const [i, row] of this.#shuffled(rows).entries()) {
+      if (i > 0 && this.#until(until) <= 0) break;
       this.#progress.step(`latency of ${row.label}`, this.#spent());
       const scale = this.#scaleFor(row, this.#until(until) / (rows.length - i));
       row.histogram = (await this.#try(stage, row, scale, 'sampled'))?.histogram;
@@ -209,8 +230,9 @@ export class StudyRun {
 
   async #locks(stage: Stage, rows: readonly Row[], until: number): Promise<void> {
     const several = rows.filter(({ threads }) => threads > 1);
-    await this.#warmThreads(stage, several, 'plain');
+    await this.#warmThreads(stage, several, 'plain', until);
     for (const [i, row] of this.#shuffled(several).entries()) {
+      if (i > 0 && this.#until(until) <= 0) break;
       this.#progress.step(`locks of ${row.label}`, this.#spent());
       const scale = this.#scaleFor(row, this.#until(until) / (several.length - i));
       stage.takeLockStat();
@@ -222,11 +244,11 @@ export class StudyRun {
   }
 
   /** Compiles the loops on threads that have not run them: the row with the most threads does it for its workload. */
-  async #warmThreads(stage: Stage, rows: readonly Row[], heap: HeapKind): Promise<void> {
-    const largest = new Map<string, Row>();
-    for (const row of rows)
-      if (row.threads >= (largest.get(row.workload)?.threads ?? 0)) largest.set(row.workload, row);
-    for (const row of largest.values()) {
+  async #warmThreads(stage: Stage, rows: readonly Row[], heap: HeapKind, until: number): Promise<void> {
+    const warm = new Set<string>();
+    for (const row of mostThreadsFirst(rows)) {
+      if (warm.has(row.workload) || this.#until(until) <= 0) continue;
+      warm.add(row.workload);
       this.#progress.step(`warming up ${row.label}`, this.#spent());
       await this.#try(stage, row, row.program === undefined ? 2 * FIRST_OPS : 1, heap);
     }

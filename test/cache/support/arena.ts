@@ -1,6 +1,6 @@
 /** What most tests of the core need: a small arena with this thread as a CPU, and a look at what lies in it. */
 import { type Caches, forEachSlab, type KmemCache } from '#src/cache/index.js';
-import { CpuRecord, cpuRecordOf, Pcs, pcsOf } from '#src/cpu/index.js';
+import { CpuRecord, cpuRecordOf, PERCPU_BLOCK_WORDS, Pcs, pcsOf } from '#src/cpu/index.js';
 import { Arena, type ArenaOptions, STAT_ITEMS, type StatItem } from '#src/index.js';
 import { orderOf, Page, type PagePtr, pageAddress, type PageAllocator } from '#src/page/index.js';
 import { Barn, barnOf, Sheaf, type SheafPtr, SHEAF_OBJECTS, sheafSize } from '#src/sheaf/index.js';
@@ -166,19 +166,36 @@ export function expectSound(arena: Arena): void {
 }
 
 /**
- * Runs `action` and expects that it changed no word of the arena. The notes about locks that were held before are no
- * state: they are written by every lock and only their count says which of them hold.
+ * What must not change: every word but the counters, the notes about locks that were held before, which every lock
+ * overwrites and of which only their count says how many hold, and what lies above the top of a sheaf.
  */
-export function expectUnchanged(arena: Arena, action: () => void): void {
+function imageOf(arena: Arena): Buffer {
   arena.endTurn();
-  const before = Buffer.from(new Uint8Array(arena.u8));
-  action();
-  arena.endTurn();
-  const after = Buffer.from(new Uint8Array(arena.u8));
-  for (let cpu = 0; cpu < arena.geometry.cpus; cpu++) {
-    const held = cpuRecordOf(arena.geometry, cpu) + CpuRecord.locks + LockRecord.held;
-    for (const image of [before, after]) image.fill(0, held * 4, (held + HELD_LOCKS_MAX) * 4);
+  const image = Buffer.from(new Uint8Array(arena.u8));
+  const { geometry } = arena;
+  for (let cpu = 0; cpu < geometry.cpus; cpu++) {
+    const held = cpuRecordOf(geometry, cpu) + CpuRecord.locks + LockRecord.held;
+    image.fill(0, held * 4, (held + HELD_LOCKS_MAX) * 4);
+    for (let slot = 0; slot < geometry.maxCaches; slot++) {
+      const pcs = pcsOf(geometry, cpu, slot);
+      image.fill(0, (pcs + Pcs.SIZEOF) * 4, (pcs + PERCPU_BLOCK_WORDS) * 4);
+      // Where the last count began: of no meaning while the lock is free.
+      image.fill(0, (pcs + Pcs.base) * 4, (pcs + Pcs.base + 1) * 4);
+    }
+    for (const cache of inside(arena).all()) {
+      if (cache.sheafCapacity === 0) continue;
+      const { at, size } = sheavesOf(arena, cache, cpu).main;
+      image.fill(0, (at + SHEAF_OBJECTS + size) * 4, (at + SHEAF_OBJECTS + cache.sheafCapacity) * 4);
+    }
   }
+  return image;
+}
+
+/** Runs `action` and expects that it changed nothing in the arena. */
+export function expectUnchanged(arena: Arena, action: () => void): void {
+  const before = imageOf(arena);
+  action();
+  const after = imageOf(arena);
   if (before.equals(after)) return;
   const changed: string[] = [];
   for (let at = 0; at < before.length && changed.length < 8; at += 4) {

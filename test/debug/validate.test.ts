@@ -1,0 +1,435 @@
+/** validate() finds what is planted: for each invariant a word is corrupted, and a finding with its number expected. */
+import { Registry, type KmemCache } from '#src/cache/index.js';
+import { CpuRecord, cpuRecordOf, Pcs, pcsOf } from '#src/cpu/index.js';
+import { INVARIANTS, type Invariant } from '#src/debug/index.js';
+import { type Arena, type CheckLevel, type Finding } from '#src/index.js';
+import { Page, type PagePtr, PG_BUDDY, PG_PARTIAL, pfnToPage, virtToPage, Zone, zoneOf } from '#src/page/index.js';
+import { Barn, barnOf, Sheaf, SHEAF_OBJECTS } from '#src/sheaf/index.js';
+import { addPartialTail, KmemCacheNode, nodeOf, packSlabWord, removePartial } from '#src/slab/index.js';
+import { LockRecord, ownerWord } from '#src/sync/index.js';
+import { describe, expect, it } from 'vitest';
+import { allocMany, barnAt, boot, freeMany, partialList, sheavesOf } from '../cache/support/arena.js';
+import { slabAlloc, slabFree } from '../slab/support.js';
+
+interface Scene {
+  arena: Arena;
+  m: Int32Array;
+  cache: KmemCache;
+  /** Allocated objects, and some of them the only ones of their slabs. */
+  held: number[];
+  pcs: number;
+  barn: number;
+  n: number;
+  shadowOf: (p: number) => number;
+}
+
+/** A cache with something everywhere: main, spare, barn, partial and full slabs, allocated objects. */
+function setup(check: CheckLevel = 'free'): Scene {
+  const arena = boot({ bytes: 4 << 20, check });
+  const cache = arena.createCache('c', { size: 256 });
+  const held = [...slabAlloc(arena, cache, 100), ...allocMany(cache, 200)];
+  freeMany(cache, held.splice(-180));
+  slabFree(arena, cache, [held[1]!, held[20]!, held[21]!]);
+  held.splice(20, 2);
+  held.splice(1, 1);
+  arena.endTurn();
+  expect(arena.validate()).toEqual([]);
+  return {
+    arena,
+    m: arena.i32,
+    cache,
+    held,
+    pcs: pcsOf(arena.geometry, 0, cache.desc.slot),
+    barn: barnOf(arena.cpu, cache.desc, 0),
+    n: nodeOf(arena.i32, cache.desc, 0),
+    shadowOf: (p) => arena.geometry.shadow + (p >> 3),
+  };
+}
+
+/** Corrupts, validates, and expects exactly these invariants to be reported, with words that name the place. */
+function plant(invariants: Invariant[], what: RegExp, corrupt: (scene: Scene) => void, check?: CheckLevel): void {
+  const scene = setup(check);
+  corrupt(scene);
+  const findings = scene.arena.validate();
+  expect([...new Set(findings.map(({ invariant }) => invariant))].sort()).toEqual([...invariants].sort());
+  expect(findings.map(({ where, what: text }) => `${where}: ${text}`).join('\n')).toMatch(what);
+}
+
+const sheafWord = (at: number, i: number): number => at + SHEAF_OBJECTS + i;
+
+describe('I1', () => {
+  it('a CPU without a main sheaf', () => {
+    plant(['I1', 'I10'], /c: CPU 0 has no main sheaf/, ({ m, pcs }) => {
+      m[pcs + Pcs.main] = 0;
+    });
+  });
+
+  it('so too for a CPU that has no thread', () => {
+    plant(['I1'], /c: CPU 1 has no main sheaf/, ({ arena, cache, m }) => {
+      m[pcsOf(arena.geometry, 1, cache.desc.slot) + Pcs.main] = 0;
+    });
+  });
+});
+
+describe('I2', () => {
+  it('a sheaf of more objects than it holds', () => {
+    plant(['I2', 'I10'], /c: main of CPU 1: size 29/, ({ arena, m, cache }) => {
+      const { at } = sheavesOf(arena, cache, 1).main;
+      m[at + Sheaf.size] = 29;
+      for (let i = 0; i < 28; i++) m[sheafWord(at, i)] = allocMany(cache, 1)[0]!;
+      arena.endTurn();
+    });
+  });
+
+  it('a count of operations in a sheaf whose lock is free', () => {
+    plant(['I2'], /main of CPU 0: 3 operations not yet counted/, ({ arena, m, cache }) => {
+      const { at } = sheavesOf(arena, cache).main;
+      m[at + Sheaf.size] = m[at + Sheaf.size]! | (3 << 16);
+    });
+  });
+});
+
+describe('I3', () => {
+  it('one sheaf as main and spare', () => {
+    plant(['I3', 'I10'], /sheaf \d+ is spare of CPU 0 and main of CPU 0/, ({ m, pcs }) => {
+      m[pcs + Pcs.spare] = m[pcs + Pcs.main]!;
+    });
+  });
+
+  it("a sheaf of another cache's", () => {
+    plant(['I3'], /main of CPU 1: foreign sheaf/, ({ arena, m, cache }) => {
+      m[sheavesOf(arena, cache, 1).main.at + Sheaf.cache] = arena.openCache('kmalloc-64').desc.ptr;
+    });
+  });
+
+  it('a list of the barn that is a circle', () => {
+    plant(['I3', 'I5'], /sheaf \d+ is full in the barn of node 0 and full in the barn of node 0/, ({ arena, m, cache }) => {
+      const { full } = barnAt(arena, cache);
+      m[full.at(-1)!.at + Sheaf.link] = full[0]!.at;
+    });
+  });
+});
+
+describe('I4', () => {
+  it('an empty sheaf among the full ones', () => {
+    plant(['I4', 'I10'], /full in the barn of node 0: empty/, ({ arena, m, cache }) => {
+      m[barnAt(arena, cache).full[0]!.at + Sheaf.size] = 0;
+    });
+  });
+
+  it('objects in a sheaf among the empty ones', () => {
+    plant(['I4', 'I10'], /empty in the barn of node 0: size 1/, ({ arena, m, cache, barn, held }) => {
+      allocMany(cache, 28 * 4);
+      arena.endTurn();
+      expect(barnAt(arena, cache).empty.length).toBeGreaterThan(0);
+      const at = m[barn + Barn.empty]!;
+      m[at + Sheaf.size] = 1;
+      m[sheafWord(at, 0)] = held[0]!;
+    });
+  });
+});
+
+describe('I5', () => {
+  it.each([
+    ['full', Barn.nrFull],
+    ['empty', Barn.nrEmpty],
+  ])('a count of %s sheaves that is not their number', (name, field) => {
+    plant(['I5'], new RegExp(`node 0: \\d+ ${name}, count`), ({ m, barn }) => {
+      m[barn + field] = m[barn + field]! + 1;
+    });
+  });
+});
+
+describe('I6', () => {
+  it('many more full sheaves than 10', () => {
+    plant(['I6'], /c: node 0: 13 full sheaves/, ({ arena, m, cache, barn }) => {
+      const more = 13 - barnAt(arena, cache).full.length;
+      for (let i = 0; i < more; i++) {
+        const sheaf = arena.kmalloc(128) >> 2;
+        const [p] = slabAlloc(arena, cache);
+        arena.u8[arena.geometry.shadow + (p! >> 3)] = 0;
+        m.set([m[barn + Barn.full]!, cache.desc.ptr, 1, 0, p!], sheaf);
+        m[barn + Barn.full] = sheaf;
+        m[barn + Barn.nrFull] = m[barn + Barn.nrFull]! + 1;
+      }
+      arena.endTurn();
+    });
+  });
+});
+
+describe('I7', () => {
+  const slabFlags = ({ arena, cache }: Scene) => partialList(arena, cache)[0]!.page + Page.flags;
+
+  it('a listed slab without its mark', () => {
+    plant(['I7', 'I22'], /not marked but on the partial list/, (scene) => {
+      scene.m[slabFlags(scene)] = scene.m[slabFlags(scene)]! & ~PG_PARTIAL;
+    });
+  });
+
+  it('a marked slab that is not listed', () => {
+    plant(['I7', 'I8'], /marked but not on the partial list/, ({ arena, m, held }) => {
+      const page = virtToPage(arena.geometry, held[40]!);
+      m[page + Page.flags] = m[page + Page.flags]! | PG_PARTIAL;
+    });
+  });
+
+  it('a wrong back link, a wrong tail, a circle, a foreign page', () => {
+    const pages = ({ arena, cache }: Scene) => partialList(arena, cache).map(({ page }) => page);
+    plant(['I7'], /wrong back link/, (scene) => {
+      const [first, second] = pages(scene) as [PagePtr, PagePtr];
+      expect(second).not.toBe(first);
+      scene.m[second + Page.prev] = 0;
+    });
+    plant(['I7'], /the list does not end at its tail/, (scene) => {
+      scene.m[scene.n + KmemCacheNode.tail] = pages(scene)[0]!;
+    });
+    plant(['I7'], /the partial list has a cycle or a page of another owner/, (scene) => {
+      scene.m[pages(scene).at(-1)! + Page.next] = pages(scene)[0]!;
+    });
+    plant(['I7'], /the partial list has a cycle or a page of another owner/, (scene) => {
+      scene.m[pages(scene).at(-1)! + Page.next] = virtToPage(scene.arena.geometry, scene.cache.desc.ptr * 4);
+    });
+  });
+});
+
+describe('I8 and I22', () => {
+  it('a slab on the list with nothing free', () => {
+    plant(['I8'], /on the partial list with an empty freelist/, ({ arena, m, n, held }) => {
+      addPartialTail(m as never, n as never, virtToPage(arena.geometry, held[40]!));
+    });
+  });
+
+  it('free objects in a slab on no list', () => {
+    plant(['I22'], /\d+ free, on no list/, ({ arena, m, n, cache }) => {
+      removePartial(m as never, n as never, partialList(arena, cache)[0]!.page);
+    });
+  });
+});
+
+describe('I9', () => {
+  it('a wrong count of objects in use', () => {
+    plant(['I9'], /inuse is \d+, but \d+ of 16 objects are on the freelist/, ({ arena, m, cache }) => {
+      const { page, freelist, inuse } = partialList(arena, cache)[0]!;
+      m[page + Page.slabWord] = packSlabWord(freelist, inuse - 1);
+    });
+  });
+
+  it('a freelist that is a circle, or leads out of the slab', () => {
+    for (const next of ['itself', 17, 32_767] as const) {
+      plant(['I9', 'I10'], /the freelist is a cycle or leads out of the slab/, ({ arena, m, cache }) => {
+        const slab = partialList(arena, cache).find(({ objects, inuse }) => objects - inuse >= 2)!;
+        const head = slab.address + (slab.freelist - 1) * cache.size;
+        m[(head + cache.desc.offset) >> 2] = next === 'itself' ? slab.freelist : next;
+      });
+    }
+  });
+});
+
+describe('I10', () => {
+  it('an object that is neither allocated nor free anywhere', () => {
+    plant(['I10'], /c: 0x[0-9a-f]+ is neither allocated nor free anywhere: lost/, ({ arena, held, shadowOf }) => {
+      arena.u8[shadowOf(held[5]!)] = 0;
+    });
+  });
+
+  it('an object that is allocated, and in a sheaf', () => {
+    plant(['I10'], /is allocated and in main of CPU 0/, ({ arena, cache, shadowOf }) => {
+      arena.u8[shadowOf(sheavesOf(arena, cache).main.objects[0]!)] = cache.desc.tag;
+    });
+  });
+
+  it('an object that is allocated, and on a freelist', () => {
+    plant(['I10'], /is allocated and in the freelist of c, slab/, ({ arena, cache, shadowOf }) => {
+      const { address, freelist } = partialList(arena, cache)[0]!;
+      arena.u8[shadowOf(address + (freelist - 1) * cache.size)] = cache.desc.tag;
+    });
+  });
+
+  it('an object that fell out of its sheaf', () => {
+    plant(['I10'], /lost/, ({ arena, m, cache }) => {
+      const { at, size } = sheavesOf(arena, cache).main;
+      m[at + Sheaf.size] = size - 1;
+    });
+  });
+
+  it('is not looked for without allocated-state', () => {
+    plant([], /^$/, ({ arena, m, cache }) => {
+      const { at, size } = sheavesOf(arena, cache).main;
+      m[at + Sheaf.size] = size - 1;
+    }, 'none');
+  });
+});
+
+describe('I11', () => {
+  it.each([
+    ['nr_partial', KmemCacheNode.nrPartial],
+    ['nr_slabs', KmemCacheNode.nrSlabs],
+    ['total_objects', KmemCacheNode.totalObjects],
+  ])('%s', (name, field) => {
+    plant(['I11'], new RegExp(`c, node 0: ${name} is \\d+, there are \\d+`), ({ m, n }) => {
+      m[n + field] = m[n + field]! - 1;
+    });
+  });
+});
+
+describe('I12', () => {
+  it('many more empty slabs than min_partial', () => {
+    plant(['I12'], /c, node 0: 70 empty slabs, min_partial 0/, ({ arena, cache }) => {
+      // The allowance is what two refillers may return: two batches of 28.
+      cache.minPartial = 1000;
+      slabFree(arena, cache, slabAlloc(arena, cache, 16 * 70 + 4).slice(4));
+      cache.minPartial = 0;
+    });
+  });
+});
+
+describe('I13', () => {
+  it('one object twice in a sheaf', () => {
+    plant(['I10', 'I13'], /0x[0-9a-f]+ is in main of CPU 0 and in main of CPU 0/, ({ arena, m, cache }) => {
+      const { at, objects } = sheavesOf(arena, cache).main;
+      m[sheafWord(at, 0)] = objects[1]!;
+    });
+  });
+
+  it('one object in two sheaves', () => {
+    plant(['I10', 'I13'], /is in full in the barn of node 0 and in main of CPU 0/, ({ arena, m, cache }) => {
+      m[sheafWord(barnAt(arena, cache).full[0]!.at, 3)] = sheavesOf(arena, cache).main.objects[0]!;
+    });
+  });
+
+  it('one object in a sheaf and on a freelist', () => {
+    plant(['I10', 'I13'], /is in the freelist of .* and in main of CPU 0/, ({ arena, m, cache }) => {
+      const { address, freelist } = partialList(arena, cache)[0]!;
+      m[sheafWord(sheavesOf(arena, cache).main.at, 0)] = address + (freelist - 1) * cache.size;
+    });
+  });
+
+  it('something in a sheaf that is no object of the cache', () => {
+    const none = [(p: number) => p + 8, () => 0, () => -8, (_: number, arena: Arena) => arena.kmalloc(64)];
+    for (const value of none) {
+      plant(['I10'], /0x-?[0-9a-f]+ in main of CPU 0 is no object of the cache/, ({ arena, m, cache }) => {
+        const at = sheafWord(sheavesOf(arena, cache).main.at, 0);
+        m[at] = value(m[at]!, arena);
+        arena.endTurn();
+      });
+    }
+  });
+});
+
+describe('I17', () => {
+  it('a slab of no cache', () => {
+    plant(['I11', 'I17', 'I10'], /registry: a slab at word \d+ has no cache/, ({ arena, m, cache, held }) => {
+      const page = virtToPage(arena.geometry, held[40]!);
+      m[page + Page.cache] = cache.desc.ptr + 1;
+      for (const p of held) if (virtToPage(arena.geometry, p) === page) arena.u8[arena.geometry.shadow + (p >> 3)] = 0;
+      arena.u8[arena.geometry.shadow + (held[5]! >> 3)] = 0;
+    });
+  });
+});
+
+describe('I20', () => {
+  const owner = ownerWord(1, 3);
+  it.each<[string, RegExp, (scene: Scene) => number]>([
+    ["a CPU's sheaves", /c: the sheaves of CPU 0 are locked by 0x30002/, ({ pcs }) => pcs + Pcs.lock],
+    ['a barn', /c: barn lock of node 0 is held/, ({ barn }) => barn + Barn.lock],
+    ['a list_lock', /c, node 0: list_lock is held/, ({ n }) => n + KmemCacheNode.listLock],
+    ['a zone', /zone 0: zone->lock is held/, ({ arena }) => zoneOf(arena.geometry, 0) + Zone.lock],
+    ['the slab_mutex', /slab_mutex is held/, ({ arena }) => arena.geometry.registry + Registry.slabMutex],
+  ])('the lock of %s is held', (_, what, lockOf) => {
+    plant(['I20'], what, (scene) => {
+      scene.m[lockOf(scene)] = owner;
+    });
+  });
+
+  it('a CPU that says it holds a lock', () => {
+    plant(['I20'], /CPU 0: holds 2 locks/, ({ arena, m }) => {
+      m[cpuRecordOf(arena.geometry, 0) + CpuRecord.locks + LockRecord.nrHeld] = 2;
+    });
+  });
+});
+
+describe('I21', () => {
+  it('a sheaf allocation that never ended', () => {
+    plant(['I21'], /CPU 0: depth 1/, ({ arena }) => {
+      arena.cpu.sheafAllocDepth = 1;
+    });
+  });
+});
+
+describe('pages', () => {
+  const freePage = ({ arena, m }: Scene): { page: PagePtr; order: number } => {
+    const zone = zoneOf(arena.geometry, 0);
+    for (let order = 0; order < 11; order++) {
+      const page = m[zone + Zone.freeArea + order] as PagePtr;
+      if (page !== 0) return { page, order };
+    }
+    throw new Error('no page is free');
+  };
+  const HEX = 'page 0x[0-9a-f]+';
+
+  it.each<[string, RegExp, (scene: Scene) => void]>([
+    ['a count of free pages', /zone 0: \d+ pages are free, the count says \d+/, ({ arena, m }) => {
+      const at = zoneOf(arena.geometry, 0) + Zone.nrFree;
+      m[at] = m[at]! + 1;
+    }],
+    ['a count of free blocks', /free area 3 has \d+ blocks, its count says \d+/, ({ arena, m }) => {
+      const at = zoneOf(arena.geometry, 0) + Zone.nrFreeArea + 3;
+      m[at] = m[at]! + 1;
+    }],
+    ['a free block without its mark', new RegExp(`${HEX} on free area \\d+ has flags 0x`), (scene) => {
+      const { page } = freePage(scene);
+      scene.m[page + Page.flags] = scene.m[page + Page.flags]! & ~PG_BUDDY;
+    }],
+    ['a free block of the wrong order', new RegExp(`${HEX} on free area \\d+ has flags 0x`), (scene) => {
+      const { page } = freePage(scene);
+      scene.m[page + Page.flags] = scene.m[page + Page.flags]! ^ 0x100;
+    }],
+    ['a wrong back link', new RegExp(`${HEX} has a wrong back link`), (scene) => {
+      scene.m[freePage(scene).page + Page.prev] = 12;
+    }],
+    ['a list that is a circle', new RegExp(`${HEX} is on two free lists, or its list is a cycle`), (scene) => {
+      const { page } = freePage(scene);
+      scene.m[page + Page.next] = page;
+    }],
+    ['a list that leads out of the zone', /free area \d+ leads out of the zone/, (scene) => {
+      scene.m[freePage(scene).page + Page.next] = 8;
+    }],
+    ['a block marked free that is on no list', new RegExp(`${HEX} is marked free but on no list`), (scene) => {
+      const { page, order } = freePage(scene);
+      const zone = zoneOf(scene.arena.geometry, 0);
+      scene.m[zone + Zone.freeArea + order] = scene.m[page + Page.next]!;
+      if (scene.m[page + Page.next] !== 0) scene.m[scene.m[page + Page.next]! + Page.prev] = 0;
+      scene.m[zone + Zone.nrFreeArea + order] = scene.m[zone + Zone.nrFreeArea + order]! - 1;
+    }],
+    ['a page that is nothing', new RegExp(`${HEX} is neither free nor allocated`), ({ arena, m }) => {
+      m[virtToPage(arena.geometry, arena.allocPages(0)) + Page.flags] = 0;
+    }],
+    ['a tail that names another head', new RegExp(`${HEX} is no tail of the block at ${HEX}`), ({ arena, m }) => {
+      m[virtToPage(arena.geometry, arena.allocPages(1) + 4096) + Page.head] = pfnToPage(arena.geometry, 5);
+    }],
+  ])('%s', (_, what, corrupt) => plant(['PAGES'], what, corrupt));
+});
+
+describe('findings', () => {
+  it('have a text for each invariant, and none is without a test', () => {
+    const tested: Invariant[] = ['I1', 'I2', 'I3', 'I4', 'I5', 'I6', 'I7', 'I8', 'I9', 'I10', 'I11', 'I12', 'I13'];
+    expect(Object.keys(INVARIANTS).sort()).toEqual([...tested, 'I17', 'I20', 'I21', 'I22', 'PAGES'].sort());
+    for (const text of Object.values(INVARIANTS)) expect(text.length).toBeGreaterThan(20);
+  });
+
+  it('are limited in number', () => {
+    const { arena, held, cache } = setup();
+    held.push(...slabAlloc(arena, cache, 3000));
+    for (const p of held) arena.u8[arena.geometry.shadow + (p >> 3)] = 0;
+    const findings: Finding[] = arena.validate();
+    expect(findings).toHaveLength(1000);
+  });
+
+  it('change nothing in the arena', () => {
+    const { arena, pcs, m } = setup();
+    m[pcs + Pcs.spare] = m[pcs + Pcs.main]!;
+    const before = Buffer.from(new Uint8Array(arena.u8));
+    arena.validate();
+    expect(before.equals(Buffer.from(new Uint8Array(arena.u8)))).toBe(true);
+  });
+});

@@ -1,0 +1,154 @@
+/** What the documents show is what the repository has: examples run, links resolve, names exist. */
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import * as granary from '#src/index.js';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const text = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+const README = text('README.md');
+const DOCUMENTS = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'CHANGELOG.md',
+  'src/README.md',
+  ...readdirSync(join(ROOT, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+];
+
+/** Blocks whose fence says which file they are, or whose output they are. */
+function blocks(kind: 'file' | 'output'): Array<{ path: string; body: string }> {
+  const fence = new RegExp(`^\`\`\`\\w+ ${kind}=(\\S+)\\n([\\s\\S]*?)^\`\`\`$`, 'gm');
+  return [...README.matchAll(fence)].map((match) => ({ path: match[1]!, body: match[2]! }));
+}
+
+async function run(path: string): Promise<string> {
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, [join(ROOT, path)], {
+    timeout: 30_000,
+  });
+  expect(stderr).toBe('');
+  return stdout;
+}
+
+describe('the examples of the README', () => {
+  it('are there, each with its output', () => {
+    expect(blocks('file').map(({ path }) => path)).toEqual(['examples/two-workers.mjs']);
+    expect(blocks('output').map(({ path }) => path)).toEqual(['examples/two-workers.mjs']);
+  });
+
+  it.each(blocks('file'))('$path is shown as it is', ({ path, body }) => {
+    expect(body).toBe(text(path));
+  });
+
+  it.each(blocks('output'))('$path prints what is shown', async ({ path, body }) => {
+    expect(await run(path)).toBe(body);
+  });
+});
+
+describe('the other examples', () => {
+  it('are all run here', () => {
+    expect(readdirSync(join(ROOT, 'examples')).sort()).toEqual([
+      'leak.mjs',
+      'piscina.mjs',
+      'two-workers.mjs',
+    ]);
+  });
+
+  it('piscina.mjs reads on one thread what tasks on others wrote', async () => {
+    expect(await run('examples/piscina.mjs')).toBe('sum 3600, CPUs online 1, findings 0\n');
+  });
+
+  it('leak.mjs names what was never freed and refuses a second free', async () => {
+    expect(await run('examples/leak.mjs')).toBe(
+      '2 tickets were never freed: 2 and 5\n' +
+        'SlabBugError (double-free): BUG buffer: Object already free: the address\n' +
+        'findings: 0\n',
+    );
+  });
+});
+
+describe.each(DOCUMENTS)('%s', (document) => {
+  const body = text(document);
+
+  it('links to files that exist', () => {
+    const targets = [...body.matchAll(/\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)/g)].map((match) => match[1]!);
+    const missing = targets.filter(
+      (path) => !existsSync(join(ROOT, normalize(join(dirname(document), path)))),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  it('names scripts and source files that exist', () => {
+    const { scripts } = JSON.parse(text('package.json')) as { scripts: Record<string, string> };
+    const named = [...body.matchAll(/npm run ([\w:]+)/g)].map((match) => match[1]!);
+    expect(named.filter((name) => !(name in scripts))).toEqual([]);
+    const files = [...body.matchAll(/`((?:src|workers|bench|docs|examples)\/[\w./-]+\.\w+)`/g)].map(
+      (match) => match[1]!,
+    );
+    expect(files.filter((path) => !path.includes('NAME') && !existsSync(join(ROOT, path)))).toEqual([]);
+  });
+
+  it('calls methods that exist', () => {
+    const methods = (what: { prototype: object }): string[] => {
+      const names: string[] = [];
+      for (let p = what.prototype; p !== Object.prototype; p = Object.getPrototypeOf(p) as object) {
+        names.push(...Object.getOwnPropertyNames(p));
+      }
+      return names;
+    };
+    // The fast paths are in a class that is made for each arena.
+    const arena = granary.Arena.create({ bytes: 2 << 20, cpus: 1 });
+    arena.online();
+    const cache = arena.createCache('some', { size: 8 }).constructor as unknown as { prototype: object };
+    const known: Record<string, string[]> = {
+      Arena: Object.getOwnPropertyNames(granary.Arena),
+      arena: [...methods(granary.Arena), ...Object.keys(arena)],
+      cache: [...methods(cache)],
+    };
+    const calls = [...body.matchAll(/\b(Arena|arena|cache)\.(\w+)(?=[(`])/g)];
+    const unknown = calls
+      .filter(([, object, name]) => !known[object!]!.includes(name!))
+      .map(([call]) => call);
+    expect(unknown).toEqual([]);
+  });
+});
+
+describe('figures and names that are in the source as well', () => {
+  it('options have the limits that the README says', () => {
+    const row = (option: string): string =>
+      README.split('\n').find((line) => line.startsWith(`| \`${option}\` `)) ?? '';
+    expect(row('bytes')).toContain(String(granary.ARENA_BYTES_MAX));
+    expect(row('cpus')).toContain(`1 to ${granary.CPUS_MAX} | 8`);
+    expect(row('nodes')).toContain(`1 to ${granary.NODES_MAX}, at most \`cpus\` | 1`);
+    expect(() => granary.Arena.create({ bytes: 1 << 20, maxCaches: 0 })).toThrow(/from 16 to 254/);
+    expect(row('maxCaches')).toContain('16 to 254 | 200');
+    const { geometry } = granary.Arena.create({ bytes: 8 << 20 });
+    expect([geometry.cpus, geometry.nodes, geometry.maxCaches]).toEqual([8, 1, 200]);
+  });
+
+  it('docs/invariants.md has every invariant', () => {
+    const named = [...text('docs/invariants.md').matchAll(/^\| (I\d+|PAGES) \|/gm)].map((match) => match[1]);
+    expect(named).toEqual(Object.keys(granary.INVARIANTS));
+  });
+
+  it('the README has every error', () => {
+    const errors = Object.keys(granary).filter((name) => name.endsWith('Error') && name !== 'GranaryError');
+    expect(errors.filter((name) => !README.includes(`\`${name}\``))).toEqual([]);
+  });
+
+  it('the picture and the table of the memory layout have the regions of an arena', () => {
+    const page = text('docs/memory-layout.md');
+    const { geometry } = granary.Arena.create({ bytes: 64 << 20 });
+    const bytes = (from: number, to: number): string => `| ${(to - from) * 4} |`;
+    expect(page).toContain(
+      `| 320 x cpus x maxCaches | \`Pcs\` and 26 counters ${bytes(geometry.percpu, geometry.memmap)}`,
+    );
+    expect(page).toContain(`| \`Page\` ${bytes(geometry.memmap, geometry.shadow / 4)}`);
+    expect(page).toContain(`| ${geometry.bytes / 8} |`);
+    expect(page).toContain(`| ${(geometry.endPfn - geometry.firstPfn) * 4096} |`);
+  });
+});
