@@ -1,9 +1,15 @@
 /** The worker of the tests with real threads: runs one named role and posts what it returns. */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { LitmusTask } from './litmus/control.js';
+import { HEAP_ROLES } from './litmus/heap.js';
+import { KILL_ROLES } from './litmus/kill.js';
 import { LOCK_ROLES } from './litmus/locks.js';
 
-const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = { ...LOCK_ROLES };
+const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
+  ...LOCK_ROLES,
+  ...HEAP_ROLES,
+  ...KILL_ROLES,
+};
 
 const task = workerData as LitmusTask;
 const role = ROLES[task.role];

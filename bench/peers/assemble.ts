@@ -5,7 +5,7 @@ import { type BuiltProgram, buildNative, findCompiler, findLibraries } from './b
 import { NativePeer } from './native.js';
 import type { Peer } from './peer.js';
 import { NATIVES, OURS, type Row, SCRIPTED, takesPart } from './plan.js';
-import { Team } from './team.js';
+import { isOurs, RowTeams, Team } from './team.js';
 
 export interface Assembly {
   readonly peers: Peer[];
@@ -30,7 +30,8 @@ export async function assemble(rows: readonly Row[]): Promise<Assembly> {
   for (const kind of [...OURS, ...SCRIPTED]) {
     const own = rows.filter((row) => takesPart(kind, row));
     if (own.length === 0) continue;
-    await Team.start(kind, own).then(
+    const started: Promise<Peer> = isOurs(kind) ? RowTeams.start(kind, own) : Team.start(kind, own);
+    await started.then(
       (team) => peers.push(team),
       (e) => absent.push(`${kind}: ${message(e)}`),
     );

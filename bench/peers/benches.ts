@@ -1,8 +1,8 @@
 /** The JavaScript variants: from a command to the loop that it measures. */
 import type { MemPool } from '@thi.ng/malloc';
-import { Arena, type KmemCache } from '../../src/index.js';
+import { Arena } from '../../src/index.js';
 import { fetchAdd } from '../../src/sync/index.js';
-import type { AddressHeap, AddressLoops, BulkHeap } from './loops.js';
+import type { AddressHeap, AddressLoops } from './loops.js';
 import * as loops from './loops.js';
 import { freeOrder, type Workload } from './plan.js';
 import { type Command, cacheName, PROBE_WORDS, type TeamSetup } from './protocol.js';
@@ -35,17 +35,18 @@ export async function openBench(setup: TeamSetup): Promise<Bench> {
 
 /** The loop of a command over blocks known by address. */
 function addressWork(setup: TeamSetup, ring: Int32Array, bench: AddressBench, command: Command): () => void {
-  const { heap, words: m, loops: own, beforeSleep } = bench;
+  const { heap, words: m, beforeSleep } = bench;
+  const own = bench.loops;
   const n = command.operations;
   switch (command.workload) {
     case 'pair':
-      return () => own.pair(heap, n);
+      return () => own.pair(n);
     case 'batch-16':
-      return () => own.batch16(heap, n);
+      return () => own.batch16(n);
     case 'batch-1000':
-      return () => own.batch1000(heap, n);
+      return () => own.batch1000(n);
     case 'shuffled-1000':
-      return () => own.shuffled1000(heap, n, ORDER);
+      return () => own.shuffled1000(n, ORDER);
     case 'producer-consumer':
       return setup.thread === 0
         ? () => produce(heap, m, n, ring, beforeSleep)
@@ -63,21 +64,23 @@ function granaryBench(setup: TeamSetup): Bench {
   arena.online();
   const ring = new Int32Array(setup.ring);
   const words = arena.i32;
-  const own = loops.addressLoops(words);
-  const endTurn = (): void => arena.endTurn();
-  const opened = new Map<string, KmemCache>();
-  const open = (name: string): KmemCache => {
-    const cache = opened.get(name) ?? arena.openCache(name);
-    opened.set(name, cache);
-    return cache;
+  const beforeSleep = (): void => arena.endTurn();
+  // One row per worker: each factory below runs once, or its constants would be none.
+  let bulk: ReturnType<typeof loops.bulkLoop> | undefined;
+  let bench: AddressBench | undefined;
+  const workOf = (command: Command): (() => void) => {
+    const heap = arena.openCache(cacheName(command.workload as Workload, command.size));
+    if (setup.kind === 'granary-bulk') {
+      bulk ??= loops.bulkLoop(heap, words);
+      const loop = bulk;
+      return () => loop(command.operations);
+    }
+    bench ??= { heap, words, loops: loops.addressLoops(heap, words), beforeSleep };
+    return addressWork(setup, ring, bench, command);
   };
   return {
     prepare(command) {
-      const heap = open(cacheName(command.workload as Workload, command.size));
-      const work =
-        setup.kind === 'granary-bulk'
-          ? bulkWork(setup, own, heap, command)
-          : addressWork(setup, ring, { heap, words, loops: own, beforeSleep: endTurn }, command);
+      const work = workOf(command);
       return () => {
         work();
         arena.endTurn();
@@ -85,11 +88,6 @@ function granaryBench(setup: TeamSetup): Bench {
     },
     close: () => arena.offline(),
   };
-}
-
-function bulkWork(setup: TeamSetup, own: AddressLoops, heap: BulkHeap, command: Command): () => void {
-  if (command.workload !== 'batch-16') throw impossible(setup, command);
-  return () => own.bulk16(heap, command.operations);
 }
 
 /** A pool serves every size; the loops want an allocator of one. */
@@ -118,7 +116,6 @@ async function thiNgBench(setup: TeamSetup): Promise<Bench> {
   const buf = new SharedArrayBuffer(THI_NG_BYTES);
   const pool = new MemPool({ buf });
   const words = new Int32Array(buf);
-  const own = loops.addressLoops(words);
   const ring = new Int32Array(setup.ring);
   return {
     prepare(command) {
@@ -126,7 +123,12 @@ async function thiNgBench(setup: TeamSetup): Promise<Bench> {
       // Its one list would carry blocks from row to row.
       pool.freeAll();
       const heap = new PoolHeap(pool, command.size);
-      return addressWork(setup, ring, { heap, words, loops: own, beforeSleep: () => {} }, command);
+      return addressWork(
+        setup,
+        ring,
+        { heap, words, loops: loops.addressLoops(heap, words), beforeSleep: () => {} },
+        command,
+      );
     },
     close: () => {},
   };

@@ -23,14 +23,14 @@ const KEPT_MIN = 64;
 
 /**
  * The loops over blocks known by address. Called once per worker: V8 folds the constants of a function that ran
- * once, so the word view costs what a C program's base pointer costs. A program that uses Granary does the same when
- * it keeps `arena.i32` in a constant.
+ * once, so allocator and word view cost what a linked function and a base pointer cost in C. A program that uses
+ * Granary does the same when it keeps its cache and `arena.i32` in constants.
  */
-export function addressLoops(m: Int32Array) {
+export function addressLoops(heap: AddressHeap, m: Int32Array) {
   const small = new Int32Array(Math.max(SMALL_BATCH, KEPT_MIN));
   const large = new Int32Array(LARGE_BATCH);
 
-  function pair(heap: AddressHeap, n: number): void {
+  function pair(n: number): void {
     for (let i = 0; i < n; i++) {
       const p = heap.alloc();
       if (p === 0) throw outOfMemory();
@@ -39,7 +39,7 @@ export function addressLoops(m: Int32Array) {
     }
   }
 
-  function batch16(heap: AddressHeap, n: number): void {
+  function batch16(n: number): void {
     for (let i = 0; i < n; i += SMALL_BATCH) {
       for (let j = 0; j < SMALL_BATCH; j++) {
         const p = heap.alloc();
@@ -51,7 +51,7 @@ export function addressLoops(m: Int32Array) {
     }
   }
 
-  function batch1000(heap: AddressHeap, n: number): void {
+  function batch1000(n: number): void {
     for (let i = 0; i < n; i += LARGE_BATCH) {
       for (let j = 0; j < LARGE_BATCH; j++) {
         const p = heap.alloc();
@@ -63,7 +63,7 @@ export function addressLoops(m: Int32Array) {
     }
   }
 
-  function shuffled1000(heap: AddressHeap, n: number, order: Int32Array): void {
+  function shuffled1000(n: number, order: Int32Array): void {
     for (let i = 0; i < n; i += LARGE_BATCH) {
       for (let j = 0; j < LARGE_BATCH; j++) {
         const p = heap.alloc();
@@ -75,7 +75,16 @@ export function addressLoops(m: Int32Array) {
     }
   }
 
-  function bulk16(heap: BulkHeap, n: number): void {
+  return { pair, batch16, batch1000, shuffled1000 };
+}
+
+export type AddressLoops = ReturnType<typeof addressLoops>;
+
+/** The loop over batches that go out and come back in one call; the same holds for it. */
+export function bulkLoop(heap: BulkHeap, m: Int32Array) {
+  const small = new Int32Array(Math.max(SMALL_BATCH, KEPT_MIN));
+
+  function bulk16(n: number): void {
     for (let i = 0; i < n; i += SMALL_BATCH) {
       if (!heap.allocBulk(small, SMALL_BATCH)) throw outOfMemory();
       for (let j = 0; j < SMALL_BATCH; j++) m[small[j]! >> 2] = i;
@@ -83,10 +92,8 @@ export function addressLoops(m: Int32Array) {
     }
   }
 
-  return { pair, batch16, batch1000, shuffled1000, bulk16 };
+  return bulk16;
 }
-
-export type AddressLoops = ReturnType<typeof addressLoops>;
 
 const NOTHING = new Uint8Array(0);
 const smallArrays: Uint8Array[] = new Array<Uint8Array>(SMALL_BATCH).fill(NOTHING);

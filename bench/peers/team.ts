@@ -89,7 +89,9 @@ export class Team implements Peer {
       ring: new SharedArrayBuffer(RING_BYTES),
       ...(arena ? { handle: arena.handle } : {}),
     };
-    const members = ([0, 1] as const).map((thread) => new Member({ ...shared, thread }));
+    const alone = rows.length === 1 && rows[0]!.threads === 1;
+    const seats = alone ? ([0] as const) : ([0, 1] as const);
+    const members = seats.map((thread) => new Member({ ...shared, thread }));
     const team = new Team(kind, members, arena);
     const hellos = await withinLimit(
       Promise.all(members.map((m) => m.next())),
@@ -132,7 +134,49 @@ export class Team implements Peer {
   }
 }
 
-const isOurs = (kind: TeamKind): kind is Ours => kind.startsWith('granary');
+const rowKey = (row: Pick<Row, 'workload' | 'size' | 'threads'>): string =>
+  `${row.workload}/${row.size}/${row.threads}`;
+
+/**
+ * A team per row, as the native peers have a process per row: no row inherits another's free lists, nor what V8
+ * learned from another's loops.
+ */
+export class RowTeams implements Peer {
+  readonly variant: Ours;
+  readonly #teams: ReadonlyMap<string, Team>;
+
+  private constructor(kind: Ours, teams: ReadonlyMap<string, Team>) {
+    this.variant = kind;
+    this.#teams = teams;
+  }
+
+  static async start(kind: Ours, rows: readonly Row[]): Promise<RowTeams> {
+    const teams = new Map<string, Team>();
+    for (const row of rows) teams.set(rowKey(row), await Team.start(kind, [row]));
+    return new RowTeams(kind, teams);
+  }
+
+  get spoilt(): boolean {
+    return [...this.#teams.values()].every((team) => team.spoilt);
+  }
+
+  async run(command: Command): Promise<number> {
+    const team = this.#teams.get(rowKey(command as Row));
+    if (team === undefined) throw new Error(`${this.variant} has no row ${rowKey(command as Row)}`);
+    return await team.run(command);
+  }
+
+  async close(): Promise<string | undefined> {
+    const endings = await Promise.all([...this.#teams.values()].map((team) => team.close()));
+    return endings.find((wrong) => wrong !== undefined);
+  }
+
+  pids(): number[] {
+    return [];
+  }
+}
+
+export const isOurs = (kind: TeamKind): kind is Ours => kind.startsWith('granary');
 
 /** What is wrong with an arena whose workers have gone. */
 function findingsOf(arena: Arena): Finding[] {

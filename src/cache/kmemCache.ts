@@ -169,25 +169,31 @@ export abstract class KmemCache extends PcsLayer {
 
   /** Throws unless `p` is an allocated object of this cache; reads only. */
   assertAllocated(p: number): void {
-    if (this.checked && (this.shadow[p >> 3] !== this.tag || (p & 7) !== 0)) {
-      throw badFree(this.context, this.desc, p);
-    }
+    this.assertFreeable(p);
   }
 
-  /** The fast path missed: lock not ours, main empty, a request, or a full count. */
+  /** The fast path missed: lock not ours, main empty, a request, or a full count. What it missed for is mended. */
   protected allocSlow(gfp: number): number {
     this.assertAlive();
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
-    const p = this.lockForTurn() ? this.popMain(gfp) : 0;
-    return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp), gfp);
+    if (this.lockForTurn() && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp))) {
+      return this.alloc(gfp);
+    }
+    return this.handOut(this.allocFromSlab(gfp), gfp);
   }
 
   /** The fast path missed: bad address, lock not ours, or main full. */
   protected freeSlow(p: number): void {
     this.assertAlive();
-    this.takeBack(p);
+    this.assertFreeable(p);
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
-    if (!this.isLocal(p) || !this.lockForTurn() || !this.pushMain(p)) this.freeToSlab(p);
+    const room =
+      this.isLocal(p) &&
+      this.lockForTurn() &&
+      (this.m[this.main + SIZE] !== this.capacity || this.replaceFullMain());
+    if (room && this.capacity !== 0) return this.free(p);
+    this.takeBack(p);
+    this.freeToSlab(p);
   }
 
   /** alloc under the 'op' policy: the lock is taken and given back around each operation. */
@@ -239,6 +245,16 @@ export abstract class KmemCache extends PcsLayer {
   protected zero(p: number): void {
     // Unsigned: the end of the last object of a 2 GiB arena needs the sign bit.
     this.m.fill(0, p >> 2, (p + this.desc.inuse) >>> 2);
+  }
+
+  /** Throws the report of what is wrong with an address that is not an allocated object; reads only. */
+  private assertFreeable(p: number): void {
+    if (this.checked && !this.isMarked(p)) throw badFree(this.context, this.desc, p);
+  }
+
+  private isMarked(p: number): boolean {
+    const { shadow } = this;
+    return p === (p | 0) && (p & 7) === 0 && p > 0 && p >> 3 < shadow.length && shadow[p >> 3] === this.tag;
   }
 
   /** Marks an object as free, or throws the report of what is wrong with the address. */

@@ -4,7 +4,7 @@
  */
 import { Stat } from '../cpu/index.js';
 import { __GFP_THISNODE, Page, type PagePtr } from '../page/index.js';
-import { PAGE_SHIFT, PAGE_SIZE } from '../struct/index.js';
+import { PAGE_SHIFT } from '../struct/index.js';
 import { cmpxchg, exchange, LockClass } from '../sync/index.js';
 import { type CacheDesc, KmemCacheNode, listLock, nodeOf, RECIPROCAL_SHIFT } from './kmemCache.js';
 import { addPartialTail, removePartial } from './partialList.js';
@@ -16,23 +16,88 @@ const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 const { nrPartial: NR_PARTIAL, head: HEAD } = KmemCacheNode;
 
 const LIST_LOCK_CLASS = LockClass.ListLock;
+// Imported names are looked up at each use; module-local constants are folded.
+const P_SHIFT = PAGE_SHIFT;
+const R_SHIFT = RECIPROCAL_SHIFT;
 
 /**
  * Chains that are being built, by slab: page, head, tail, count. A page struct has 8 words, an entry 4, so the bits of
- * the page's word index above the third choose the entry; slabs that collide flush one another.
+ * the page's word index above the third choose the entry, and the next free one is taken when it has another slab. A
+ * chunk has no more objects than there are entries. Scratch of this thread, empty between calls; constants of the
+ * module, so that V8 folds their addresses.
  */
 const NR_CHAINS = 64;
 const CHAIN_WORDS = 4;
-const CHAIN_SHIFT = Math.log2(Page.SIZEOF / CHAIN_WORDS);
-const CHAIN_MASK = (NR_CHAINS - 1) * Page.SIZEOF;
+const CHAIN_SHIFT = Math.log2(PAGE_WORDS / CHAIN_WORDS);
+const CHAIN_MASK = (NR_CHAINS - 1) * CHAIN_WORDS;
 const HEAD_AT = 1;
 const TAIL_AT = 2;
 const COUNT_AT = 3;
+const CHAINS = new Int32Array(NR_CHAINS * CHAIN_WORDS);
+const USED = new Int32Array(NR_CHAINS);
+
+/** Links each object of `list[at .. at+n)` into its slab's chain. Returns how many entries of USED name a chain. */
+function buildChains(
+  m: Int32Array,
+  memmap: number,
+  s: CacheDesc,
+  list: Int32Array,
+  at: number,
+  n: number,
+): number {
+  const offset = s.offset | 0;
+  const reciprocal = s.reciprocal | 0;
+  const size = s.size | 0;
+  const onePage = s.order === 0; // then each page is the first of its slab
+  let used = 0;
+  for (let i = 0; i < n; i = (i + 1) | 0) {
+    const p = list[(at + i) | 0]!;
+    // slabOf and indexOf, by hand: this loop is what a free costs once the barn is full.
+    let page = (memmap + Math.imul(p >>> P_SHIFT, PAGE_WORDS)) | 0;
+    if (!onePage) page = m[page + HEAD_PAGE]!;
+    let chain = (page >> CHAIN_SHIFT) & CHAIN_MASK;
+    while (CHAINS[chain] !== page) {
+      if (CHAINS[chain] === 0) {
+        CHAINS[chain] = page;
+        CHAINS[chain + HEAD_AT] = 0;
+        CHAINS[chain + TAIL_AT] = p;
+        CHAINS[chain + COUNT_AT] = 0;
+        USED[used] = chain;
+        used = (used + 1) | 0;
+        break;
+      }
+      chain = (chain + CHAIN_WORDS) & CHAIN_MASK;
+    }
+    const within = (p - (((page - memmap) >> PAGE_WORDS_SHIFT) << P_SHIFT)) | 0;
+    const index = reciprocal !== 0 ? Math.imul(within, reciprocal) >>> R_SHIFT : (within / size) | 0;
+    m[(p + offset) >> 2] = CHAINS[chain + HEAD_AT]!;
+    CHAINS[chain + HEAD_AT] = (index + 1) | 0;
+    CHAINS[chain + COUNT_AT] = (CHAINS[chain + COUNT_AT]! + 1) | 0;
+  }
+  return used;
+}
+
+/** Writes the addresses of the first `take` objects of a freelist to `out`; returns the next one's index + 1. */
+function walkFreelist(
+  m: Int32Array,
+  first: number,
+  base: number,
+  size: number,
+  offset: number,
+  out: Int32Array,
+  at: number,
+  take: number,
+): number {
+  let head = first;
+  for (let i = 0; i < take; i = (i + 1) | 0) {
+    const p = (base + Math.imul(head, size)) | 0;
+    out[(at + i) | 0] = p;
+    head = m[(p + offset) >> 2]!;
+  }
+  return head;
+}
 
 export class BatchSlabs extends Slabs {
-  private readonly chains = new Int32Array(NR_CHAINS * CHAIN_WORDS);
-  private readonly used = new Int32Array(NR_CHAINS);
-
   /**
    * Gets between `min` and `max` objects into `out[at..]`: from partial slabs of this node, then of others, then from
    * new slabs until there are `min`. Returns how many; fewer than `min` means out of memory. Kernel: `refill_objects`.
@@ -133,12 +198,7 @@ export class BatchSlabs extends Slabs {
     const take = Math.min(free, max);
     const { size, offset } = s;
     const base = this.slabAddress(page) - size;
-    let head = freelistOf(word);
-    for (let i = 0; i < take; i = (i + 1) | 0) {
-      const p = (base + Math.imul(head, size)) | 0;
-      out[(at + i) | 0] = p;
-      head = m[(p + offset) >> 2]!;
-    }
+    const head = walkFreelist(m, freelistOf(word), base, size, offset, out, at, take);
     if (head !== 0) this.returnFreelist(s, page, head, free - take);
     return take;
   }
@@ -189,56 +249,36 @@ export class BatchSlabs extends Slabs {
   }
 
   /**
-   * Frees `list[at .. at+n)` to the slabs, one compare-exchange per slab. The kernel's `build_detached_freelist` chains
-   * what it finds within three misses; here a small table finds every object of the same slab.
+   * Frees `list[at .. at+n)` to the slabs, one compare-exchange per slab and chunk of objects. The kernel's
+   * `build_detached_freelist` chains what it finds within three misses; here a table finds all of a chunk.
    */
   freeObjects(s: CacheDesc, list: Int32Array, at: number, n: number): void {
-    const { m, chains, used, memmap } = this;
-    const { offset, reciprocal, size } = s;
-    // Objects in a row are often of one slab: `here` is its chain, and what is known to lie in it.
-    const known = PAGE_SIZE << s.minOrder;
-    let here = 0;
-    let base = 0;
-    let nrUsed = 0;
     try {
-      for (let i = n - 1; i >= 0; i--) {
-        const p = list[(at + i) | 0]!;
-        let within = (p - base) | 0;
-        let same = base !== 0 && within >>> 0 < known;
-        if (!same) {
-          const page = m[memmap + (p >>> PAGE_SHIFT) * PAGE_WORDS + HEAD_PAGE]!;
-          here = (page & CHAIN_MASK) >> CHAIN_SHIFT;
-          base = ((page - memmap) >> PAGE_WORDS_SHIFT) << PAGE_SHIFT;
-          within = (p - base) | 0;
-          same = chains[here] === page;
-          if (!same) {
-            if (chains[here] === 0) used[nrUsed++] = here;
-            else this.freeChainAt(s, here);
-            chains[here] = page;
-            chains[here + TAIL_AT] = p;
-          }
-        }
-        const index =
-          reciprocal !== 0 ? Math.imul(within, reciprocal) >>> RECIPROCAL_SHIFT : (within / size) | 0;
-        m[(p + offset) >> 2] = same ? chains[here + HEAD_AT]! : 0;
-        chains[here + HEAD_AT] = index + 1;
-        chains[here + COUNT_AT] = same ? (chains[here + COUNT_AT]! + 1) | 0 : 1;
-      }
-      for (let i = 0; i < nrUsed; i++) this.freeChainAt(s, used[i]!);
-    } finally {
-      for (let i = 0; i < nrUsed; i++) chains[used[i]!] = 0;
+      this.freeInChunks(s, list, at, n);
+    } catch (error) {
+      CHAINS.fill(0); // scratch must be empty for the next call
+      throw error;
     }
   }
 
-  private freeChainAt(s: CacheDesc, chain: number): void {
-    const { chains } = this;
-    this.freeChain(
-      s,
-      chains[chain] as PagePtr,
-      chains[chain + HEAD_AT]! - 1,
-      chains[chain + TAIL_AT]!,
-      chains[chain + COUNT_AT]!,
-    );
+  private freeInChunks(s: CacheDesc, list: Int32Array, at: number, n: number): void {
+    for (let left = n; left > 0; ) {
+      const chunk = Math.min(left, NR_CHAINS);
+      left -= chunk;
+      const used = buildChains(this.m, this.memmap, s, list, at + left, chunk);
+      for (let i = 0; i < used; i++) {
+        const chain = USED[i]!;
+        const page = CHAINS[chain] as PagePtr;
+        CHAINS[chain] = 0;
+        this.freeChain(
+          s,
+          page,
+          CHAINS[chain + HEAD_AT]! - 1,
+          CHAINS[chain + TAIL_AT]!,
+          CHAINS[chain + COUNT_AT]!,
+        );
+      }
+    }
   }
 
   /** Counts a free that did not go through a sheaf, `n` objects at once, and does it. */

@@ -37,6 +37,9 @@ const {
 const { nrPartial: NR_PARTIAL, head: HEAD, nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
 
 const LIST_LOCK_CLASS = LockClass.ListLock;
+// Imported names are looked up at each use; module-local constants are folded.
+const P_SHIFT = PAGE_SHIFT;
+const R_SHIFT = RECIPROCAL_SHIFT;
 const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 
 export class Slabs {
@@ -55,11 +58,11 @@ export class Slabs {
 
   /** The slab that holds an object of which we know that it is one: each of its pages names the first. */
   slabOf(p: number): PagePtr {
-    return this.m[this.memmap + (p >>> PAGE_SHIFT) * PAGE_WORDS + HEAD_PAGE] as PagePtr;
+    return this.m[this.memmap + (p >>> P_SHIFT) * PAGE_WORDS + HEAD_PAGE] as PagePtr;
   }
 
   slabAddress(page: PagePtr): number {
-    return ((page - this.memmap) >> PAGE_WORDS_SHIFT) << PAGE_SHIFT;
+    return ((page - this.memmap) >> PAGE_WORDS_SHIFT) << P_SHIFT;
   }
 
   count(s: CacheDesc, item: number, n = 1): void {
@@ -212,7 +215,7 @@ export class Slabs {
 
   indexOf(s: CacheDesc, page: PagePtr, p: number): number {
     const at = p - this.slabAddress(page);
-    return s.reciprocal !== 0 ? Math.imul(at, s.reciprocal) >>> RECIPROCAL_SHIFT : (at / s.size) | 0;
+    return s.reciprocal !== 0 ? Math.imul(at, s.reciprocal) >>> R_SHIFT : (at / s.size) | 0;
   }
 
   /**

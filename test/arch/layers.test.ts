@@ -7,7 +7,20 @@ import { describe, expect, it } from 'vitest';
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
 /** From the bottom to the top: a layer may import only from those before it. */
-const LAYERS = ['struct', 'sync', 'cpu', 'page', 'slab', 'sheaf', 'cache', 'debug', 'observe', '', 'lab', 'cli'];
+const LAYERS = [
+  'struct',
+  'sync',
+  'cpu',
+  'page',
+  'slab',
+  'sheaf',
+  'cache',
+  'debug',
+  'observe',
+  '',
+  'lab',
+  'cli',
+];
 const CORE = LAYERS.slice(0, LAYERS.indexOf('') + 1);
 
 interface Source {
@@ -25,7 +38,7 @@ function filesUnder(folder: string): string[] {
 }
 
 /** Every module that a source names in an import or a re-export, static or dynamic. */
-export function importsOf(text: string): string[] {
+function importsOf(text: string): string[] {
   const pattern = /\b(?:import|export)\b[^'";]*?\bfrom\s*'([^']+)'|\bimport\s*\(?\s*'([^']+)'/g;
   return [...text.matchAll(pattern)].map((match) => (match[1] ?? match[2])!);
 }
@@ -40,7 +53,7 @@ const sources = filesUnder('src').map(read);
 const core = sources.filter(({ layer }) => CORE.includes(layer));
 
 /** What is wrong with one import, or undefined. */
-export function importFault(path: string, imported: string): string | undefined {
+function importFault(path: string, imported: string): string | undefined {
   if (!imported.startsWith('.')) return undefined;
   const from = path.split('/').slice(1, -1)[0] ?? '';
   const target = normalize(join(dirname(path), imported));
@@ -50,7 +63,8 @@ export function importFault(path: string, imported: string): string | undefined 
   if (target.startsWith('workers/') && !CORE.includes(from)) return undefined;
   if (!target.startsWith('src/')) return `${path}: ${imported} lies outside src`;
   if (from === to) return undefined;
-  if (LAYERS.indexOf(to) > LAYERS.indexOf(from)) return `${path}: ${from || 'src'} must not import from ${to || 'src'}`;
+  if (LAYERS.indexOf(to) > LAYERS.indexOf(from))
+    return `${path}: ${from || 'src'} must not import from ${to || 'src'}`;
   const hidden = to !== '' && CORE.includes(to) && parts.slice(1).join('/') !== 'index.js';
   return hidden ? `${path}: ${imported} is not the index.js of ${to}` : undefined;
 }
@@ -72,7 +86,9 @@ describe('the layers of src', () => {
       imports.filter((name) => !name.startsWith('.')).map((name) => `${path}: ${name}`),
     );
     expect(named).toEqual([]);
-    const globals = core.filter(({ text }) => /\b(?:process|Buffer|require|__dirname)\s*[.(]/.test(withoutComments(text)));
+    const globals = core.filter(({ text }) =>
+      /\b(?:process|Buffer|require|__dirname)\s*[.(]/.test(withoutComments(text)),
+    );
     expect(globals.map(({ path }) => path)).toEqual([]);
   });
 
@@ -105,7 +121,15 @@ describe('the reading of imports itself', () => {
   it('sees every form', () => {
     const text = `import a from './a.js';\nimport {\n  b,\n} from '../x/b.js';\nexport * from './c.js';\nimport 'node:fs';
       export type { D } from './d.js';\nconst e = await import('./e.js');\nimport type { F } from '../f/f.js';`;
-    expect(importsOf(text)).toEqual(['./a.js', '../x/b.js', './c.js', 'node:fs', './d.js', './e.js', '../f/f.js']);
+    expect(importsOf(text)).toEqual([
+      './a.js',
+      '../x/b.js',
+      './c.js',
+      'node:fs',
+      './d.js',
+      './e.js',
+      '../f/f.js',
+    ]);
   });
 
   it('finds an import upwards, past an index, and out of src', () => {

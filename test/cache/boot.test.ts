@@ -1,11 +1,12 @@
 /** The first caches: they are objects of one another, and their sheaves are objects of the kmalloc caches. */
+
+import { describe, expect, it } from 'vitest';
 import { KMALLOC_SIZES } from '#src/cache/index.js';
 import { Pcs, pcsOf } from '#src/cpu/index.js';
 import { Arena, CpuError } from '#src/index.js';
 import { Page, virtToPage } from '#src/page/index.js';
 import { BOOT_SHEAF, barnOf, Sheaf } from '#src/sheaf/index.js';
 import { nodeOf } from '#src/slab/index.js';
-import { describe, expect, it } from 'vitest';
 import { boot, expectSound, MiB, sheafSizes } from './support/arena.js';
 
 describe.each([
@@ -19,7 +20,9 @@ describe.each([
 
   it('is sound and has the caches that every arena has', () => {
     expectSound(arena);
-    const kmallocs = KMALLOC_SIZES.map((size) => (size < 1024 ? `kmalloc-${size}` : `kmalloc-${size / 1024}k`));
+    const kmallocs = KMALLOC_SIZES.map((size) =>
+      size < 1024 ? `kmalloc-${size}` : `kmalloc-${size / 1024}k`,
+    );
     expect(arena.cacheNames()).toEqual(['kmem_cache_node', 'kmem_cache', ...kmallocs]);
   });
 
@@ -71,7 +74,8 @@ describe.each([
     const fresh = boot({ bytes: 16 * MiB, cpus, nodes });
     for (const name of fresh.cacheNames()) {
       const cache = fresh.openCache(name);
-      if (cache.sheafCapacity > 0) expect(sheafSizes(fresh, cache, 0), name).toEqual({ main: 0, spare: null });
+      if (cache.sheafCapacity > 0)
+        expect(sheafSizes(fresh, cache, 0), name).toEqual({ main: 0, spare: null });
     }
   });
 });

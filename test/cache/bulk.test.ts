@@ -1,9 +1,18 @@
-import type { CheckLevel, LockPolicy } from '#src/index.js';
-import { __GFP_ZERO, GFP_KERNEL } from '#src/index.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { allocMany, barnSizes, boot, expectSound, freeMany, moved, nodeCounts, sheafSizes } from './support/arena.js';
+import type { CheckLevel, LockPolicy } from '#src/index.js';
+import { __GFP_ZERO, GFP_KERNEL } from '#src/index.js';
 import { slabAlloc } from '../slab/support.js';
+import {
+  allocMany,
+  barnSizes,
+  boot,
+  expectSound,
+  freeMany,
+  moved,
+  nodeCounts,
+  sheafSizes,
+} from './support/arena.js';
 
 const MODES = (['turn', 'op'] as LockPolicy[]).flatMap((lockPolicy) =>
   (['none', 'free', 'full'] as CheckLevel[]).map((check) => ({ lockPolicy, check })),
@@ -27,7 +36,9 @@ describe.each(MODES)('in bulk, policy $lockPolicy, check $check', (mode) => {
     const { arena, cache } = cached(2);
     const out = new Int32Array(32);
     expect(moved(cache, () => expect(cache.allocBulk(out, 3)).toBe(true))).toEqual({ ALLOC_FASTPATH: 3 });
-    expect(moved(cache, () => expect(cache.allocBulk(out.subarray(3), 5)).toBe(true))).toEqual({ ALLOC_FASTPATH: 5 });
+    expect(moved(cache, () => expect(cache.allocBulk(out.subarray(3), 5)).toBe(true))).toEqual({
+      ALLOC_FASTPATH: 5,
+    });
     expect(moved(cache, () => expect(cache.allocBulk(out.subarray(8), 6)).toBe(true))).toEqual({
       ALLOC_FASTPATH: 6,
       BARN_GET: 2,
@@ -87,7 +98,8 @@ describe.each(MODES)('in bulk, policy $lockPolicy, check $check', (mode) => {
     const out = new Int32Array(16);
     for (const n of [3, 13]) {
       expect(cache.allocBulk(out, n, GFP_KERNEL | __GFP_ZERO)).toBe(true);
-      for (const p of out.subarray(0, n)) expect(arena.u8.subarray(p, p + 4096).some((byte) => byte !== 0)).toBe(false);
+      for (const p of out.subarray(0, n))
+        expect(arena.u8.subarray(p, p + 4096).some((byte) => byte !== 0)).toBe(false);
     }
   });
 
@@ -129,7 +141,10 @@ describe.each(MODES)('in bulk, policy $lockPolicy, check $check', (mode) => {
   it('keeps what it is told, whatever the sizes', () => {
     const { arena, cache } = setup(64);
     const steps = fc.array(
-      fc.record({ kind: fc.constantFrom('alloc', 'free', 'allocBulk', 'freeBulk'), n: fc.integer({ min: 1, max: 200 }) }),
+      fc.record({
+        kind: fc.constantFrom('alloc', 'free', 'allocBulk', 'freeBulk'),
+        n: fc.integer({ min: 1, max: 200 }),
+      }),
       { maxLength: 20 },
     );
     fc.assert(

@@ -1,3 +1,5 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 import {
   type CacheOptions,
   SLAB_ACCOUNT,
@@ -8,15 +10,17 @@ import {
   SLAB_RECLAIM_ACCOUNT,
 } from '#src/index.js';
 import { calculateSizes } from '#src/slab/index.js';
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
 import { allocMany, boot, expectSound, footprint, freeMany, secondCpu } from './support/arena.js';
 
 describe('a cache', () => {
   const arena = boot({ cpus: 4 });
 
   it('is what its options ask for', () => {
-    const cache = arena.createCache('mm_struct', { size: 1000, align: 64, flags: SLAB_HWCACHE_ALIGN | SLAB_PANIC });
+    const cache = arena.createCache('mm_struct', {
+      size: 1000,
+      align: 64,
+      flags: SLAB_HWCACHE_ALIGN | SLAB_PANIC,
+    });
     expect(cache.name).toBe('mm_struct');
     expect(cache.objectSize).toBe(1000);
     expect(cache.size).toBe(1024);
@@ -36,7 +40,11 @@ describe('a cache', () => {
     });
     fc.assert(
       fc.property(options, ({ size, align, hwcache }) => {
-        const cache = arena.createCache(`layout-${n++}`, { size, align, flags: hwcache ? SLAB_HWCACHE_ALIGN : 0 });
+        const cache = arena.createCache(`layout-${n++}`, {
+          size,
+          align,
+          flags: hwcache ? SLAB_HWCACHE_ALIGN : 0,
+        });
         const layout = calculateSizes({ objectSize: size, align, hwcacheAlign: hwcache, cpus: 4 });
         const { desc } = cache;
         expect({ ...layout, cpuPartial: 0 }).toEqual({
@@ -62,14 +70,18 @@ describe('a cache', () => {
     expectSound(arena);
   });
 
-  it.each([SLAB_HWCACHE_ALIGN, SLAB_RECLAIM_ACCOUNT, SLAB_ACCOUNT, SLAB_PANIC, SLAB_NO_MERGE, SLAB_CACHE_DMA])(
-    'accepts flag 0x%x and keeps it',
-    (flags) => {
-      const cache = arena.createCache(`flag-${flags}`, { size: 64, flags });
-      expect(cache.desc.flags).toBe(flags);
-      expect(cache.destroy().leaked).toBe(0);
-    },
-  );
+  it.each([
+    SLAB_HWCACHE_ALIGN,
+    SLAB_RECLAIM_ACCOUNT,
+    SLAB_ACCOUNT,
+    SLAB_PANIC,
+    SLAB_NO_MERGE,
+    SLAB_CACHE_DMA,
+  ])('accepts flag 0x%x and keeps it', (flags) => {
+    const cache = arena.createCache(`flag-${flags}`, { size: 64, flags });
+    expect(cache.desc.flags).toBe(flags);
+    expect(cache.destroy().leaked).toBe(0);
+  });
 
   it('gets at least the sheaf capacity it asks for, and is then unmergeable', () => {
     const sizes = [1, 60, 61, 200, 3000, 4096].map((sheafCapacity) => {
@@ -124,7 +136,12 @@ describe('a cache', () => {
   it('costs nothing that destroying it does not give back', () => {
     const arena = boot();
     const before = footprint(arena);
-    const options: CacheOptions[] = [{ size: 8 }, { size: 5000 }, { size: 64, sheafCapacity: 4000 }, { size: 1 << 20 }];
+    const options: CacheOptions[] = [
+      { size: 8 },
+      { size: 5000 },
+      { size: 64, sheafCapacity: 4000 },
+      { size: 1 << 20 },
+    ];
     for (let round = 0; round < 3; round++) {
       const caches = options.map((each, i) => arena.createCache(`round-${round}-${i}`, each));
       for (const cache of caches) freeMany(cache, allocMany(cache, 2));

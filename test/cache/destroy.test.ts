@@ -1,7 +1,15 @@
+import { describe, expect, it } from 'vitest';
 import type { CheckLevel, LockPolicy } from '#src/index.js';
 import { SlabBugError } from '#src/index.js';
-import { describe, expect, it } from 'vitest';
-import { allocMany, boot, expectRefused, expectSound, footprint, freeMany, secondCpu } from './support/arena.js';
+import {
+  allocMany,
+  boot,
+  expectRefused,
+  expectSound,
+  footprint,
+  freeMany,
+  secondCpu,
+} from './support/arena.js';
 
 const MODES = (['turn', 'op'] as LockPolicy[]).flatMap((lockPolicy) =>
   (['none', 'free', 'full'] as CheckLevel[]).map((check) => ({ lockPolicy, check })),

@@ -1,7 +1,8 @@
 /** Getting at the sheaves of every CPU: shrink, destroy, going offline. */
+
+import { describe, expect, it } from 'vitest';
 import { Pcs, pcsOf } from '#src/cpu/index.js';
 import { CpuError, type LockPolicy } from '#src/index.js';
-import { describe, expect, it } from 'vitest';
 import {
   allocMany,
   barnSizes,
@@ -106,7 +107,9 @@ describe('a CPU that is blocked within its turn', () => {
     const { arena, cache, other, theirs, held } = setup();
     freeMany(cache, allocMany(cache, 1));
     expect(() => cache.destroy()).toThrow(CpuError);
-    expect(() => cache.destroy()).toThrow(/CPU 1 did not give up its sheaves of c: .* call arena\.endTurn\(\)/);
+    expect(() => cache.destroy()).toThrow(
+      /CPU 1 did not give up its sheaves of c: .* call arena\.endTurn\(\)/,
+    );
     const p = cache.alloc();
     expect(p).not.toBe(0);
     cache.free(p);
@@ -165,7 +168,9 @@ describe.each(POLICIES)('going offline, policy %s', (policy) => {
     expect(() => theirs.freeBulk(Int32Array.of(p), 1)).toThrow(left);
     expect(() => theirs.shrink()).toThrow(left);
     expect(() => theirs.destroy()).toThrow(left);
-    expect(() => other.kmalloc(64)).toThrow(/this thread is no CPU of the arena: call arena\.online\(\) first/);
+    expect(() => other.kmalloc(64)).toThrow(
+      /this thread is no CPU of the arena: call arena\.online\(\) first/,
+    );
     const again = other.online();
     expect(again.id).toBe(1);
     expect(() => theirs.alloc(), 'a handle of the former life').toThrow(left);

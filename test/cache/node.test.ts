@@ -1,7 +1,8 @@
 /** Memory nodes: where objects come from, and where they go back to. */
-import { Zone, virtToPage, zoneOf } from '#src/page/index.js';
-import { __GFP_THISNODE, GFP_KERNEL, type LockPolicy, NUMA_NO_NODE } from '#src/index.js';
+
 import { describe, expect, it } from 'vitest';
+import { __GFP_THISNODE, GFP_KERNEL, type LockPolicy, NUMA_NO_NODE } from '#src/index.js';
+import { virtToPage, Zone, zoneOf } from '#src/page/index.js';
 import {
   allocMany,
   barnSizes,
@@ -49,30 +50,36 @@ describe.each(POLICIES)('with two nodes, policy %s', (policy) => {
     expectSound(arena);
   });
 
-  it.each(['none', 'free', 'full'] as const)('objects of the other node go straight to their slab, check %s', (check) => {
-    const { arena, cache, other, theirs } = setup(check);
-    const remote = allocMany(theirs, 9);
-    other.endTurn();
-    const before = [sheavesOf(arena, cache), sheavesOf(arena, theirs, 1)];
-    const { FREE_ADD_PARTIAL: _, ...moves } = moved(cache, () => freeMany(cache, remote));
-    expect(moves).toEqual({ FREE_SLOWPATH: 9 });
-    expect([sheavesOf(arena, cache), sheavesOf(arena, theirs, 1)]).toEqual(before);
-    expectSound(arena);
-  });
+  it.each(['none', 'free', 'full'] as const)(
+    'objects of the other node go straight to their slab, check %s',
+    (check) => {
+      const { arena, cache, other, theirs } = setup(check);
+      const remote = allocMany(theirs, 9);
+      other.endTurn();
+      const before = [sheavesOf(arena, cache), sheavesOf(arena, theirs, 1)];
+      const { FREE_ADD_PARTIAL: _, ...moves } = moved(cache, () => freeMany(cache, remote));
+      expect(moves).toEqual({ FREE_SLOWPATH: 9 });
+      expect([sheavesOf(arena, cache), sheavesOf(arena, theirs, 1)]).toEqual(before);
+      expectSound(arena);
+    },
+  );
 
-  it.each(['none', 'free', 'full'] as const)('so they do in bulk, the local ones into the sheaves, check %s', (check) => {
-    const { arena, cache, other, theirs } = setup(check);
-    const remote = allocMany(theirs, 5);
-    const local = allocMany(cache, 4);
-    other.endTurn();
-    arena.endTurn();
-    const mixed = Int32Array.from([...remote.slice(0, 2), ...local, ...remote.slice(2)]);
-    const { FREE_ADD_PARTIAL: _, ...moves } = moved(cache, () => cache.freeBulk(mixed, 9));
-    expect(moves).toEqual({ FREE_SLOWPATH: 5, FREE_FASTPATH: 4 });
-    arena.endTurn();
-    expect(new Set(sheavesOf(arena, cache).main.objects)).toEqual(new Set(local));
-    expectSound(arena);
-  });
+  it.each(['none', 'free', 'full'] as const)(
+    'so they do in bulk, the local ones into the sheaves, check %s',
+    (check) => {
+      const { arena, cache, other, theirs } = setup(check);
+      const remote = allocMany(theirs, 5);
+      const local = allocMany(cache, 4);
+      other.endTurn();
+      arena.endTurn();
+      const mixed = Int32Array.from([...remote.slice(0, 2), ...local, ...remote.slice(2)]);
+      const { FREE_ADD_PARTIAL: _, ...moves } = moved(cache, () => cache.freeBulk(mixed, 9));
+      expect(moves).toEqual({ FREE_SLOWPATH: 5, FREE_FASTPATH: 4 });
+      arena.endTurn();
+      expect(new Set(sheavesOf(arena, cache).main.objects)).toEqual(new Set(local));
+      expectSound(arena);
+    },
+  );
 
   it('no remote object is ever in a sheaf or a barn, after any mixture of frees', () => {
     const { arena, cache, other, theirs, nodeOf } = setup();
@@ -86,7 +93,9 @@ describe.each(POLICIES)('with two nodes, policy %s', (policy) => {
       const { main, spare } = sheavesOf(arena, cache, cpu);
       expect([...main.objects, ...(spare?.objects ?? [])].every((p) => nodeOf(p) === cpu)).toBe(true);
     }
-    expect(barnSizes(arena, cache, 0).full.length + barnSizes(arena, cache, 1).full.length).toBeGreaterThan(0);
+    expect(barnSizes(arena, cache, 0).full.length + barnSizes(arena, cache, 1).full.length).toBeGreaterThan(
+      0,
+    );
     expectSound(arena);
   });
 

@@ -2,9 +2,10 @@
  * No memory at any point: every request for pages in a long scenario is refused once, or from then on, or every n-th,
  * for n = 1, 2, ... until nothing is refused any more. Whatever the callers get, nothing may be lost.
  */
-import type { KmemCache } from '#src/cache/index.js';
-import { Arena, type CheckLevel, type LockPolicy, OutOfMemoryError } from '#src/index.js';
+
 import { describe, expect, it } from 'vitest';
+import type { KmemCache } from '#src/cache/index.js';
+import { type Arena, type CheckLevel, type LockPolicy, OutOfMemoryError } from '#src/index.js';
 import { boot, expectSound, footprint, pagesOf } from './support/arena.js';
 
 type Mode = 'once' | 'from then on' | 'every n-th';
@@ -33,12 +34,18 @@ function refuse(arena: Arena, mode: Mode, n: number): { end: () => number } {
   };
 }
 
-function tryCreate(arena: Arena, name: string, options: Parameters<Arena['createCache']>[1]): KmemCache | undefined {
+function tryCreate(
+  arena: Arena,
+  name: string,
+  options: Parameters<Arena['createCache']>[1],
+): KmemCache | undefined {
   try {
     return arena.createCache(name, options);
   } catch (error) {
     expect(error).toBeInstanceOf(OutOfMemoryError);
-    expect((error as Error).message).toMatch(/^no memory for cache .*: could not allocate its (struct|nodes|sheaves)$/);
+    expect((error as Error).message).toMatch(
+      /^no memory for cache .*: could not allocate its (struct|nodes|sheaves)$/,
+    );
     expect(arena.cacheNames()).not.toContain(name);
     return undefined;
   }
@@ -89,20 +96,23 @@ const CASES = (['once', 'from then on', 'every n-th'] as Mode[]).flatMap((mode) 
 );
 
 describe('no memory for pages', () => {
-  it.each(CASES)('$mode loses nothing wherever it happens, policy $lockPolicy', ({ mode, lockPolicy, check }) => {
-    let n = 0;
-    for (let refused = 1; refused > 0; ) {
-      n++;
-      const arena = boot({ bytes: 4 << 20, cpus: 1, lockPolicy, check, maxCaches: 24 });
-      const before = footprint(arena);
-      const refusal = refuse(arena, mode, n);
-      scenario(arena);
-      refused = refusal.end();
-      expect(arena.validate(), `n = ${n}`).toEqual([]);
-      expect(footprint(arena), `n = ${n}`).toEqual(before);
-    }
-    expect(n, 'requests of the scenario').toBeGreaterThan(40);
-  });
+  it.each(CASES)(
+    '$mode loses nothing wherever it happens, policy $lockPolicy',
+    ({ mode, lockPolicy, check }) => {
+      let n = 0;
+      for (let refused = 1; refused > 0; ) {
+        n++;
+        const arena = boot({ bytes: 4 << 20, cpus: 1, lockPolicy, check, maxCaches: 24 });
+        const before = footprint(arena);
+        const refusal = refuse(arena, mode, n);
+        scenario(arena);
+        refused = refusal.end();
+        expect(arena.validate(), `n = ${n}`).toEqual([]);
+        expect(footprint(arena), `n = ${n}`).toEqual(before);
+      }
+      expect(n, 'requests of the scenario').toBeGreaterThan(40);
+    },
+  );
 });
 
 describe('an arena that is full', () => {

@@ -1,3 +1,5 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 import { KMALLOC_SIZES } from '#src/cache/index.js';
 import {
   __GFP_ZERO,
@@ -10,8 +12,6 @@ import {
   ZERO_SIZE_PTR,
 } from '#src/index.js';
 import { Page, PG_LARGE, virtToPage } from '#src/page/index.js';
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
 import { boot, expectRefused, expectSound, footprint, MiB, secondCpu } from '../cache/support/arena.js';
 
 const bucketOf = (size: number): number => KMALLOC_SIZES.find((bucket) => bucket >= size)!;
@@ -25,7 +25,8 @@ describe('kmalloc', () => {
   it('serves every size up to 8 KiB from the smallest bucket that holds it', () => {
     for (let size = 1; size <= KMALLOC_MAX_CACHE_SIZE; size++) {
       const p = arena.kmalloc(size);
-      if (arena.ksize(p) !== bucketOf(size)) expect({ size, ksize: arena.ksize(p) }).toEqual({ size, ksize: bucketOf(size) });
+      if (arena.ksize(p) !== bucketOf(size))
+        expect({ size, ksize: arena.ksize(p) }).toEqual({ size, ksize: bucketOf(size) });
       arena.kfree(p);
     }
     expectSound(arena);
@@ -75,8 +76,22 @@ describe('kmalloc', () => {
 
   it('has a largest size', () => {
     expect(KMALLOC_MAX_SIZE).toBe(4 * MiB);
-    for (const size of [KMALLOC_MAX_SIZE + 1, -1, 0.5, 100.5, Number.NaN, 2 ** 32, 2 ** 32 + 8, Number.POSITIVE_INFINITY]) {
-      expectRefused(arena, () => arena.kmalloc(size), RangeError, /size is .*; it must be an integer from 0 to 4194304/);
+    for (const size of [
+      KMALLOC_MAX_SIZE + 1,
+      -1,
+      0.5,
+      100.5,
+      Number.NaN,
+      2 ** 32,
+      2 ** 32 + 8,
+      Number.POSITIVE_INFINITY,
+    ]) {
+      expectRefused(
+        arena,
+        () => arena.kmalloc(size),
+        RangeError,
+        /size is .*; it must be an integer from 0 to 4194304/,
+      );
     }
     for (const size of ['8', null, undefined, {}]) {
       expectRefused(arena, () => arena.kmalloc(size as number), TypeError, /size is .*; it must be a number/);
@@ -232,7 +247,12 @@ describe.each(['turn', 'op'] as LockPolicy[])('kfree, policy %s', (lockPolicy) =
   it('kfreeBulk takes objects of different caches and large blocks in one list', () => {
     const before = footprint(arena);
     const sizes = [8, 9, 100, 192, 193, 8192, 8193, 64_000, 8];
-    const list = Int32Array.from([...sizes.map((size) => arena.kmalloc(size)), 0, ZERO_SIZE_PTR, cache.alloc()]);
+    const list = Int32Array.from([
+      ...sizes.map((size) => arena.kmalloc(size)),
+      0,
+      ZERO_SIZE_PTR,
+      cache.alloc(),
+    ]);
     arena.kfreeBulk(list, list.length);
     expect(footprint(arena)).toEqual(before);
     expectSound(arena);

@@ -1,6 +1,6 @@
+import { describe, expect, it } from 'vitest';
 import { SLAB_CACHE_DMA, SLAB_HWCACHE_ALIGN, SLAB_RECLAIM_ACCOUNT } from '#src/index.js';
 import { LOCK_CLASS_NAMES } from '#src/sync/index.js';
-import { describe, expect, it } from 'vitest';
 import { allocMany, boot, freeMany, secondCpu } from '../cache/support/arena.js';
 
 const HEADER = [

@@ -1,5 +1,5 @@
-import { STAT_ITEMS, type LockPolicy } from '#src/index.js';
 import { describe, expect, it } from 'vitest';
+import { type LockPolicy, STAT_ITEMS } from '#src/index.js';
 import { allocMany, boot, freeMany, secondCpu } from '../cache/support/arena.js';
 
 /** Names under /sys/kernel/slab/<cache>, in the order of the kernel's enum. */

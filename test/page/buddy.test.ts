@@ -1,10 +1,11 @@
 /** The buddy allocator against a model that knows only which pages are free. */
-import type { Arena } from '#src/index.js';
-import { GFP_KERNEL, __GFP_THISNODE, NUMA_NO_NODE } from '#src/index.js';
-import { MAX_PAGE_ORDER, Zone, zoneOf } from '#src/page/index.js';
-import { PAGE_SIZE } from '#src/struct/index.js';
+
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { Arena } from '#src/index.js';
+import { __GFP_THISNODE, GFP_KERNEL, NUMA_NO_NODE } from '#src/index.js';
+import { MAX_PAGE_ORDER, Zone, zoneOf } from '#src/page/index.js';
+import { PAGE_SIZE } from '#src/struct/index.js';
 import { boot, expectSound, MiB } from '../cache/support/arena.js';
 
 interface Span {
@@ -143,7 +144,9 @@ describe.each([
         for (const one of list) perform(arena, model, one);
         for (const address of [...model.blocks.keys()]) arena.freePages(address, model.give(address));
         const end = arena.meminfo();
-        expect(end.nodes.map(({ freeBlocks }) => freeBlocks)).toEqual(start.nodes.map(({ freeBlocks }) => freeBlocks));
+        expect(end.nodes.map(({ freeBlocks }) => freeBlocks)).toEqual(
+          start.nodes.map(({ freeBlocks }) => freeBlocks),
+        );
         expect(end.usedPages).toBe(start.usedPages);
       }),
       { numRuns: 60, verbose: 1 },

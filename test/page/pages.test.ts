@@ -1,7 +1,16 @@
-import { __GFP_THISNODE, __GFP_ZERO, GFP_KERNEL, SlabBugError } from '#src/index.js';
-import { compoundHead, Page, PG_HEAD, PG_TAIL, pfnToPage, virtToPage, Zone, zoneOf } from '#src/page/index.js';
-import { PAGE_SIZE } from '#src/struct/index.js';
 import { describe, expect, it } from 'vitest';
+import { __GFP_THISNODE, __GFP_ZERO, GFP_KERNEL, SlabBugError } from '#src/index.js';
+import {
+  compoundHead,
+  Page,
+  PG_HEAD,
+  PG_TAIL,
+  pfnToPage,
+  virtToPage,
+  Zone,
+  zoneOf,
+} from '#src/page/index.js';
+import { PAGE_SIZE } from '#src/struct/index.js';
 import { boot, expectRefused, expectSound, expectUnchanged, MiB, pagesOf } from '../cache/support/arena.js';
 
 describe('a block of pages', () => {
@@ -91,7 +100,9 @@ describe('nodes', () => {
     const arena = boot({ bytes: 8 * MiB, cpus: 2, nodes: 2 });
     const before = arena.meminfo().nodes.map(({ freeBlocks }) => freeBlocks);
     const p = arena.allocPages(4, GFP_KERNEL, 1);
-    expect(arena.meminfo().nodes[1]!.freePages).toBe(before[1]!.reduce((a, n, order) => a + n * (1 << order), 0) - 16);
+    expect(arena.meminfo().nodes[1]!.freePages).toBe(
+      before[1]!.reduce((a, n, order) => a + n * (1 << order), 0) - 16,
+    );
     arena.freePages(p, 4);
     expect(arena.meminfo().nodes.map(({ freeBlocks }) => freeBlocks)).toEqual(before);
   });
@@ -112,7 +123,8 @@ describe('misuse of pages', () => {
   it('is refused for the wrong order', () => {
     refused(block, 1, /has order 2, not 1/);
     refused(block, 3, /has order 2, not 3/);
-    for (const order of [-1, 11, 1.5, Number.NaN, '2', undefined]) refused(block, order, /order is .*integer from 0 to 10/);
+    for (const order of [-1, 11, 1.5, Number.NaN, '2', undefined])
+      refused(block, order, /order is .*integer from 0 to 10/);
   });
   it('is refused for the middle of a block', () => {
     refused(block + PAGE_SIZE, 0, /no block starts at/);
@@ -124,20 +136,42 @@ describe('misuse of pages', () => {
   });
   it('is refused for what is no address of the heap', () => {
     const { firstPfn, bytes } = arena.geometry;
-    const wrong = [0, 4096, (firstPfn - 1) * PAGE_SIZE, bytes, -PAGE_SIZE, block + 2 ** 32, block + 0.5, Number.NaN];
+    const wrong = [
+      0,
+      4096,
+      (firstPfn - 1) * PAGE_SIZE,
+      bytes,
+      -PAGE_SIZE,
+      block + 2 ** 32,
+      block + 0.5,
+      Number.NaN,
+    ];
     for (const address of wrong) refused(address, 2, /is not an address of the heap/);
     for (const address of [undefined, null, `${block}`, BigInt(block), {}, Number.POSITIVE_INFINITY]) {
       refused(address, 2, /is not an address of the heap/);
     }
   });
-  it.each([-1, 11, 0.5, Number.NaN, Number.POSITIVE_INFINITY])('order %s is no order to allocate', (order) => {
-    expectRefused(arena, () => arena.allocPages(order), RangeError, /order is .*; it must be an integer from 0 to 10/);
-  });
+  it.each([-1, 11, 0.5, Number.NaN, Number.POSITIVE_INFINITY])(
+    'order %s is no order to allocate',
+    (order) => {
+      expectRefused(
+        arena,
+        () => arena.allocPages(order),
+        RangeError,
+        /order is .*; it must be an integer from 0 to 10/,
+      );
+    },
+  );
   it.each([-2, 1, 0.5, Number.NaN])('node %s is no node to allocate from', (node) => {
     const message = /node is .*; it must be an integer from -1 to 0/;
     expectRefused(arena, () => arena.allocPages(0, GFP_KERNEL, node), RangeError, message);
     expectRefused(arena, () => arena.kmalloc(100_000, GFP_KERNEL, node), RangeError, message);
-    expectRefused(arena, () => arena.kmalloc(64, GFP_KERNEL, node), RangeError, /node is .*; it must be an integer/);
+    expectRefused(
+      arena,
+      () => arena.kmalloc(64, GFP_KERNEL, node),
+      RangeError,
+      /node is .*; it must be an integer/,
+    );
   });
   it('is a request that no page can fulfil: 0, and nothing changes but what was asked', () => {
     const arena = boot({ bytes: 4 * MiB });

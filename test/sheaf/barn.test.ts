@@ -1,13 +1,15 @@
 /** The barn of a node: two stacks of whole sheaves, and what an exchange answers. */
+
+import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import type { Arena } from '#src/index.js';
 import {
+  type BarnPtr,
   barnGetEmptySheaf,
   barnGetFullSheaf,
   barnOf,
   barnPutEmptySheaf,
   barnPutFullSheaf,
-  type BarnPtr,
   barnReplaceEmptySheaf,
   barnReplaceFullSheaf,
   MAX_EMPTY_SHEAVES,
@@ -17,7 +19,6 @@ import {
   TOO_MANY_FULL,
 } from '#src/sheaf/index.js';
 import { LockClass } from '#src/sync/index.js';
-import { describe, expect, it } from 'vitest';
 import {
   allocMany,
   barnAt,

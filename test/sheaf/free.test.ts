@@ -1,9 +1,16 @@
 /** A full main: the decision order of the kernel's __pcs_replace_full_main. */
+
+import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import { Pcs, pcsOf } from '#src/cpu/index.js';
 import type { Arena, LockPolicy } from '#src/index.js';
-import { barnGetEmptySheaf, barnOf, barnPutEmptySheaf, PCS_BATCH_MAX, type SheafPtr } from '#src/sheaf/index.js';
-import { describe, expect, it } from 'vitest';
+import {
+  barnGetEmptySheaf,
+  barnOf,
+  barnPutEmptySheaf,
+  PCS_BATCH_MAX,
+  type SheafPtr,
+} from '#src/sheaf/index.js';
 import {
   allocMany,
   barnSizes,

@@ -1,11 +1,12 @@
 /** An empty main: the decision order of the kernel's __pcs_replace_empty_main, and refilling from the slabs. */
+
+import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import { Pcs, pcsOf } from '#src/cpu/index.js';
-import { type Arena, GFP_KERNEL, __GFP_THISNODE, type LockPolicy } from '#src/index.js';
+import { __GFP_THISNODE, type Arena, GFP_KERNEL, type LockPolicy } from '#src/index.js';
 import { virtToPage } from '#src/page/index.js';
 import { KmemCacheStruct } from '#src/slab/index.js';
 import { LockClass } from '#src/sync/index.js';
-import { describe, expect, it } from 'vitest';
 import {
   allocMany,
   barnSizes,
@@ -69,7 +70,10 @@ describe.each(POLICIES)('an empty main, policy %s', (policy) => {
       SHEAF_REFILL: C,
       ALLOC_FASTPATH: 1,
     });
-    expect(sheavesOf(arena, cache)).toMatchObject({ main: { at: spare!.at, size: C - 1 }, spare: { at: main.at } });
+    expect(sheavesOf(arena, cache)).toMatchObject({
+      main: { at: spare!.at, size: C - 1 },
+      spare: { at: main.at },
+    });
     expectSound(arena);
   });
 
@@ -174,7 +178,12 @@ describe('a filled sheaf that comes home', () => {
 
   it('(i) becomes main when main is empty, which becomes the spare', () => {
     const { arena, cache, moves } = scene(() => {});
-    expect(moves).toEqual({ BARN_GET_FAIL: 1, SHEAF_REFILL: C, ALLOC_FASTPATH: 1, ALLOC_SLAB: expect.any(Number) });
+    expect(moves).toEqual({
+      BARN_GET_FAIL: 1,
+      SHEAF_REFILL: C,
+      ALLOC_FASTPATH: 1,
+      ALLOC_SLAB: expect.any(Number),
+    });
     expect(sheafSizes(arena, cache)).toEqual({ main: C - 1, spare: 0 });
   });
 
@@ -239,7 +248,9 @@ describe('a refill from the slabs', () => {
   it('makes new slabs for the rest, the leftover of the last at the head', () => {
     const { arena, cache } = setup();
     withFree(arena, cache, [3]);
-    expect(moved(cache, () => expect(refill(arena, cache, 13, 13)).toHaveLength(13))).toEqual({ ALLOC_SLAB: 2 });
+    expect(moved(cache, () => expect(refill(arena, cache, 13, 13)).toHaveLength(13))).toEqual({
+      ALLOC_SLAB: 2,
+    });
     expect(frees(arena, cache)).toEqual([6]);
     expect(nodeCounts(arena, cache)).toEqual({ partial: 1, slabs: 3, objects: 24 });
     expectSound(arena);
@@ -296,7 +307,9 @@ describe('a refill with several nodes', () => {
     /** More partial slabs on node 1 than it wants to keep. */
     const surplus = (slabs: number) => {
       cache.minPartial = 2;
-      const held = Array.from({ length: slabs }, () => slabAlloc(arena, cache, 8, GFP_KERNEL | __GFP_THISNODE, 1));
+      const held = Array.from({ length: slabs }, () =>
+        slabAlloc(arena, cache, 8, GFP_KERNEL | __GFP_THISNODE, 1),
+      );
       for (const slab of held) slabFree(arena, cache, slab.slice(0, 2));
       expect(nodeCounts(arena, cache, 1).partial).toBe(slabs);
     };

@@ -1,10 +1,11 @@
 /** What a CPU's two sheaves do, seen from outside: last in first out, swapped, never touched without the lock. */
+
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import { Pcs, pcsOf } from '#src/cpu/index.js';
 import type { Arena, LockPolicy } from '#src/index.js';
 import { Barn, COUNT_SHIFT, ONE_ALLOC, Sheaf, SIZE_MASK } from '#src/sheaf/index.js';
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
 import {
   allocMany,
   barnSizes,
@@ -95,7 +96,10 @@ describe.each(POLICIES)('the sheaves of a CPU, policy %s', (policy) => {
   it('agree with two stacks and a barn in a model, after any sequence', () => {
     const { arena, cache } = setup(policy);
     const steps = fc.array(
-      fc.record({ alloc: fc.boolean(), n: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 50, max: 130 })) }),
+      fc.record({
+        alloc: fc.boolean(),
+        n: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 50, max: 130 })),
+      }),
       { maxLength: 25 },
     );
     fc.assert(

@@ -1,10 +1,11 @@
 /** One word holds freelist and count: single pops under list_lock, pushes and take-alls without it. */
+
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 import { freelistIndices, type KmemCache } from '#src/cache/index.js';
 import type { Arena } from '#src/index.js';
 import { virtToPage } from '#src/page/index.js';
 import type { SlabAllocator } from '#src/slab/index.js';
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
 import { boot, expectSound, inside, nodeCounts, partialList } from '../cache/support/arena.js';
 import { fullSlabs, listLocks, mark, refill, slabAlloc, slabFree, slabFreeMany } from './support.js';
 
@@ -21,9 +22,9 @@ describe('the freelist of a slab', () => {
     const [slab] = fullSlabs(arena, cache, 1);
     const freed = [slab![3]!, slab![17]!, slab![0]!, slab![20]!];
     slabFree(arena, cache, freed);
-    expect(freelistIndices(arena.i32, arena.geometry, cache.desc, virtToPage(arena.geometry, slab![0]!))).toEqual([
-      20, 0, 17, 3,
-    ]);
+    expect(
+      freelistIndices(arena.i32, arena.geometry, cache.desc, virtToPage(arena.geometry, slab![0]!)),
+    ).toEqual([20, 0, 17, 3]);
     expect(slabAlloc(arena, cache, 4)).toEqual(freed.reverse());
     expectSound(arena);
   });
@@ -62,7 +63,10 @@ describe('the freelist of a slab', () => {
   it('keeps what it holds, in any order of single frees, chains, pops and take-alls', () => {
     const { arena, cache } = setup();
     const steps = fc.array(
-      fc.record({ kind: fc.constantFrom('pop', 'push', 'chain', 'takeAll'), n: fc.integer({ min: 1, max: 30 }) }),
+      fc.record({
+        kind: fc.constantFrom('pop', 'push', 'chain', 'takeAll'),
+        n: fc.integer({ min: 1, max: 30 }),
+      }),
       { maxLength: 30 },
     );
     fc.assert(
@@ -133,7 +137,9 @@ describe('freeing many objects', () => {
     expect(chains.reduce((a, b) => a + b)).toBe(3000);
     const freed = new Set(random);
     const left = full.flat().filter((p) => !freed.has(p));
-    expect(nodeCounts(arena, cache).slabs).toBe(new Set(left.map((p) => p >> 12)).size + emptySlabs(arena, cache));
+    expect(nodeCounts(arena, cache).slabs).toBe(
+      new Set(left.map((p) => p >> 12)).size + emptySlabs(arena, cache),
+    );
     expectSound(arena);
     slabFreeMany(arena, cache, left);
     expectSound(arena);

@@ -1,10 +1,11 @@
 /** Frees to a slab, row by row of the table in the kernel's __slab_free, and the order of the partial list. */
+
+import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import type { Arena } from '#src/index.js';
 import { Page, PG_PARTIAL, virtToPage } from '#src/page/index.js';
 import { addPartialTail, nodeOf, removePartial } from '#src/slab/index.js';
 import { LockClass } from '#src/sync/index.js';
-import { describe, expect, it } from 'vitest';
 import {
   boot,
   expectSound,
@@ -204,7 +205,9 @@ describe('the partial list', () => {
       cache.minPartial = minPartial;
       const slabs = fullSlabs(arena, cache, 8);
       slabFree(arena, cache, slabs.flat());
-      expect(partialList(arena, cache).filter(({ inuse }) => inuse === 0)).toHaveLength(Math.max(0, minPartial - 1));
+      expect(partialList(arena, cache).filter(({ inuse }) => inuse === 0)).toHaveLength(
+        Math.max(0, minPartial - 1),
+      );
       inside(arena).slabs.shrinkNode(cache.desc, 0);
     }
     expect(() => {

@@ -25,7 +25,9 @@ describe('shrinking a node', () => {
     const free = [40, 32, 60, 33, 2];
     for (const [i, slab] of slabs.entries()) slabFree(arena, cache, slab.slice(0, free[i]));
     inside(arena).slabs.shrinkNode(cache.desc, 0);
-    expect(partialList(arena, cache).map(({ objects, inuse }) => objects - inuse)).toEqual([2, 32, 40, 60, 33]);
+    expect(partialList(arena, cache).map(({ objects, inuse }) => objects - inuse)).toEqual([
+      2, 32, 40, 60, 33,
+    ]);
     expectSound(arena);
   });
 

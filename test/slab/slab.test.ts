@@ -1,8 +1,9 @@
 /** Making slabs, and the slow path for one object. */
+
+import { describe, expect, it } from 'vitest';
 import { __GFP_THISNODE, GFP_KERNEL } from '#src/index.js';
 import { Page, PG_SLAB, pageAddress, virtToPage } from '#src/page/index.js';
 import { PAGE_SIZE } from '#src/struct/index.js';
-import { describe, expect, it } from 'vitest';
 import {
   boot,
   expectSound,
@@ -91,7 +92,9 @@ describe('a new slab', () => {
     const cache = arena.createCache('c', { size: 1024 });
     const used = arena.meminfo().usedPages;
     arena.failPageAlloc(1);
-    expect(moved(cache, () => expect(slabAlloc(arena, cache, 2)).toEqual([0, 0]))).toEqual({ ALLOC_SLOWPATH: 2 });
+    expect(moved(cache, () => expect(slabAlloc(arena, cache, 2)).toEqual([0, 0]))).toEqual({
+      ALLOC_SLOWPATH: 2,
+    });
     expect(arena.failPageAlloc(0)).toEqual({ refused: 4 });
     expect(arena.meminfo().usedPages).toBe(used);
     expectSound(arena);
@@ -103,9 +106,15 @@ describe('the slow path', () => {
     const arena = boot();
     const cache = arena.createCache('c', { size: 192 });
     const objects = slabAlloc(arena, cache, 3 * 21);
-    expect(moved(cache, () => slabFree(arena, cache, [objects[30]!, objects[3]!]))).toEqual({ FREE_ADD_PARTIAL: 2 });
-    expect(moved(cache, () => expect(slabAlloc(arena, cache)).toEqual([objects[30]]))).toEqual({ ALLOC_SLOWPATH: 1 });
-    expect(moved(cache, () => expect(slabAlloc(arena, cache)).toEqual([objects[3]]))).toEqual({ ALLOC_SLOWPATH: 1 });
+    expect(moved(cache, () => slabFree(arena, cache, [objects[30]!, objects[3]!]))).toEqual({
+      FREE_ADD_PARTIAL: 2,
+    });
+    expect(moved(cache, () => expect(slabAlloc(arena, cache)).toEqual([objects[30]]))).toEqual({
+      ALLOC_SLOWPATH: 1,
+    });
+    expect(moved(cache, () => expect(slabAlloc(arena, cache)).toEqual([objects[3]]))).toEqual({
+      ALLOC_SLOWPATH: 1,
+    });
     expect(moved(cache, () => slabAlloc(arena, cache))).toEqual({ ALLOC_SLOWPATH: 1, ALLOC_SLAB: 1 });
     expectSound(arena);
   });
@@ -129,7 +138,9 @@ describe('the slow path', () => {
     const [there] = slabAlloc(arena, cache, 1, GFP_KERNEL, 1);
     expect([here, there].map((p) => nodeOf(p!))).toEqual([0, 1]);
     // Both nodes have a partial slab now; the preferred one serves.
-    expect(moved(cache, () => expect(slabAlloc(arena, cache, 1, GFP_KERNEL, 1).map(nodeOf)).toEqual([1]))).toEqual({
+    expect(
+      moved(cache, () => expect(slabAlloc(arena, cache, 1, GFP_KERNEL, 1).map(nodeOf)).toEqual([1])),
+    ).toEqual({
       ALLOC_SLOWPATH: 1,
     });
     const strict = GFP_KERNEL | __GFP_THISNODE;

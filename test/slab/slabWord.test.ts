@@ -1,6 +1,6 @@
-import { freelistOf, inuseOf, isFrozen, MAX_OBJS_PER_SLAB, packSlabWord } from '#src/slab/index.js';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { freelistOf, inuseOf, isFrozen, MAX_OBJS_PER_SLAB, packSlabWord } from '#src/slab/index.js';
 
 const field = fc.integer({ min: 0, max: MAX_OBJS_PER_SLAB });
 const FROZEN = 1 << 30;

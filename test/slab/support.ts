@@ -1,6 +1,6 @@
 /** Working on slabs past the sheaves, as the layer above would, and cutting in between two of its steps. */
 import type { KmemCache } from '#src/cache/index.js';
-import { GFP_KERNEL, NUMA_NO_NODE, type Arena } from '#src/index.js';
+import { type Arena, GFP_KERNEL, NUMA_NO_NODE } from '#src/index.js';
 import { LockClass, type LockClassId, type LockPtr, type Locks } from '#src/sync/index.js';
 import { inside } from '../cache/support/arena.js';
 
@@ -10,7 +10,13 @@ export function mark(arena: Arena, cache: KmemCache, objects: number[], allocate
 }
 
 /** Allocates from the slabs alone. */
-export function slabAlloc(arena: Arena, cache: KmemCache, n = 1, gfp = GFP_KERNEL, node = NUMA_NO_NODE): number[] {
+export function slabAlloc(
+  arena: Arena,
+  cache: KmemCache,
+  n = 1,
+  gfp = GFP_KERNEL,
+  node = NUMA_NO_NODE,
+): number[] {
   const objects = Array.from({ length: n }, () => inside(arena).slabs.allocSlow(cache.desc, gfp, node));
   const found = objects.filter((p) => p !== 0);
   mark(arena, cache, found, true);

@@ -1,3 +1,4 @@
+import { describe, expect, it } from 'vitest';
 import {
   AttachError,
   CpuError,
@@ -9,7 +10,6 @@ import {
   requireOneOf,
   SlabBugError,
 } from '#src/struct/index.js';
-import { describe, expect, it } from 'vitest';
 
 describe('describe', () => {
   it.each([
@@ -41,12 +41,22 @@ describe('requireInteger', () => {
     expect(requireInteger('n', 5, 3, 5)).toBe(5);
   });
 
-  it.each([2, 6, 3.5, Number.NaN, Number.POSITIVE_INFINITY])('refuses %s with name, value and range', (value) => {
-    expect(() => requireInteger('n', value, 3, 5)).toThrow(RangeError);
-    expect(() => requireInteger('n', value, 3, 5)).toThrow(`n is ${value}; it must be an integer from 3 to 5`);
-  });
+  it.each([2, 6, 3.5, Number.NaN, Number.POSITIVE_INFINITY])(
+    'refuses %s with name, value and range',
+    (value) => {
+      expect(() => requireInteger('n', value, 3, 5)).toThrow(RangeError);
+      expect(() => requireInteger('n', value, 3, 5)).toThrow(
+        `n is ${value}; it must be an integer from 3 to 5`,
+      );
+    },
+  );
 
-  it.each([['4', '"4"'], [4n, '4n'], [null, 'null'], [{}, 'a Object']])('refuses the type of %o', (value, text) => {
+  it.each([
+    ['4', '"4"'],
+    [4n, '4n'],
+    [null, 'null'],
+    [{}, 'a Object'],
+  ])('refuses the type of %o', (value, text) => {
     expect(() => requireInteger('n', value, 3, 5)).toThrow(TypeError);
     expect(() => requireInteger('n', value, 3, 5)).toThrow(`n is ${text}; it must be a number`);
   });
@@ -65,7 +75,11 @@ describe('the errors', () => {
     const bug = new SlabBugError('double-free', 'foo', 4096, 'Object already free');
     expect(bug).toMatchObject({ name: 'SlabBugError', kind: 'double-free', cache: 'foo', address: 4096 });
     expect(bug.message).toBe('BUG foo: Object already free');
-    expect(new LockError('m', 'barn->lock', 3)).toMatchObject({ name: 'LockError', lockClass: 'barn->lock', owner: 3 });
+    expect(new LockError('m', 'barn->lock', 3)).toMatchObject({
+      name: 'LockError',
+      lockClass: 'barn->lock',
+      owner: 3,
+    });
     for (const error of [bug, new LockError('m', 'c', 0), new CpuError('m'), new AttachError('m')]) {
       expect(error).toBeInstanceOf(GranaryError);
       expect(error).toBeInstanceOf(Error);

@@ -1,11 +1,11 @@
+import { describe, expect, it } from 'vitest';
 import { Registry, RegistrySlot } from '#src/cache/index.js';
 import { CpuRecord, Pcs, PERCPU_BLOCK_WORDS, STAT_ITEMS } from '#src/cpu/index.js';
 import { Page, Zone } from '#src/page/index.js';
 import { Barn, Sheaf, sheafBytes } from '#src/sheaf/index.js';
 import { KmemCacheNode, KmemCacheStruct, kmemCacheBytes } from '#src/slab/index.js';
-import { abiHash, alignUp, LINE_WORDS, struct, Superblock, WORD_BYTES } from '#src/struct/index.js';
-import { Lock, LOCK_STAT_CPU_WORDS, LockRecord, LockStat } from '#src/sync/index.js';
-import { describe, expect, it } from 'vitest';
+import { abiHash, alignUp, LINE_WORDS, Superblock, struct, WORD_BYTES } from '#src/struct/index.js';
+import { LOCK_STAT_CPU_WORDS, Lock, LockRecord, LockStat } from '#src/sync/index.js';
 
 describe('struct', () => {
   it('lays fields out in declaration order', () => {
@@ -21,7 +21,7 @@ describe('struct', () => {
   it('cannot be changed afterwards', () => {
     const laid = struct('test_frozen', { a: 1 }) as Record<string, number>;
     expect(() => {
-      laid['a'] = 5;
+      laid.a = 5;
     }).toThrow(TypeError);
   });
 

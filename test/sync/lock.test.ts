@@ -1,3 +1,4 @@
+import { afterEach, describe, expect, it } from 'vitest';
 import { LockError } from '#src/struct/index.js';
 import {
   futexWake,
@@ -14,7 +15,6 @@ import {
 } from '#src/sync/index.js';
 import { Control } from '#workers/litmus/control.js';
 import { CHANGES_AT, COUNTER_AT, LOCK_AT, locksOf, STATS_AT } from '#workers/litmus/locks.js';
-import { afterEach, describe, expect, it } from 'vitest';
 import { launch, type Member, runTeam, until } from '../litmus/support/team.js';
 
 const LOCK = LOCK_AT as LockPtr;
@@ -60,7 +60,9 @@ describe.each(LOCK_STAT_TIERS)('one thread, tier %s', (tier) => {
     locksOf(m, tier, 5).lock(LOCK, Zone);
     const locks = locksOf(m, tier, 1);
     locks.limitMs = 15;
-    expect(() => locks.lock(LOCK, Zone)).toThrow(`zone->lock at word ${LOCK}, owned by CPU 5: not free after 15 ms`);
+    expect(() => locks.lock(LOCK, Zone)).toThrow(
+      `zone->lock at word ${LOCK}, owned by CPU 5: not free after 15 ms`,
+    );
     let error: unknown;
     try {
       locks.lock(LOCK, SlabMutex);
@@ -88,7 +90,11 @@ describe.each(LOCK_STAT_TIERS)('one thread, tier %s', (tier) => {
 
 describe('several threads', () => {
   const members: Member[] = [];
-  const start = (control: Control, cpu: number, tier = 'contended'): Member<{ word?: number; error?: string }> => {
+  const start = (
+    control: Control,
+    cpu: number,
+    tier = 'contended',
+  ): Member<{ word?: number; error?: string }> => {
     const member = launch<{ word?: number; error?: string }>('takeOnce', { control, args: { cpu, tier } });
     members.push(member);
     return member;

@@ -1,7 +1,13 @@
-import { LOCK_CLASS_NAMES, LOCK_STAT_CPU_WORDS, LockClass, type LockPtr, readLockStat } from '#src/sync/index.js';
+import { describe, expect, it } from 'vitest';
+import {
+  LOCK_CLASS_NAMES,
+  LOCK_STAT_CPU_WORDS,
+  LockClass,
+  type LockPtr,
+  readLockStat,
+} from '#src/sync/index.js';
 import { Control } from '#workers/litmus/control.js';
 import { LOCK_AT, locksOf, STATS_AT } from '#workers/litmus/locks.js';
-import { describe, expect, it } from 'vitest';
 
 const A = LOCK_AT as LockPtr;
 const B = (LOCK_AT + 2) as LockPtr;
@@ -46,7 +52,12 @@ describe('lock statistics', () => {
     for (let i = 0; i < 3; i++) expect(theirs!.tryLock(A, ListLock)).toBe(false);
     mine!.unlock(A, ListLock);
     expect(theirs!.tryLock(A, ListLock)).toBe(true);
-    expect(rowsOf(control)[ListLock]).toMatchObject({ acquisitions: 2, tryFailed: 3, bounces: 1, contentions: 0 });
+    expect(rowsOf(control)[ListLock]).toMatchObject({
+      acquisitions: 2,
+      tryFailed: 3,
+      bounces: 1,
+      contentions: 0,
+    });
   });
 
   it('take reports of trylocks that keep their own word', () => {

@@ -1,3 +1,5 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
 import {
   GENERATION_MASK,
   GENERATION_SHIFT,
@@ -9,8 +11,6 @@ import {
   UNLOCKED,
   WAITERS,
 } from '#src/sync/index.js';
-import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
 
 describe('the lock word', () => {
   it('has fields that do not overlap', () => {

@@ -3,10 +3,10 @@ import { LockError, type Words } from '../../src/struct/index.js';
 import {
   LOCK_STAT_CPU_WORDS,
   LockClass,
-  LockRecord,
-  type Locks,
   type LockPtr,
+  LockRecord,
   type LockStatTier,
+  type Locks,
   makeLocks,
   ownerWord,
 } from '../../src/sync/index.js';
@@ -32,7 +32,7 @@ function increment(task: LitmusTask): number {
   const control = new Control(task.control);
   const { m } = control;
   const cpu = number(task, 'cpu');
-  const locks = locksOf(m, task.args['tier'] as LockStatTier, cpu);
+  const locks = locksOf(m, task.args.tier as LockStatTier, cpu);
   const count = number(task, 'count');
   control.arrive();
   for (let i = 0; i < count; i++) {
@@ -51,7 +51,7 @@ function increment(task: LitmusTask): number {
 function takeOnce(task: LitmusTask): { word: number } | { error: string; owner: number } {
   const control = new Control(task.control);
   const { m } = control;
-  const locks = locksOf(m, task.args['tier'] as LockStatTier, number(task, 'cpu'));
+  const locks = locksOf(m, task.args.tier as LockStatTier, number(task, 'cpu'));
   control.arrive();
   try {
     locks.lock(LOCK_AT as LockPtr, LockClass.ListLock);

@@ -1,12 +1,13 @@
 /** What most tests of the core need: a small arena with this thread as a CPU, and a look at what lies in it. */
+
+import { expect } from 'vitest';
 import { type Caches, forEachSlab, type KmemCache } from '#src/cache/index.js';
-import { CpuRecord, cpuRecordOf, PERCPU_BLOCK_WORDS, Pcs, pcsOf } from '#src/cpu/index.js';
+import { CpuRecord, cpuRecordOf, Pcs, PERCPU_BLOCK_WORDS, pcsOf } from '#src/cpu/index.js';
 import { Arena, type ArenaOptions, STAT_ITEMS, type StatItem } from '#src/index.js';
-import { orderOf, Page, type PagePtr, pageAddress, type PageAllocator } from '#src/page/index.js';
-import { Barn, barnOf, Sheaf, type SheafPtr, SHEAF_OBJECTS, sheafSize } from '#src/sheaf/index.js';
+import { orderOf, Page, type PageAllocator, type PagePtr, pageAddress } from '#src/page/index.js';
+import { Barn, barnOf, SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from '#src/sheaf/index.js';
 import { freelistOf, inuseOf, KmemCacheNode, nodeOf } from '#src/slab/index.js';
 import { HELD_LOCKS_MAX, LockRecord } from '#src/sync/index.js';
-import { expect } from 'vitest';
 
 export const MiB = 1 << 20;
 
@@ -70,7 +71,11 @@ export function sheafAt(arena: Arena, at: number): SheafView {
 }
 
 /** Main and spare of a CPU; its turn should have ended. */
-export function sheavesOf(arena: Arena, cache: KmemCache, cpu = 0): { main: SheafView; spare: SheafView | undefined } {
+export function sheavesOf(
+  arena: Arena,
+  cache: KmemCache,
+  cpu = 0,
+): { main: SheafView; spare: SheafView | undefined } {
   const pcs = pcsOf(arena.geometry, cpu, cache.desc.slot);
   const spare = arena.i32[pcs + Pcs.spare]!;
   return {

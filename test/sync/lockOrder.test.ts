@@ -1,0 +1,135 @@
+/** The order of locks, seen while everything that takes locks runs: a class is taken only under lower levels. */
+
+import { describe, expect, it } from 'vitest';
+import { Pcs, pcsOf } from '#src/cpu/index.js';
+import type { Arena, LockPolicy } from '#src/index.js';
+import { listLock, nodeOf } from '#src/slab/index.js';
+import {
+  LOCK_CLASS_LEVEL,
+  LOCK_CLASS_NAMES,
+  LockClass,
+  type LockClassId,
+  type LockPtr,
+} from '#src/sync/index.js';
+import { allocMany, boot, expectSound, freeMany, secondCpu } from '../cache/support/arena.js';
+
+interface Watch {
+  /** `held -> taken` pairs, by name. */
+  edges: Set<string>;
+  /** Each lock that was taken out of order, or while a cache's own sheaves were locked. */
+  faults: string[];
+}
+
+/** Records the nesting of this CPU's locks. Cpu_sheaves locks are read from their words, where they live. */
+function watch(arena: Arena): Watch {
+  const { locks } = arena.cpu;
+  const { lock, tryLock, unlock } = locks;
+  const stack: LockClassId[] = [];
+  const found: Watch = { edges: new Set(), faults: [] };
+  const taken = (cls: LockClassId): void => {
+    for (const held of stack) {
+      found.edges.add(`${LOCK_CLASS_NAMES[held]} -> ${LOCK_CLASS_NAMES[cls]}`);
+      if (LOCK_CLASS_LEVEL[held]! >= LOCK_CLASS_LEVEL[cls]!) {
+        found.faults.push(`${LOCK_CLASS_NAMES[cls]} under ${LOCK_CLASS_NAMES[held]}`);
+      }
+    }
+    stack.push(cls);
+  };
+  locks.lock = (at: LockPtr, cls: LockClassId) => {
+    taken(cls);
+    lock.call(locks, at, cls);
+  };
+  locks.tryLock = (at: LockPtr, cls: LockClassId) => {
+    const got = tryLock.call(locks, at, cls);
+    if (got) taken(cls);
+    return got;
+  };
+  locks.unlock = (at: LockPtr, cls: LockClassId) => {
+    unlock.call(locks, at, cls);
+    if (stack.pop() !== cls) found.faults.push(`${LOCK_CLASS_NAMES[cls]} given up out of turn`);
+  };
+  return found;
+}
+
+function everything(arena: Arena): void {
+  const other = secondCpu(arena, 1);
+  for (const options of [{ size: 64 }, { size: 4096 }, { size: 20_000 }, { size: 300, sheafCapacity: 100 }]) {
+    const cache = arena.createCache(`c${options.size}`, options);
+    const theirs = other.openCache(cache.name);
+    freeMany(cache, allocMany(cache, 300));
+    freeMany(cache, allocMany(theirs, 100));
+    other.endTurn();
+    const out = new Int32Array(200);
+    cache.allocBulk(out, 200);
+    cache.freeBulk(out, 200);
+    freeMany(cache, [cache.allocNode(0), cache.allocNode(arena.geometry.nodes - 1)]);
+    arena.kfree(arena.krealloc(arena.kmalloc(100), 60_000));
+    cache.shrink();
+    cache.destroy();
+  }
+  other.offline();
+}
+
+describe.each(['turn', 'op'] as LockPolicy[])('the lock order, policy %s', (lockPolicy) => {
+  it.each([1, 2])('holds in everything that takes locks, with %i nodes', (nodes) => {
+    const arena = boot({ cpus: 2, nodes, lockPolicy, bytes: 24 << 20 });
+    const { edges, faults } = watch(arena);
+    everything(arena);
+    expect(faults).toEqual([]);
+    expect([...edges].sort()).toEqual([
+      'slab_mutex -> barn->lock',
+      'slab_mutex -> n->list_lock',
+      'slab_mutex -> zone->lock',
+    ]);
+    expectSound(arena);
+  });
+
+  it("refills and flushes sheaves with this CPU's sheaves of the cache unlocked", () => {
+    const arena = boot({ cpus: 2, lockPolicy, bytes: 24 << 20 });
+    const cache = arena.createCache('c', { size: 4096 });
+    const lockAt = pcsOf(arena.geometry, 0, cache.desc.slot) + Pcs.lock;
+    const { locks } = arena.cpu;
+    const { lock } = locks;
+    const faults: string[] = [];
+    let seen = 0;
+    locks.lock = (at: LockPtr, cls: LockClassId) => {
+      const isPage = cls === LockClass.Zone || cls === LockClass.ListLock;
+      if (isPage) seen++;
+      if (isPage && arena.i32[lockAt] !== 0) faults.push(LOCK_CLASS_NAMES[cls]!);
+      lock.call(locks, at, cls);
+    };
+    for (let i = 0; i < 5; i++) {
+      freeMany(cache, allocMany(cache, 100));
+      cache.shrink();
+      arena.endTurn();
+    }
+    expect(seen).toBeGreaterThan(50);
+    expect(faults).toEqual([]);
+  });
+
+  it('takes a remote list_lock by trylock only', () => {
+    const arena = boot({ cpus: 2, nodes: 2, lockPolicy, bytes: 24 << 20 });
+    const cache = arena.createCache('c', { size: 4096 });
+    cache.minPartial = 1;
+    const remote = Array.from({ length: 40 }, () => cache.allocNode(1));
+    for (const p of remote.filter((_, i) => i % 4 === 0)) cache.free(p);
+    arena.endTurn();
+    const remoteLock = listLock(nodeOf(arena.i32, cache.desc, 1));
+    const { locks } = arena.cpu;
+    const tried: number[] = [];
+    const waited: number[] = [];
+    const { lock, tryLock } = locks;
+    locks.tryLock = (at: LockPtr, cls: LockClassId) => {
+      tried.push(at);
+      return tryLock.call(locks, at, cls);
+    };
+    locks.lock = (at: LockPtr, cls: LockClassId) => {
+      waited.push(at);
+      lock.call(locks, at, cls);
+    };
+    allocMany(cache, 8);
+    expect(tried).toContain(remoteLock);
+    expect(waited).not.toContain(remoteLock);
+    expectSound(arena);
+  });
+});
