@@ -124,8 +124,10 @@ export class Arena {
       throw new AttachError(`not an arena: a buffer of ${buffer.byteLength} bytes is no multiple of 4096`);
     }
     const m = new Int32Array(buffer);
+    // Pairs with the store in create, and so comes before the geometry is read.
+    const booted = loadAcquire(m, Superblock.booted) === BOOTED;
     const geometry = readSuperblock(m, abiHash(ABI));
-    if (loadAcquire(m, Superblock.booted) !== BOOTED) {
+    if (!booted) {
       throw new AttachError('the arena is still being booted; attach after Arena.create has returned');
     }
     return new Arena(buffer, geometry);
@@ -155,7 +157,7 @@ export class Arena {
     const caches = this.caches;
     caches.flushThisCpu();
     this.current = undefined;
-    caches.cpu.leave();
+    caches.cpu.goOffline();
   }
 
   /** Whether this thread is a CPU now. */
@@ -272,14 +274,12 @@ export class Arena {
 
   /** The text of /proc/slabinfo. */
   slabinfo(): string {
-    this.endTurn();
-    return slabinfo(this.caches);
+    return this.caches.withSlabMutex(() => slabinfo(this.caches));
   }
 
   /** Attributes and counters of each cache, by the names under /sys/kernel/slab. */
   cacheInfo(): CacheInfo[] {
-    this.endTurn();
-    return this.caches.all().map((cache) => cacheInfo(this.caches, cache));
+    return this.caches.withSlabMutex(() => this.caches.all().map((cache) => cacheInfo(this.caches, cache)));
   }
 
   /** Lock statistics by class; empty when the arena was made without. */
@@ -325,7 +325,7 @@ export class Arena {
     const caches = new Caches(new ThisCpu(this.views, geometry, 0, 0), this.cacheClass);
     bootstrap(caches);
     caches.flushThisCpu();
-    caches.cpu.leave();
+    caches.cpu.goOffline();
   }
 }
 

@@ -7,7 +7,6 @@ import {
   fetchOr,
   futexWake,
   INTENT_NAMES,
-  Intent,
   isOwnedBy,
   LockRecord,
   loadAcquire,
@@ -69,11 +68,12 @@ function markHeldLocks(caches: Caches, record: number, owner: number): number[] 
   return died;
 }
 
-/** What the thread was doing with a sheaf that nobody else knows of: its objects are lost until a repair exists. */
+/** What the thread was in the middle of: what it had in hand is lost until a repair exists. */
 function intentOf(caches: Caches, record: number): string[] {
   const { m } = caches.views;
-  const op = m[record + LockRecord.intentOp]!;
-  if (op === Intent.NONE) return [];
-  const sheaf = m[record + LockRecord.intentObject];
-  return [`died while ${INTENT_NAMES[op]} (word ${sheaf}, cache slot ${m[record + LockRecord.intentSlot]})`];
+  if (m[record + LockRecord.intentDepth] === 0) return [];
+  const sheaf = m[record + LockRecord.intentSheaf]!;
+  const what = INTENT_NAMES[m[record + LockRecord.intentOp]!] ?? 'an unknown operation';
+  const where = `cache slot ${m[record + LockRecord.intentSlot]}`;
+  return [`died while ${what}, ${where}${sheaf !== 0 ? `, with the sheaf at word ${sheaf} in hand` : ''}`];
 }

@@ -1,7 +1,8 @@
 /** Many objects in one call, when the fast path of one sheaf does not serve. */
-import { Stat } from '../cpu/index.js';
+import { Pcs, Stat } from '../cpu/index.js';
 import { GOT_ROOM, SHEAF_OBJECTS, Sheaf } from '../sheaf/index.js';
 import { describe, requireInteger } from '../struct/index.js';
+import { Intent } from '../sync/index.js';
 import { KmemCache } from './kmemCache.js';
 
 const { size: SIZE } = Sheaf;
@@ -22,6 +23,15 @@ export abstract class BulkKmemCache extends KmemCache {
     this.assertAlive();
     requireList('out', out, n);
     if (n === 0) return false;
+    this.cpu.enter(Intent.BULK_ALLOC, this.desc.slot);
+    try {
+      return this.allocAll(out, n, gfp);
+    } finally {
+      this.cpu.leave();
+    }
+  }
+
+  private allocAll(out: Int32Array, n: number, gfp: number): boolean {
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
     let got = this.popBulk(out, n);
     if (got < n) {
@@ -68,7 +78,16 @@ export abstract class BulkKmemCache extends KmemCache {
   protected freeBulkSlow(list: Int32Array, n: number): void {
     this.assertAlive();
     requireList('list', list, n);
-    this.takeBackAll(list, n);
+    this.cpu.enter(Intent.BULK_FREE, this.desc.slot);
+    try {
+      this.takeBackAll(list, n);
+      this.freeAll(list, n);
+    } finally {
+      this.cpu.leave();
+    }
+  }
+
+  private freeAll(list: Int32Array, n: number): void {
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
     const remote = this.desc.nodes === 1 ? 0 : this.remoteToFront(list, n);
     const pushed = this.pushBulk(list, remote, n);
@@ -117,7 +136,8 @@ export abstract class BulkKmemCache extends KmemCache {
   private makeRoom(): boolean {
     if (this.capacity === 0) return false;
     if (this.getEmptyMain() === GOT_ROOM) return true;
-    this.count(Stat.BARN_PUT_FAIL);
+    // Without a spare nothing was offered to the barn: there was no empty sheaf to become main.
+    if (this.m[this.pcs + Pcs.spare] !== 0) this.count(Stat.BARN_PUT_FAIL);
     return false;
   }
 

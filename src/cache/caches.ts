@@ -19,7 +19,7 @@ import {
   type LockPolicy,
   WORD_BYTES,
 } from '../struct/index.js';
-import { LockClass } from '../sync/index.js';
+import { Intent, LockClass } from '../sync/index.js';
 import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
 import type { CacheContext } from './context.js';
 import { countSheaf, createInSlot } from './create.js';
@@ -107,19 +107,26 @@ export class Caches implements CacheContext {
   open(name: string): KmemCache {
     this.cpu.assertOnline();
     checkName(name);
-    const slot = findByName(this.views.m, this.geometry, name);
-    if (slot >= 0) return this.handle(slot);
-    const names = this.names().filter((known) => !known.startsWith('km'));
-    throw new RangeError(
-      `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
-    );
+    return this.withSlabMutex(() => {
+      const slot = findByName(this.views.m, this.geometry, name);
+      if (slot >= 0) return this.handle(slot);
+      const names = this.liveNames().filter((known) => !known.startsWith('km'));
+      throw new RangeError(
+        `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
+      );
+    });
   }
 
   names(): string[] {
+    return this.withSlabMutex(() => this.liveNames());
+  }
+
+  /** slab_mutex held: without it, a struct may be another's memory by the time its name is read. */
+  private liveNames(): string[] {
     return [...liveSlots(this.views.m, this.geometry)].map(({ ptr }) => readName(this.views.m, ptr));
   }
 
-  /** All live caches, opened. */
+  /** All live caches, opened. slab_mutex held, or nobody else about. */
   all(): KmemCache[] {
     return [...liveSlots(this.views.m, this.geometry)].map(({ slot }) => this.handle(slot));
   }
@@ -162,12 +169,12 @@ export class Caches implements CacheContext {
 
   /** Flushes this CPU's sheaves of every cache, as before it goes offline. */
   flushThisCpu(): void {
-    this.cpu.endTurn();
-    // Sheaves are objects of kmalloc caches, which must therefore come last.
-    const caches = this.all().reverse();
-    for (const cache of caches) cache.flushThisCpu();
-    for (const cache of caches) cache.flushThisCpu();
-    this.cpu.endTurn();
+    this.withSlabMutex(() => {
+      // Sheaves are objects of kmalloc caches, which must therefore come last.
+      const caches = this.all().reverse();
+      for (const cache of caches) cache.flushThisCpu();
+      for (const cache of caches) cache.flushThisCpu();
+    });
   }
 
   /** Flushes a slot whose thread is gone. Returns what its death left open, in words. */
@@ -185,10 +192,12 @@ export class Caches implements CacheContext {
     this.cpu.endTurn();
     const lock = slabMutex(this.geometry);
     this.cpu.locks.lock(lock, LockClass.SlabMutex);
+    this.cpu.enter(Intent.CACHES, 0);
     try {
       return body();
     } finally {
       this.cpu.endTurn();
+      this.cpu.leave();
       this.cpu.locks.unlock(lock, LockClass.SlabMutex);
     }
   }

@@ -9,12 +9,13 @@ import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '
 import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
 import { type Bytes, PAGE_SHIFT, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
-import { cmpxchgByte } from '../sync/index.js';
+import { cmpxchgByte, Intent } from '../sync/index.js';
 import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 
 const { size: SIZE } = Sheaf;
+const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
 const { ALLOC_FASTPATH, FREE_FASTPATH, FREE_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
 const OBJECTS = SHEAF_OBJECTS;
@@ -110,9 +111,12 @@ export abstract class KmemCache extends PcsLayer {
     requireInteger('node', node, 0, this.desc.nodes - 1);
     this.assertAlive();
     let p = 0;
-    if (node === this.cpu.node) p = this.allocIfTopIsOn(node);
-    else this.count(ALLOC_NODE_MISMATCH);
-    if (this.context.policy === 'op') this.release();
+    try {
+      if (node === this.cpu.node) p = this.allocIfTopIsOn(node);
+      else this.count(ALLOC_NODE_MISMATCH);
+    } finally {
+      if (this.context.policy === 'op') this.release();
+    }
     return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp, node), gfp);
   }
 
@@ -175,53 +179,63 @@ export abstract class KmemCache extends PcsLayer {
   /** The fast path missed: lock not ours, main empty, a request, or a full count. What it missed for is mended. */
   protected allocSlow(gfp: number): number {
     this.assertAlive();
-    if (this.m[this.request]! < 0) this.cpu.serveRequests();
-    if (this.lockForTurn() && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp))) {
-      return this.alloc(gfp);
+    this.cpu.enter(ALLOC, this.desc.slot);
+    try {
+      if (this.m[this.request]! < 0) this.cpu.serveRequests();
+      if (this.lockForTurn() && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp))) {
+        return this.alloc(gfp);
+      }
+      return this.handOut(this.allocFromSlab(gfp), gfp);
+    } finally {
+      this.cpu.leave();
     }
-    return this.handOut(this.allocFromSlab(gfp), gfp);
   }
 
   /** The fast path missed: bad address, lock not ours, or main full. */
   protected freeSlow(p: number): void {
     this.assertAlive();
     this.assertFreeable(p);
-    if (this.m[this.request]! < 0) this.cpu.serveRequests();
-    const room =
-      this.isLocal(p) &&
-      this.lockForTurn() &&
-      (this.m[this.main + SIZE] !== this.capacity || this.replaceFullMain());
-    if (room && this.capacity !== 0) return this.free(p);
-    this.takeBack(p);
-    this.freeToSlab(p);
+    this.cpu.enter(FREE, this.desc.slot);
+    try {
+      if (this.m[this.request]! < 0) this.cpu.serveRequests();
+      const room =
+        this.isLocal(p) &&
+        this.lockForTurn() &&
+        (this.m[this.main + SIZE] !== this.capacity || this.replaceFullMain());
+      if (room && this.capacity !== 0) return this.free(p);
+      this.takeBack(p);
+      this.freeToSlab(p);
+    } finally {
+      this.cpu.leave();
+    }
   }
 
   /** alloc under the 'op' policy: the lock is taken and given back around each operation. */
   protected allocOp(gfp: number): number {
     this.assertAlive();
-    let p = 0;
-    if (this.trylockPcs()) {
-      try {
-        p = this.popMain(gfp);
-      } finally {
-        this.release();
-      }
+    this.cpu.enter(ALLOC, this.desc.slot);
+    try {
+      const p = this.trylockPcs() ? this.popMain(gfp) : 0;
+      this.release();
+      return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp), gfp);
+    } finally {
+      this.release();
+      this.cpu.leave();
     }
-    return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp), gfp);
   }
 
   protected freeOp(p: number): void {
     this.assertAlive();
     this.takeBack(p);
-    let pushed = false;
-    if (this.isLocal(p) && this.trylockPcs()) {
-      try {
-        pushed = this.pushMain(p);
-      } finally {
-        this.release();
-      }
+    this.cpu.enter(FREE, this.desc.slot);
+    try {
+      if (this.isLocal(p) && this.trylockPcs() && this.pushMain(p)) return;
+      this.release();
+      this.freeToSlab(p);
+    } finally {
+      this.release();
+      this.cpu.leave();
     }
-    if (!pushed) this.freeToSlab(p);
   }
 
   /** Frees an object that takeBack has accepted, past the sheaves. */

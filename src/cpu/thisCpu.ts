@@ -20,7 +20,8 @@ import { CpuRecord, type CpuRecordPtr, claimCpu, cpuRecordOf, nodeOfCpu, release
 import { type PcsPtr, statsOf } from './percpu.js';
 
 const INTENT = CpuRecord.locks;
-const { intentOp: INTENT_OP, intentSlot: INTENT_SLOT, intentObject: INTENT_OBJECT } = LockRecord;
+const { intentDepth: INTENT_DEPTH, intentOp: INTENT_OP } = LockRecord;
+const { intentSlot: INTENT_SLOT, intentSheaf: INTENT_SHEAF } = LockRecord;
 
 /** Sign bit: the allocation fast path tests it together with the packed size word, in one branch. */
 export const REQUESTED = 1 << 31;
@@ -84,15 +85,33 @@ export class ThisCpu {
   }
 
   /**
-   * Says what this CPU is doing with something that only it knows of, for whoever reaps it: between taking a sheaf
-   * from one place and putting it into another, nothing else in the arena leads to it. `op` 0 ends it.
+   * Says what this CPU is in the middle of, for whoever reaps it: between taking something from one place and putting
+   * it into another, nothing else in the arena leads to it. The outermost of nested operations is what is said.
    */
-  intend(op: number, slot: number, object: number): void {
+  enter(op: number, slot: number): void {
     const { m } = this;
     const at = this.record + INTENT;
+    const depth = m[at + INTENT_DEPTH]!;
+    m[at + INTENT_DEPTH] = depth + 1;
+    if (depth !== 0) return;
     m[at + INTENT_SLOT] = slot;
-    m[at + INTENT_OBJECT] = object;
     m[at + INTENT_OP] = op;
+  }
+
+  /** Ends what the matching enter began. */
+  leave(): void {
+    const { m } = this;
+    const at = this.record + INTENT;
+    const depth = m[at + INTENT_DEPTH]! - 1;
+    m[at + INTENT_DEPTH] = depth;
+    if (depth !== 0) return;
+    m[at + INTENT_OP] = 0;
+    m[at + INTENT_SLOT] = 0;
+  }
+
+  /** Names the sheaf that is in this CPU's hands and in no list; 0 when it has a place again. */
+  inHand(sheaf: number): void {
+    this.m[this.record + INTENT + INTENT_SHEAF] = sheaf;
   }
 
   /** Registers something to be given up when this turn ends. */
@@ -122,7 +141,7 @@ export class ThisCpu {
   }
 
   /** Gives the slot back. The caller has flushed its sheaves. */
-  leave(): void {
+  goOffline(): void {
     this.online = false;
     releaseCpu(this.m, this.geometry, this.id);
     futexWake(this.m, this.record + CpuRecord.state, 1);

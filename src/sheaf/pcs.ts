@@ -4,7 +4,6 @@
  */
 import { Pcs, Stat } from '../cpu/index.js';
 import { NUMA_NO_NODE } from '../page/index.js';
-import { Intent } from '../sync/index.js';
 import {
   barnGetEmptySheaf,
   barnOf,
@@ -21,7 +20,6 @@ const { spare: SPARE } = Pcs;
 const { size: SIZE } = Sheaf;
 // Imported names are looked up at each use; module-local constants are folded.
 const { BARN_GET, BARN_GET_FAIL, BARN_PUT, BARN_PUT_FAIL, SHEAF_REFILL } = Stat;
-const { NONE, FILL_SHEAF, FLUSH_SHEAF: FLUSH } = Intent;
 const OBJECTS = SHEAF_OBJECTS;
 
 /** getEmptyMain found room; its other answers are those of barnReplaceFullSheaf. */
@@ -68,11 +66,11 @@ export class PcsLayer extends PcsFlush {
   private fillSheaf(empty: SheafPtr, gfp: number): SheafPtr {
     const sheaf = empty !== 0 ? empty : this.sheaves.allocEmptySheaf(this.desc, this.sheafCapacity);
     if (sheaf === 0) return sheaf;
-    this.cpu.intend(FILL_SHEAF, this.desc.slot, sheaf);
+    this.cpu.inHand(sheaf);
     if (this.refillSheaf(sheaf, gfp)) return sheaf;
     this.flushSheaf(sheaf);
     this.sheaves.freeEmptySheaf(this.desc, sheaf);
-    this.cpu.intend(NONE, 0, 0);
+    this.cpu.inHand(0);
     return 0 as SheafPtr;
   }
 
@@ -93,7 +91,7 @@ export class PcsLayer extends PcsFlush {
     const barn = barnOf(cpu, desc, cpu.node);
     if (!this.trylockPcs()) {
       barnPutFullSheaf(cpu, barn, full);
-      cpu.intend(NONE, 0, 0);
+      cpu.inHand(0);
       this.count(BARN_PUT);
       return false;
     }
@@ -112,7 +110,7 @@ export class PcsLayer extends PcsFlush {
       barnPutFullSheaf(cpu, barn, full);
       this.count(BARN_PUT);
     }
-    cpu.intend(NONE, 0, 0);
+    cpu.inHand(0);
     return true;
   }
 
@@ -156,12 +154,12 @@ export class PcsLayer extends PcsFlush {
   private flushSpareAndInstall(): boolean {
     const spare = this.m[this.pcs + SPARE] as SheafPtr;
     this.count(BARN_PUT_FAIL);
-    this.cpu.intend(FLUSH, this.desc.slot, spare);
+    this.cpu.inHand(spare);
     this.m[this.pcs + SPARE] = 0;
     this.unlockPcs();
     this.flushSheaf(spare);
     const installed = this.installEmptySheaf(spare);
-    this.cpu.intend(NONE, 0, 0);
+    this.cpu.inHand(0);
     return installed;
   }
 

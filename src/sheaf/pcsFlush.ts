@@ -1,13 +1,11 @@
 /** Taking objects out of sheaves and giving them back to their slabs, which never happens under a pcs lock. */
 import { Pcs, type PcsPtr, Stat } from '../cpu/index.js';
-import { Intent } from '../sync/index.js';
 import { PcsLock } from './pcsLock.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from './sheaf.js';
 
 const { main: MAIN, spare: SPARE } = Pcs;
 const { size: SIZE } = Sheaf;
 const { SHEAF_FLUSH } = Stat;
-const { NONE, FLUSH_SHEAF: FLUSH } = Intent;
 const OBJECTS = SHEAF_OBJECTS;
 
 /** Objects that are copied out of main at once, to be freed without the lock. */
@@ -84,9 +82,9 @@ export class PcsFlush extends PcsLock {
     this.nrDetached = 0;
     this.detachedSpare = 0 as SheafPtr;
     if (spare !== 0) {
-      this.cpu.intend(FLUSH, this.desc.slot, spare);
+      this.cpu.inHand(spare);
       this.flushSheaf(spare);
-      this.cpu.intend(NONE, 0, 0);
+      this.cpu.inHand(0);
       this.sheaves.freeEmptySheaf(this.desc, spare);
     }
     if (nrDetached === 0) return;

@@ -28,13 +28,20 @@ export const HELD_LOCKS_MAX = 6;
 /** What the locks know about one CPU; written by that CPU alone, read by whoever reaps it. */
 export const LockRecord = struct(
   'lock_record',
-  { pending: 1, nrHeld: 1, held: HELD_LOCKS_MAX, intentOp: 1, intentSlot: 1, intentObject: 1 },
+  { pending: 1, nrHeld: 1, held: HELD_LOCKS_MAX, intentDepth: 1, intentOp: 1, intentSlot: 1, intentSheaf: 1 },
   { alignWords: LINE_WORDS },
 );
 
-/** What a CPU may be doing with an object that is in no list; 0 is nothing. */
-export const Intent = { NONE: 0, FILL_SHEAF: 1, FLUSH_SHEAF: 2 } as const;
-export const INTENT_NAMES = ['nothing', 'filling a sheaf', 'flushing a sheaf'];
+/** What a CPU may be in the middle of; 0 is nothing. */
+export const Intent = { NONE: 0, ALLOC: 1, FREE: 2, BULK_ALLOC: 3, BULK_FREE: 4, CACHES: 5 } as const;
+export const INTENT_NAMES = [
+  'nothing',
+  'allocating',
+  'freeing',
+  'allocating in bulk',
+  'freeing in bulk',
+  'making, shrinking or ending caches',
+];
 
 const { pending: PENDING, nrHeld: NR_HELD, held: HELD } = LockRecord;
 

@@ -2,8 +2,9 @@
  * Addresses and lists that are not what free expects: a SlabBugError that says what is wrong, and an arena in which no
  * word has changed.
  */
-import { type Arena, SlabBugError } from '#src/index.js';
+
 import { beforeEach, describe, expect, it } from 'vitest';
+import { type Arena, SlabBugError } from '#src/index.js';
 import {
   allocMany,
   boot,

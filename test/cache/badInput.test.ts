@@ -3,26 +3,10 @@
  * which no word has changed.
  */
 
-import { beforeEach, describe, expect, it } from 'vitest';
-import {
-  Arena,
-  type ArenaOptions,
-  AttachError,
-  type CacheOptions,
-  CpuError,
-  SlabBugError,
-} from '#src/index.js';
+import { describe, expect, it } from 'vitest';
+import { Arena, type ArenaOptions, AttachError, type CacheOptions, CpuError } from '#src/index.js';
 import { MAGIC, Superblock } from '#src/struct/index.js';
-import {
-  allocMany,
-  boot,
-  expectRefused,
-  expectSound,
-  expectUnchanged,
-  inside,
-  MiB,
-  secondCpu,
-} from './support/arena.js';
+import { boot, expectRefused, expectSound, MiB } from './support/arena.js';
 
 /** Every refusal compares the whole arena with what it was. */
 const SMALL = { bytes: 2 * MiB, cpus: 2, maxCaches: 24 };
@@ -105,8 +89,9 @@ describe('Arena.create', () => {
   it('uses a good buffer', () => {
     const buffer = new SharedArrayBuffer(8 * MiB);
     expect(Arena.create({ ...good, buffer }).buffer).toBe(buffer);
-    const { Memory } = (globalThis as unknown as { WebAssembly: { Memory: new (limits: object) => { buffer: unknown } } })
-      .WebAssembly;
+    const { Memory } = (
+      globalThis as unknown as { WebAssembly: { Memory: new (limits: object) => { buffer: unknown } } }
+    ).WebAssembly;
     const memory = new Memory({ initial: 128, maximum: 128, shared: true });
     const arena = Arena.create({ ...good, buffer: memory.buffer as SharedArrayBuffer });
     arena.online();

@@ -58,13 +58,10 @@ describe('a CPU that is blocked within its turn', () => {
     const p = cache.alloc();
     cache.free(p);
     arena.endTurn();
-    // Its sheaf is a kmalloc object, so it holds the sheaves of that cache, too.
-    const held = arena
-      .validate()
-      .map(({ invariant, where, what }) => `${invariant} ${where}: ${what.split(' 0x')[0]}`);
-    expect(held).toEqual(
-      ['kmalloc-256', 'c'].map((name) => `I20 ${name}: the sheaves of CPU 1 are locked by`),
-    );
+    // Its sheaf is a kmalloc object, so it may hold the sheaves of such caches, too.
+    const findings = arena.validate();
+    expect(findings.map(({ where }) => where)).toContain('c');
+    expect(findings.filter(({ what }) => !/^the sheaves of CPU 1 are locked by 0x/.test(what))).toEqual([]);
     control.stop();
     await blocked.result;
     await blocked.exited;

@@ -1,25 +1,17 @@
 /** validate() finds what is planted: for each invariant a word is corrupted, and a finding with its number expected. */
 
 import { describe, expect, it } from 'vitest';
-import { type KmemCache, Registry } from '#src/cache/index.js';
+import { Registry } from '#src/cache/index.js';
 import { CpuRecord, cpuRecordOf, Pcs, pcsOf } from '#src/cpu/index.js';
 import { INVARIANTS, type Invariant } from '#src/debug/index.js';
-import type { Arena, CheckLevel, Finding } from '#src/index.js';
-import {
-  Page,
-  type PagePtr,
-  PG_BUDDY,
-  PG_PARTIAL,
-  pfnToPage,
-  virtToPage,
-  Zone,
-  zoneOf,
-} from '#src/page/index.js';
-import { Barn, barnOf, SHEAF_OBJECTS, Sheaf } from '#src/sheaf/index.js';
-import { addPartialTail, KmemCacheNode, nodeOf, packSlabWord, removePartial } from '#src/slab/index.js';
+import type { Arena, Finding } from '#src/index.js';
+import { Page, type PagePtr, PG_PARTIAL, virtToPage, Zone, zoneOf } from '#src/page/index.js';
+import { Barn, SHEAF_OBJECTS, Sheaf } from '#src/sheaf/index.js';
+import { addPartialTail, KmemCacheNode, packSlabWord, removePartial } from '#src/slab/index.js';
 import { LockRecord, ownerWord } from '#src/sync/index.js';
-import { allocMany, barnAt, boot, freeMany, partialList, sheavesOf } from '../cache/support/arena.js';
+import { allocMany, barnAt, partialList, sheavesOf } from '../cache/support/arena.js';
 import { slabAlloc, slabFree } from '../slab/support.js';
+import { plant, type Scene, setup } from './support.js';
 
 const sheafWord = (at: number, i: number): number => at + SHEAF_OBJECTS + i;
 

@@ -126,6 +126,22 @@ describe.each(POLICIES)('policy %s', (lockPolicy) => {
     expectSound(arena);
   });
 
+  it('caches are looked up while others come and go: found as they are, or not at all', async () => {
+    const { arena, cache } = setup({ lockPolicy }, { size: 64 });
+    const control = new Control();
+    const members = [1, 2].map((cpu) =>
+      launch<{ opened: number; errors: string[] }>('lookUp', { control, handle: arena.handle, args: { cpu } }),
+    );
+    const maker = launch('comeAndGoCaches', { control, handle: arena.handle, args: { cpu: 3, count: 1000 } });
+    await until(() => control.arrived === 3);
+    control.open();
+    await maker.result;
+    const found = await Promise.all(members.map(({ result }) => result));
+    expect(found.flatMap(({ errors }) => errors)).toEqual([]);
+    expect(found.every(({ opened }) => opened > 0)).toBe(true);
+    settle(arena, cache, []);
+  });
+
   it('shrinking while others allocate and free loses nothing', async () => {
     const { arena, cache } = setup({ lockPolicy }, { size: 256 });
     const control = new Control();

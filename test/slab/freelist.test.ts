@@ -111,7 +111,8 @@ describe('freeing many objects', () => {
     const list = Int32Array.from(mixed);
     mark(arena, cache, mixed, false);
     const chains = chainsOf(arena, (slabs) => slabs.freeObjects(cache.desc, list, 0, list.length));
-    expect(chains).toEqual([O, O, O, O]);
+    expect(chains.reduce((a, b) => a + b)).toBe(4 * O);
+    expect(chains.length, 'compare-exchanges for 84 objects').toBeLessThanOrEqual(8);
     expect(nodeCounts(arena, cache)).toMatchObject({ partial: 4, slabs: 4 });
     expectSound(arena);
   });
@@ -158,7 +159,7 @@ describe('freeing many objects', () => {
       slabFreeMany(arena, cache, objects);
       const page = virtToPage(arena.geometry, objects[0]!);
       const indices = freelistIndices(arena.i32, arena.geometry, cache.desc, page);
-      expect(indices).toEqual(objects.map((_, i) => i));
+      expect(indices.toSorted((a, b) => a - b)).toEqual(objects.map((_, i) => i));
       expectSound(arena);
     },
   );

@@ -214,4 +214,48 @@ function shrinker(task: LitmusTask): { shrinks: number; skipped: number } {
   return { shrinks, skipped };
 }
 
-export const HEAP_ROLES = { burst, mailbox, comeAndGo, createSame, longTurn, blockInTurn, shrinker };
+/** Looks caches up by name while others create and destroy them; returns whatever was not as it should be. */
+function lookUp(task: LitmusTask): { lookups: number; opened: number; errors: string[] } {
+  const arena = Arena.attach(task.handle!);
+  arena.online({ cpu: number(task, 'cpu') });
+  const control = new Control(task.control);
+  const errors = new Set<string>();
+  let lookups = 0;
+  let opened = 0;
+  control.arrive();
+  for (; !control.stopped && errors.size < 10; lookups++) {
+    const name = `come-and-go-${lookups % 3}`;
+    try {
+      for (const known of arena.cacheNames()) if (!/^(km|c$|come-and-go-[0-2]$)/.test(known)) errors.add(`name ${known}`);
+      const cache = arena.openCache(name);
+      opened++;
+      if (cache.name !== name) errors.add(`opened ${cache.name} as ${name}`);
+      if (cache.objectSize !== 64 * (1 + (lookups % 3))) errors.add(`${name} has size ${cache.objectSize}`);
+    } catch (error) {
+      const expected = error instanceof RangeError && error.message.startsWith('no cache is named');
+      if (!expected) errors.add(String(error));
+    }
+  }
+  arena.offline();
+  return { lookups, opened, errors: [...errors] };
+}
+
+/** Creates and destroys the caches that lookUp looks for. */
+function comeAndGoCaches(task: LitmusTask): number {
+  const arena = Arena.attach(task.handle!);
+  arena.online({ cpu: number(task, 'cpu') });
+  const control = new Control(task.control);
+  control.arrive();
+  for (let i = 0; i < number(task, 'count'); i++) {
+    const caches = [0, 1, 2].map((k) => arena.createCache(`come-and-go-${k}`, { size: 64 * (1 + k) }));
+    // In another order than they were made, so that slots and structs go from name to name.
+    for (const k of [1, 0, 2].map((k) => (k + i) % 3)) caches[k]!.destroy();
+  }
+  control.stop();
+  arena.offline();
+  return number(task, 'count');
+}
+
+export const HEAP_ROLES = {
+  lookUp,
+  comeAndGoCaches, burst, mailbox, comeAndGo, createSame, longTurn, blockInTurn, shrinker };
