@@ -130,7 +130,11 @@ describe.each(POLICIES)('policy %s', (lockPolicy) => {
     const { arena, cache } = setup({ lockPolicy }, { size: 64 });
     const control = new Control();
     const members = [1, 2].map((cpu) =>
-      launch<{ opened: number; errors: string[] }>('lookUp', { control, handle: arena.handle, args: { cpu } }),
+      launch<{ opened: number; errors: string[] }>('lookUp', {
+        control,
+        handle: arena.handle,
+        args: { cpu },
+      }),
     );
     const maker = launch('comeAndGoCaches', { control, handle: arena.handle, args: { cpu: 3, count: 1000 } });
     await until(() => control.arrived === 3);

@@ -226,7 +226,8 @@ function lookUp(task: LitmusTask): { lookups: number; opened: number; errors: st
   for (; !control.stopped && errors.size < 10; lookups++) {
     const name = `come-and-go-${lookups % 3}`;
     try {
-      for (const known of arena.cacheNames()) if (!/^(km|c$|come-and-go-[0-2]$)/.test(known)) errors.add(`name ${known}`);
+      for (const known of arena.cacheNames())
+        if (!/^(km|c$|come-and-go-[0-2]$)/.test(known)) errors.add(`name ${known}`);
       const cache = arena.openCache(name);
       opened++;
       if (cache.name !== name) errors.add(`opened ${cache.name} as ${name}`);
@@ -258,4 +259,12 @@ function comeAndGoCaches(task: LitmusTask): number {
 
 export const HEAP_ROLES = {
   lookUp,
-  comeAndGoCaches, burst, mailbox, comeAndGo, createSame, longTurn, blockInTurn, shrinker };
+  comeAndGoCaches,
+  burst,
+  mailbox,
+  comeAndGo,
+  createSame,
+  longTurn,
+  blockInTurn,
+  shrinker,
+};
