@@ -145,6 +145,12 @@ describe('several threads', () => {
     expect(statsOf(control, ListLock).contentions).toBeGreaterThanOrEqual(1);
   });
 
+  // Without the wake each of the 300 would sleep to the backstop, 100 ms: the limit tells hanging from working.
+  it('are woken by whoever gives the lock up, every time', { timeout: 15_000 }, async () => {
+    const tasks = [0, 1].map((cpu) => ({ cpu, count: 150 }));
+    expect(await runTeam('handOff', undefined, tasks)).toEqual([0, 0]);
+  });
+
   it('see that the owner died while they sleep', async () => {
     const control = new Control();
     const { m } = control;

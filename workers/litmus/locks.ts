@@ -7,8 +7,10 @@ import {
   LockRecord,
   type LockStatTier,
   type Locks,
+  loadAcquire,
   makeLocks,
   ownerWord,
+  WAITERS,
 } from '../../src/sync/index.js';
 import { Control, FREE_WORDS, type LitmusTask, number } from './control.js';
 
@@ -64,4 +66,20 @@ function takeOnce(task: LitmusTask): { word: number } | { error: string; owner: 
   return { word };
 }
 
-export const LOCK_ROLES = { increment, takeOnce };
+/** Gives the lock up only when somebody sleeps on it, so that every acquisition but the first needs a wake. */
+function handOff(task: LitmusTask): number {
+  const control = new Control(task.control);
+  const { m } = control;
+  const locks = locksOf(m, 'off', number(task, 'cpu'));
+  control.arrive();
+  for (let i = 0; i < number(task, 'count'); i++) {
+    locks.lock(LOCK_AT as LockPtr, LockClass.Barn);
+    // The partner is done when it has said so: then nobody comes to sleep any more.
+    while ((loadAcquire(m, LOCK_AT) & WAITERS) === 0 && control.get(0) === 0);
+    locks.unlock(LOCK_AT as LockPtr, LockClass.Barn);
+  }
+  control.set(0, 1);
+  return locks.held;
+}
+
+export const LOCK_ROLES = { increment, takeOnce, handOff };
