@@ -107,6 +107,8 @@ export class Caches implements CacheContext {
   open(name: string): KmemCache {
     this.cpu.assertOnline();
     checkName(name);
+    const known = this.handles.find((cache) => cache?.name === name && this.isLive(cache));
+    if (known !== undefined) return known;
     return this.withSlabMutex(() => {
       const slot = findByName(this.views.m, this.geometry, name);
       if (slot >= 0) return this.handle(slot);
@@ -115,6 +117,11 @@ export class Caches implements CacheContext {
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
       );
     });
+  }
+
+  /** Whether a handle's cache still exists; needs no lock, since the registry's slots never move. */
+  private isLive({ desc }: KmemCache): boolean {
+    return this.views.m[registrySlot(this.geometry, desc.slot) + RegistrySlot.serial] === desc.serial;
   }
 
   names(): string[] {
