@@ -16,6 +16,10 @@ export interface BulkHeap {
   freeBulk(addresses: Int32Array, n: number): unknown;
 }
 
+// Imported names are looked up at each use; C has these as constants, and so shall these loops.
+const SMALL = SMALL_BATCH;
+const LARGE = LARGE_BATCH;
+
 const outOfMemory = (): Error => new Error('the allocator under test is out of memory');
 
 /** Room for more than 64 bytes: V8 keeps smaller arrays in its own heap, where their address may change. */
@@ -27,8 +31,8 @@ const KEPT_MIN = 64;
  * Granary does the same when it keeps its cache and `arena.i32` in constants.
  */
 export function addressLoops(heap: AddressHeap, m: Int32Array) {
-  const small = new Int32Array(Math.max(SMALL_BATCH, KEPT_MIN));
-  const large = new Int32Array(LARGE_BATCH);
+  const small = new Int32Array(Math.max(SMALL, KEPT_MIN));
+  const large = new Int32Array(LARGE);
 
   function pair(n: number): void {
     for (let i = 0; i < n; i++) {
@@ -40,38 +44,38 @@ export function addressLoops(heap: AddressHeap, m: Int32Array) {
   }
 
   function batch16(n: number): void {
-    for (let i = 0; i < n; i += SMALL_BATCH) {
-      for (let j = 0; j < SMALL_BATCH; j++) {
+    for (let i = 0; i < n; i += SMALL) {
+      for (let j = 0; j < SMALL; j++) {
         const p = heap.alloc();
         if (p === 0) throw outOfMemory();
         m[p >> 2] = i;
         small[j] = p;
       }
-      for (let j = 0; j < SMALL_BATCH; j++) heap.free(small[j]!);
+      for (let j = 0; j < SMALL; j++) heap.free(small[j]!);
     }
   }
 
   function batch1000(n: number): void {
-    for (let i = 0; i < n; i += LARGE_BATCH) {
-      for (let j = 0; j < LARGE_BATCH; j++) {
+    for (let i = 0; i < n; i += LARGE) {
+      for (let j = 0; j < LARGE; j++) {
         const p = heap.alloc();
         if (p === 0) throw outOfMemory();
         m[p >> 2] = i;
         large[j] = p;
       }
-      for (let j = 0; j < LARGE_BATCH; j++) heap.free(large[j]!);
+      for (let j = 0; j < LARGE; j++) heap.free(large[j]!);
     }
   }
 
   function shuffled1000(n: number, order: Int32Array): void {
-    for (let i = 0; i < n; i += LARGE_BATCH) {
-      for (let j = 0; j < LARGE_BATCH; j++) {
+    for (let i = 0; i < n; i += LARGE) {
+      for (let j = 0; j < LARGE; j++) {
         const p = heap.alloc();
         if (p === 0) throw outOfMemory();
         m[p >> 2] = i;
         large[j] = p;
       }
-      for (let j = 0; j < LARGE_BATCH; j++) heap.free(large[order[j]!]!);
+      for (let j = 0; j < LARGE; j++) heap.free(large[order[j]!]!);
     }
   }
 
@@ -82,13 +86,13 @@ export type AddressLoops = ReturnType<typeof addressLoops>;
 
 /** The loop over batches that go out and come back in one call; the same holds for it. */
 export function bulkLoop(heap: BulkHeap, m: Int32Array) {
-  const small = new Int32Array(Math.max(SMALL_BATCH, KEPT_MIN));
+  const small = new Int32Array(Math.max(SMALL, KEPT_MIN));
 
   function bulk16(n: number): void {
-    for (let i = 0; i < n; i += SMALL_BATCH) {
-      if (!heap.allocBulk(small, SMALL_BATCH)) throw outOfMemory();
-      for (let j = 0; j < SMALL_BATCH; j++) m[small[j]! >> 2] = i;
-      heap.freeBulk(small, SMALL_BATCH);
+    for (let i = 0; i < n; i += SMALL) {
+      if (!heap.allocBulk(small, SMALL)) throw outOfMemory();
+      for (let j = 0; j < SMALL; j++) m[small[j]! >> 2] = i;
+      heap.freeBulk(small, SMALL);
     }
   }
 
@@ -96,8 +100,8 @@ export function bulkLoop(heap: BulkHeap, m: Int32Array) {
 }
 
 const NOTHING = new Uint8Array(0);
-const smallArrays: Uint8Array[] = new Array<Uint8Array>(SMALL_BATCH).fill(NOTHING);
-const largeArrays: Uint8Array[] = new Array<Uint8Array>(LARGE_BATCH).fill(NOTHING);
+const smallArrays: Uint8Array[] = new Array<Uint8Array>(SMALL).fill(NOTHING);
+const largeArrays: Uint8Array[] = new Array<Uint8Array>(LARGE).fill(NOTHING);
 
 // A typed array's first element is all it has of a first word; it is stored where others can reach it, or
 // the compiler might leave the allocation out. Dropping the reference is what JavaScript has for free.
@@ -114,36 +118,36 @@ export function arrayPair(size: number, n: number): void {
 
 export function arrayBatch16(size: number, n: number): void {
   const kept = smallArrays;
-  for (let i = 0; i < n; i += SMALL_BATCH) {
-    for (let j = 0; j < SMALL_BATCH; j++) {
+  for (let i = 0; i < n; i += SMALL) {
+    for (let j = 0; j < SMALL; j++) {
       const block = new Uint8Array(size);
       block[0] = i;
       kept[j] = block;
     }
-    for (let j = 0; j < SMALL_BATCH; j++) kept[j] = NOTHING;
+    for (let j = 0; j < SMALL; j++) kept[j] = NOTHING;
   }
 }
 
 export function arrayBatch1000(size: number, n: number): void {
   const kept = largeArrays;
-  for (let i = 0; i < n; i += LARGE_BATCH) {
-    for (let j = 0; j < LARGE_BATCH; j++) {
+  for (let i = 0; i < n; i += LARGE) {
+    for (let j = 0; j < LARGE; j++) {
       const block = new Uint8Array(size);
       block[0] = i;
       kept[j] = block;
     }
-    for (let j = 0; j < LARGE_BATCH; j++) kept[j] = NOTHING;
+    for (let j = 0; j < LARGE; j++) kept[j] = NOTHING;
   }
 }
 
 export function arrayShuffled1000(size: number, n: number, order: Int32Array): void {
   const kept = largeArrays;
-  for (let i = 0; i < n; i += LARGE_BATCH) {
-    for (let j = 0; j < LARGE_BATCH; j++) {
+  for (let i = 0; i < n; i += LARGE) {
+    for (let j = 0; j < LARGE; j++) {
       const block = new Uint8Array(size);
       block[0] = i;
       kept[j] = block;
     }
-    for (let j = 0; j < LARGE_BATCH; j++) kept[order[j]!] = NOTHING;
+    for (let j = 0; j < LARGE; j++) kept[order[j]!] = NOTHING;
   }
 }

@@ -1,5 +1,5 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
-import { Pcs, type PcsPtr, pcsOf, Stat, statsOf } from '../cpu/index.js';
+import { CpuRecord, cpuRecordOf, Pcs, type PcsPtr, pcsOf, Stat, statsOf } from '../cpu/index.js';
 import {
   Barn,
   barnGetEmptySheaf,
@@ -9,8 +9,9 @@ import {
   Sheaf,
   SIZE_MASK,
 } from '../sheaf/index.js';
+import { SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
-import { cmpxchg, isOwnedBy } from '../sync/index.js';
+import { cmpxchg, isOwnedBy, LockRecord } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
@@ -100,6 +101,7 @@ export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: nu
   const word = m[pcs + Pcs.lock]!;
   clearRequestsOf(caches, cache, owner);
   if (word !== 0 && !isOwnedBy(word, owner)) return [`${cache.name}: its pcs lock is held by somebody else`];
+  if (word !== 0 && mayHaveDiedIn(caches, cache, cpu)) return abandonPcs(caches, cache, cpu);
   if (cmpxchg(m, pcs + Pcs.lock, word, caches.cpu.locks.owner) !== word) {
     return [`${cache.name}: its pcs lock changed hands while it was reaped`];
   }
@@ -111,6 +113,35 @@ export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: nu
   }
   cache.flushDetachedPcs();
   return [];
+}
+
+/** Whether the operation that the thread died in may have been at work on this pcs, whose lock it had. */
+function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, cpu: number): boolean {
+  const { m } = caches.views;
+  const record = cpuRecordOf(caches.geometry, cpu) + CpuRecord.locks;
+  if (sheafCapacity === 0 || m[record + LockRecord.intentDepth] === 0) return false;
+  // Sheaves come from the kmalloc caches, so an operation on any cache may be one on theirs.
+  return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;
+}
+
+/**
+ * Main or spare may be in the barn by now, or on another CPU, if the thread died between the halves of an exchange.
+ * Nobody can tell, so they stay where they are: what is lost is memory, where flushing them could free it twice.
+ */
+function abandonPcs(caches: Caches, cache: KmemCache, cpu: number): string[] {
+  const { m } = caches.views;
+  const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
+  const fresh = caches.allocEmptySheaf(cache.desc, cache.sheafCapacity);
+  if (fresh === 0) {
+    throw new CpuError(
+      `no memory for a sheaf of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,
+    );
+  }
+  m[pcs + Pcs.main] = fresh;
+  m[pcs + Pcs.spare] = 0;
+  m[pcs + Pcs.base] = 0;
+  unlockRemotePcs(caches.cpu, pcs);
+  return [`${cache.name}: the sheaves of CPU ${cpu} were given up, with the objects in them`];
 }
 
 /** The dead thread asked somebody for a lock: that wish died with it. */

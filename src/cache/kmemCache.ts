@@ -110,14 +110,17 @@ export abstract class KmemCache extends PcsLayer {
     if (node === NUMA_NO_NODE) return this.alloc(gfp);
     requireInteger('node', node, 0, this.desc.nodes - 1);
     this.assertAlive();
-    let p = 0;
+    this.cpu.enter(ALLOC, this.desc.slot);
     try {
+      let p = 0;
       if (node === this.cpu.node) p = this.allocIfTopIsOn(node);
       else this.count(ALLOC_NODE_MISMATCH);
+      if (this.context.policy === 'op') this.release();
+      return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp, node), gfp);
     } finally {
       if (this.context.policy === 'op') this.release();
+      this.cpu.leave();
     }
-    return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp, node), gfp);
   }
 
   /** Frees memory that nobody uses: all CPUs' sheaves, the barns, empty slabs. Kernel: `kmem_cache_shrink`. */
@@ -226,9 +229,9 @@ export abstract class KmemCache extends PcsLayer {
 
   protected freeOp(p: number): void {
     this.assertAlive();
-    this.takeBack(p);
     this.cpu.enter(FREE, this.desc.slot);
     try {
+      this.takeBack(p);
       if (this.isLocal(p) && this.trylockPcs() && this.pushMain(p)) return;
       this.release();
       this.freeToSlab(p);
