@@ -123,6 +123,11 @@ export class PcsLock implements TurnHolder {
     m[pcs + BASE] = size;
   }
 
+  /** Brings the counters up to date without giving the lock up. */
+  protected foldNow(): void {
+    if (this.locked) this.fold();
+  }
+
   /** Main has `size` objects, and what changed it has been counted. */
   protected rebase(size: number): void {
     this.m[this.pcs + BASE] = size;

@@ -1,5 +1,7 @@
 /**
- * Lock order. A CPU acquires downwards; 2a nests over 2b, and 2c is never taken under either.
+ * Lock order. A CPU acquires downwards; 2a nests over 2b, and 2c is never waited for under 2b. Under the 'turn' policy a
+ * CPU may hold 2a while it takes 2c (a remote free, the rest of a bulk call): that is safe because 2a is only ever tried,
+ * so nobody waits for it in a circle.
  *
  * | level | class          | what it protects                                       | how it is taken          |
  * |-------|----------------|--------------------------------------------------------|--------------------------|
