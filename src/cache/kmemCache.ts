@@ -137,7 +137,7 @@ export abstract class KmemCache extends PcsLayer {
 
   /** The 26 counters, summed over CPUs; exact when they are quiet and their turns have ended. */
   stats(): Stats {
-    this.foldNow();
+    this.releaseEarly();
     return sumStats(this.cpu.f64, this.context.geometry, this.desc.slot);
   }
 

@@ -123,9 +123,9 @@ export class PcsLock implements TurnHolder {
     m[pcs + BASE] = size;
   }
 
-  /** Brings the counters up to date without giving the lock up. */
-  protected foldNow(): void {
-    if (this.locked) this.fold();
+  /** Gives the lock up before the turn ends, with the counters up to date; the end of the turn finds nothing to do. */
+  protected releaseEarly(): void {
+    if (this.locked) this.unlockPcs();
   }
 
   /** Main has `size` objects, and what changed it has been counted. */
