@@ -34,7 +34,7 @@ export const futexWait = (
   timeoutMs: number,
 ): 'ok' | 'not-equal' | 'timed-out' => Atomics.wait(m, i, value, timeoutMs);
 
-/** Wakes up to `count` sleepers; costs 30 ns and more even when there is none, so ask first. */
+/** Wakes up to `count` sleepers; costs far more than a load even when there is none, so ask first. */
 export const futexWake = (m: Int32Array, i: number, count: number): number => Atomics.notify(m, i, count);
 
 /** Whether this thread may sleep on `m`: not on a browser window's main thread. */
