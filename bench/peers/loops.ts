@@ -35,47 +35,54 @@ export function addressLoops(heap: AddressHeap, m: Int32Array) {
   const large = new Int32Array(LARGE);
 
   function pair(n: number): void {
+    const words = m;
     for (let i = 0; i < n; i++) {
       const p = heap.alloc();
       if (p === 0) throw outOfMemory();
-      m[p >> 2] = i;
+      words[p >> 2] = i;
       heap.free(p);
     }
   }
 
   function batch16(n: number): void {
+    const words = m;
+    const kept = small;
     for (let i = 0; i < n; i += SMALL) {
       for (let j = 0; j < SMALL; j++) {
         const p = heap.alloc();
         if (p === 0) throw outOfMemory();
-        m[p >> 2] = i;
-        small[j] = p;
+        words[p >> 2] = i;
+        kept[j] = p;
       }
-      for (let j = 0; j < SMALL; j++) heap.free(small[j]!);
+      for (let j = 0; j < SMALL; j++) heap.free(kept[j]!);
     }
   }
 
   function batch1000(n: number): void {
+    const words = m;
+    const kept = large;
     for (let i = 0; i < n; i += LARGE) {
       for (let j = 0; j < LARGE; j++) {
         const p = heap.alloc();
         if (p === 0) throw outOfMemory();
-        m[p >> 2] = i;
-        large[j] = p;
+        words[p >> 2] = i;
+        kept[j] = p;
       }
-      for (let j = 0; j < LARGE; j++) heap.free(large[j]!);
+      for (let j = 0; j < LARGE; j++) heap.free(kept[j]!);
     }
   }
 
   function shuffled1000(n: number, order: Int32Array): void {
+    const words = m;
+    const kept = large;
     for (let i = 0; i < n; i += LARGE) {
       for (let j = 0; j < LARGE; j++) {
         const p = heap.alloc();
         if (p === 0) throw outOfMemory();
-        m[p >> 2] = i;
-        large[j] = p;
+        words[p >> 2] = i;
+        kept[j] = p;
       }
-      for (let j = 0; j < LARGE; j++) heap.free(large[order[j]!]!);
+      for (let j = 0; j < LARGE; j++) heap.free(kept[order[j]!]!);
     }
   }
 
@@ -89,10 +96,12 @@ export function bulkLoop(heap: BulkHeap, m: Int32Array) {
   const small = new Int32Array(Math.max(SMALL, KEPT_MIN));
 
   function bulk16(n: number): void {
+    const words = m;
+    const kept = small;
     for (let i = 0; i < n; i += SMALL) {
-      if (!heap.allocBulk(small, SMALL)) throw outOfMemory();
-      for (let j = 0; j < SMALL; j++) m[small[j]! >> 2] = i;
-      heap.freeBulk(small, SMALL);
+      if (!heap.allocBulk(kept, SMALL)) throw outOfMemory();
+      for (let j = 0; j < SMALL; j++) words[kept[j]! >> 2] = i;
+      heap.freeBulk(kept, SMALL);
     }
   }
 
