@@ -16,6 +16,7 @@ import {
   type KmemCachePtr,
   KmemCacheStruct,
   kmemCacheBytes,
+  linkObjects,
   nodeOf,
   nodeSlot,
   packSlabWord,
@@ -78,9 +79,7 @@ function carveFirstNode(caches: Caches, ptr: KmemCachePtr, node: number): void {
   need(page);
   caches.slabs.initSlab(s, page, s.order);
   const base = caches.slabs.slabAddress(page);
-  for (let i = 1; i < s.objects; i++) {
-    m[(base + i * s.size + s.offset) >> 2] = i + 1 < s.objects ? i + 2 : 0;
-  }
+  linkObjects(m, s, base, 1, s.objects);
   m[page + Page.slabWord] = packSlabWord(2, 1);
   const n = base >> 2;
   m.fill(0, n, n + KmemCacheNode.SIZEOF);

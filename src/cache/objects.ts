@@ -13,19 +13,20 @@ export function forEachSlab(m: Words, geometry: Geometry, visit: (page: PagePtr)
   }
 }
 
-/** Object indices on a slab's freelist, in order. Stops at a repetition or an index that is none. */
+/** Object indices on a slab's freelist, in order. Ends with -1 at a repetition or a link to what is no object. */
 export function freelistIndices(m: Words, geometry: Geometry, s: CacheDesc, page: PagePtr): number[] {
   const base = pageAddress(geometry, page);
   const objects = m[page + Page.objects]!;
   const seen = new Set<number>();
-  for (let head = freelistOf(m[page + Page.slabWord]!); head !== 0; ) {
-    const index = head - 1;
-    if (index >= objects || seen.has(index)) {
+  const head = freelistOf(m[page + Page.slabWord]!);
+  for (let p = head === 0 ? 0 : base + (head - 1) * s.size; p !== 0; ) {
+    const index = (p - base) / s.size;
+    if (!Number.isInteger(index) || index < 0 || index >= objects || seen.has(index)) {
       seen.add(-1);
       break;
     }
     seen.add(index);
-    head = m[(base + index * s.size + s.offset) >> 2]!;
+    p = m[(p + s.offset) >> 2]!;
   }
   return [...seen];
 }

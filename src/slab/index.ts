@@ -1,3 +1,4 @@
+export { linkObjects } from './freelist.js';
 export * from './flags.js';
 export * from './kmemCache.js';
 export * from './layout.js';

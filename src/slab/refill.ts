@@ -2,102 +2,29 @@
  * Many objects at once: refilling a sheaf or a caller's array from partial and new slabs, and freeing an array of
  * objects slab by slab. One list_lock acquisition serves a whole batch.
  */
-import { Stat } from '../cpu/index.js';
-import { __GFP_THISNODE, Page, type PagePtr } from '../page/index.js';
-import { PAGE_SHIFT } from '../struct/index.js';
+import { Stat, type ThisCpu } from '../cpu/index.js';
+import { __GFP_THISNODE, Page, type PageAllocator, type PagePtr } from '../page/index.js';
 import { cmpxchg, exchange, LockClass } from '../sync/index.js';
-import { type CacheDesc, KmemCacheNode, listLock, nodeOf, RECIPROCAL_SHIFT } from './kmemCache.js';
+import { Chain, type FreelistLoops, makeFreelistLoops, NR_CHAINS } from './freelist.js';
+import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
 import { addPartialTail, removePartial } from './partialList.js';
 import { Slabs } from './slabs.js';
-import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
+import { inuseOf, packSlabWord } from './slabWord.js';
 
-const { slabWord: SLAB_WORD, objects: OBJECTS, next: NEXT, head: HEAD_PAGE, SIZEOF: PAGE_WORDS } = Page;
-const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
+const { slabWord: SLAB_WORD, objects: OBJECTS, next: NEXT } = Page;
 const { nrPartial: NR_PARTIAL, head: HEAD } = KmemCacheNode;
+const { HEAD: HEAD_AT, TAIL: TAIL_AT, COUNT: COUNT_AT } = Chain;
 
 const LIST_LOCK_CLASS = LockClass.ListLock;
-// Imported names are looked up at each use; module-local constants are folded.
-const P_SHIFT = PAGE_SHIFT;
-const R_SHIFT = RECIPROCAL_SHIFT;
-
-/**
- * Chains that are being built, by slab: page, head, tail, count. A page struct has 8 words, an entry 4, so the bits of
- * the page's word index above the third choose the entry, and the next free one is taken when it has another slab. A
- * chunk has no more objects than there are entries. Scratch of this thread, empty between calls; constants of the
- * module, so that V8 folds their addresses.
- */
-const NR_CHAINS = 64;
-const CHAIN_WORDS = 4;
-const CHAIN_SHIFT = Math.log2(PAGE_WORDS / CHAIN_WORDS);
-const CHAIN_MASK = (NR_CHAINS - 1) * CHAIN_WORDS;
-const HEAD_AT = 1;
-const TAIL_AT = 2;
-const COUNT_AT = 3;
-const CHAINS = new Int32Array(NR_CHAINS * CHAIN_WORDS);
-const USED = new Int32Array(NR_CHAINS);
-
-/** Links each object of `list[at .. at+n)` into its slab's chain. Returns how many entries of USED name a chain. */
-function buildChains(
-  m: Int32Array,
-  memmap: number,
-  s: CacheDesc,
-  list: Int32Array,
-  at: number,
-  n: number,
-): number {
-  const offset = s.offset | 0;
-  const reciprocal = s.reciprocal | 0;
-  const size = s.size | 0;
-  const onePage = s.order === 0; // then each page is the first of its slab
-  let used = 0;
-  for (let i = 0; i < n; i = (i + 1) | 0) {
-    const p = list[(at + i) | 0]!;
-    // slabOf and indexOf, by hand: this loop is what a free costs once the barn is full.
-    let page = (memmap + Math.imul(p >>> P_SHIFT, PAGE_WORDS)) | 0;
-    if (!onePage) page = m[page + HEAD_PAGE]!;
-    let chain = (page >> CHAIN_SHIFT) & CHAIN_MASK;
-    while (CHAINS[chain] !== page) {
-      if (CHAINS[chain] === 0) {
-        CHAINS[chain] = page;
-        CHAINS[chain + HEAD_AT] = 0;
-        CHAINS[chain + TAIL_AT] = p;
-        CHAINS[chain + COUNT_AT] = 0;
-        USED[used] = chain;
-        used = (used + 1) | 0;
-        break;
-      }
-      chain = (chain + CHAIN_WORDS) & CHAIN_MASK;
-    }
-    const within = (p - (((page - memmap) >> PAGE_WORDS_SHIFT) << P_SHIFT)) | 0;
-    const index = reciprocal !== 0 ? Math.imul(within, reciprocal) >>> R_SHIFT : (within / size) | 0;
-    m[(p + offset) >> 2] = CHAINS[chain + HEAD_AT]!;
-    CHAINS[chain + HEAD_AT] = (index + 1) | 0;
-    CHAINS[chain + COUNT_AT] = (CHAINS[chain + COUNT_AT]! + 1) | 0;
-  }
-  return used;
-}
-
-/** Writes the addresses of the first `take` objects of a freelist to `out`; returns the next one's index + 1. */
-function walkFreelist(
-  m: Int32Array,
-  first: number,
-  base: number,
-  size: number,
-  offset: number,
-  out: Int32Array,
-  at: number,
-  take: number,
-): number {
-  let head = first;
-  for (let i = 0; i < take; i = (i + 1) | 0) {
-    const p = (base + Math.imul(head, size)) | 0;
-    out[(at + i) | 0] = p;
-    head = m[(p + offset) >> 2]!;
-  }
-  return head;
-}
 
 export class BatchSlabs extends Slabs {
+  private readonly loops: FreelistLoops;
+
+  constructor(cpu: ThisCpu, pages: PageAllocator) {
+    super(cpu, pages);
+    this.loops = makeFreelistLoops(cpu.m, cpu.geometry.memmap);
+  }
+
   /**
    * Gets between `min` and `max` objects into `out[at..]`: from partial slabs of this node, then of others, then from
    * new slabs until there are `min`. Returns how many; fewer than `min` means out of memory. Kernel: `refill_objects`.
@@ -196,9 +123,7 @@ export class BatchSlabs extends Slabs {
     const word = exchange(m, page + SLAB_WORD, packSlabWord(0, objects));
     const free = objects - inuseOf(word);
     const take = Math.min(free, max);
-    const { size, offset } = s;
-    const base = this.slabAddress(page) - size;
-    const head = walkFreelist(m, freelistOf(word), base, size, offset, out, at, take);
+    const head = this.loops.walk(this.firstFree(s, page, word), s.offset, out, at, take);
     if (head !== 0) this.returnFreelist(s, page, head, free - take);
     return take;
   }
@@ -213,22 +138,23 @@ export class BatchSlabs extends Slabs {
     const { m, cpu } = this;
     const objects = m[page + OBJECTS]!;
     const n = nodeOf(m, s, this.pages.nodeOf(page));
+    const taken = packSlabWord(0, objects);
+    const rest = packSlabWord(this.indexOf(s, page, head) + 1, objects - cnt);
     let returned = false;
     cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
-      const taken = packSlabWord(0, objects);
-      returned = cmpxchg(m, page + SLAB_WORD, taken, packSlabWord(head, objects - cnt)) === taken;
+      returned = cmpxchg(m, page + SLAB_WORD, taken, rest) === taken;
       if (returned) addPartialTail(m, n, page);
     } finally {
       cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
-    if (returned) return;
-    const base = this.slabAddress(page);
-    let tail = base + (head - 1) * s.size;
-    for (let next = m[(tail + s.offset) >> 2]!; next !== 0; next = m[(tail + s.offset) >> 2]!) {
-      tail = base + (next - 1) * s.size;
-    }
-    this.freeChain(s, page, head - 1, tail, cnt);
+    if (!returned) this.freeChain(s, page, head, this.tailOf(s, head), cnt);
+  }
+
+  private tailOf(s: CacheDesc, head: number): number {
+    let tail = head;
+    for (let next = head; next !== 0; next = this.m[(tail + s.offset) >> 2]!) tail = next;
+    return tail;
   }
 
   /** Frees made the first slabs hold more than they showed: the others go back to the tail as they are. */
@@ -254,30 +180,60 @@ export class BatchSlabs extends Slabs {
    */
   freeObjects(s: CacheDesc, list: Int32Array, at: number, n: number): void {
     try {
-      this.freeInChunks(s, list, at, n);
+      for (let left = n; left > 0; ) {
+        const chunk = left < NR_CHAINS ? left : NR_CHAINS;
+        left -= chunk;
+        this.freeChains(s, this.loops.buildChains(s, list, at + left, chunk));
+      }
     } catch (error) {
-      CHAINS.fill(0); // scratch must be empty for the next call
+      this.loops.chains.fill(0); // scratch must be empty for the next call
       throw error;
     }
   }
 
-  private freeInChunks(s: CacheDesc, list: Int32Array, at: number, n: number): void {
-    for (let left = n; left > 0; ) {
-      const chunk = Math.min(left, NR_CHAINS);
-      left -= chunk;
-      const used = buildChains(this.m, this.memmap, s, list, at + left, chunk);
-      for (let i = 0; i < used; i++) {
-        const chain = USED[i]!;
-        const page = CHAINS[chain] as PagePtr;
-        CHAINS[chain] = 0;
-        this.freeChain(
-          s,
-          page,
-          CHAINS[chain + HEAD_AT]! - 1,
-          CHAINS[chain + TAIL_AT]!,
-          CHAINS[chain + COUNT_AT]!,
-        );
+  /** Pushes the chains that need no lock; the slabs that go on or off a partial list follow under one list_lock. */
+  private freeChains(s: CacheDesc, nr: number): void {
+    const { chains, used } = this.loops;
+    let moving = 0;
+    for (let i = 0; i < nr; i++) {
+      const chain = used[i]!;
+      const page = chains[chain] as PagePtr;
+      const cnt = chains[chain + COUNT_AT]!;
+      if (this.pushChain(s, page, chains[chain + HEAD_AT]!, chains[chain + TAIL_AT]!, cnt)) chains[chain] = 0;
+      else used[moving++] = chain;
+    }
+    if (moving > 0) this.freeMovingChains(s, moving);
+  }
+
+  private freeMovingChains(s: CacheDesc, nr: number): void {
+    const { chains, used } = this.loops;
+    const { m, cpu } = this;
+    let empty = 0; // slabs to discard, linked through NEXT
+    for (let i = 0; i < nr; ) {
+      const node = this.pages.nodeOf(chains[used[i]!] as PagePtr);
+      const n = nodeOf(m, s, node);
+      cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
+      try {
+        do {
+          const chain = used[i]!;
+          const page = chains[chain] as PagePtr;
+          const cnt = chains[chain + COUNT_AT]!;
+          chains[chain] = 0;
+          if (this.pushUnderListLock(s, n, page, chains[chain + HEAD_AT]!, chains[chain + TAIL_AT]!, cnt)) {
+            m[page + NEXT] = empty;
+            empty = page;
+          }
+          i++;
+        } while (i < nr && this.pages.nodeOf(chains[used[i]!] as PagePtr) === node);
+      } finally {
+        cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
       }
+    }
+    while (empty !== 0) {
+      const next = m[empty + NEXT]!;
+      m[empty + NEXT] = 0;
+      this.discardSlab(s, empty as PagePtr);
+      empty = next;
     }
   }
 

@@ -15,9 +15,11 @@ import {
 } from '../page/index.js';
 import { PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
 import { cmpxchg, fetchAdd, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
+import { linkObjects } from './freelist.js';
 import {
   type CacheDesc,
   KmemCacheNode,
+  type KmemCacheNodePtr,
   KmemCacheStruct,
   listLock,
   nodeOf,
@@ -144,7 +146,8 @@ export class Slabs {
       const word = loadAcquire(m, page + SLAB_WORD);
       const head = freelistOf(word);
       const p = this.slabAddress(page) + (head - 1) * s.size;
-      const next = m[(p + s.offset) >> 2]!; // stable: only a popper could change it, and we are the popper (F1)
+      const link = m[(p + s.offset) >> 2]!; // stable: only a popper could change it, and we are the popper (F1)
+      const next = link === 0 ? 0 : this.indexOf(s, page, link) + 1;
       if (cmpxchg(m, page + SLAB_WORD, word, packSlabWord(next, inuseOf(word) + 1)) === word) return p;
       this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
     }
@@ -188,9 +191,7 @@ export class Slabs {
     const handed = Math.min(count, objects);
     const base = this.slabAddress(page);
     for (let i = 0; i < handed; i++) out[at + i] = base + i * s.size;
-    for (let i = handed; i < objects; i++) {
-      m[(base + i * s.size + s.offset) >> 2] = i + 1 < objects ? i + 2 : 0;
-    }
+    linkObjects(m, s, base, handed, objects);
     // Pairs with loadAcquire of whoever frees into the slab or pops from it.
     storeRelease(m, page + SLAB_WORD, packSlabWord(handed < objects ? handed + 1 : 0, handed));
     const n = nodeOf(m, s, this.pages.nodeOf(page));
@@ -209,8 +210,7 @@ export class Slabs {
 
   /** Frees one object to its slab. Counts nothing: the caller knows which path this was. */
   freeOne(s: CacheDesc, p: number): void {
-    const page = this.slabOf(p);
-    this.freeChain(s, page, this.indexOf(s, page, p), p, 1);
+    this.freeChain(s, this.slabOf(p), p, p, 1);
   }
 
   indexOf(s: CacheDesc, page: PagePtr, p: number): number {
@@ -218,58 +218,98 @@ export class Slabs {
     return s.reciprocal !== 0 ? Math.imul(at, s.reciprocal) >>> R_SHIFT : (at / s.size) | 0;
   }
 
+  /** The address that the first object's successor must hold when `word` is the slab's: 0 for an empty freelist. */
+  protected firstFree(s: CacheDesc, page: PagePtr, word: number): number {
+    const head = freelistOf(word);
+    return head === 0 ? 0 : this.slabAddress(page) + (head - 1) * s.size;
+  }
+
   /**
-   * Puts a chain of `cnt` objects of one slab, from object index `head` to address `tail`, in front of its freelist.
+   * Puts a chain of `cnt` objects of one slab, from address `head` to address `tail`, in front of its freelist.
    * Takes list_lock only when the slab was full or becomes empty. Kernel: `__slab_free`.
    */
   freeChain(s: CacheDesc, page: PagePtr, head: number, tail: number, cnt: number): void {
+    const n = nodeOf(this.m, s, this.pages.nodeOf(page));
+    if (this.pushChain(s, page, head, tail, cnt)) return;
+    let discard = false;
+    this.cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
+    try {
+      discard = this.pushUnderListLock(s, n, page, head, tail, cnt);
+    } finally {
+      this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
+    }
+    if (discard) this.discardSlab(s, page);
+  }
+
+  /**
+   * The push without a lock. Returns false, with nothing changed, when the slab was full or becomes empty: then its
+   * place on the partial list changes too.
+   */
+  pushChain(s: CacheDesc, page: PagePtr, head: number, tail: number, cnt: number): boolean {
     const m = this.m;
+    const first = this.indexOf(s, page, head) + 1;
     // A plain read: a stale word makes the compare-exchange fail, which returns the current one.
     let word = m[page + SLAB_WORD]!;
     for (;;) {
-      m[(tail + s.offset) >> 2] = freelistOf(word); // ours until the compare-exchange publishes it (F3)
       const inuse = inuseOf(word) - cnt;
-      const next = packSlabWord(head + 1, inuse);
-      const seen =
-        inuse === 0 || freelistOf(word) === 0
-          ? this.freeUnderListLock(s, page, word, next)
-          : cmpxchg(m, page + SLAB_WORD, word, next);
-      if (seen === word) return;
+      if (inuse === 0 || freelistOf(word) === 0) return false;
+      m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
+      const seen = cmpxchg(m, page + SLAB_WORD, word, packSlabWord(first, inuse));
+      if (seen === word) return true;
       word = seen;
       this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
     }
   }
 
-  /** The slab was full or becomes empty: its place on the partial list changes. Returns the word that was there. */
-  private freeUnderListLock(s: CacheDesc, page: PagePtr, word: number, next: number): number {
-    const { m, cpu } = this;
-    const n = nodeOf(m, s, this.pages.nodeOf(page));
-    let discard = false;
-    cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
-    try {
-      const onPartial = (m[page + FLAGS]! & PG_PARTIAL) !== 0;
-      const seen = cmpxchg(m, page + SLAB_WORD, word, next);
-      if (seen !== word) return seen;
-      const wasFull = freelistOf(word) === 0;
-      const surplus = inuseOf(next) === 0 && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!;
-      if (wasFull ? surplus : onPartial && surplus) {
-        discard = true;
-        if (onPartial) {
-          removePartial(m, n, page);
-          this.count(s, Stat.FREE_REMOVE_PARTIAL);
-        }
-      } else if (wasFull) {
-        addPartialTail(m, n, page);
-        this.count(s, Stat.FREE_ADD_PARTIAL);
-      } // else: it stays where it is, on the list or with the refiller that holds it
-    } finally {
-      cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
+  /**
+   * The push with the node's list_lock held, which gives the slab its new place: others may still push, nobody may
+   * link or unlink. Returns true when the slab is empty and off the list, for the caller to discard it unlocked.
+   */
+  protected pushUnderListLock(
+    s: CacheDesc,
+    n: KmemCacheNodePtr,
+    page: PagePtr,
+    head: number,
+    tail: number,
+    cnt: number,
+  ): boolean {
+    const m = this.m;
+    const first = this.indexOf(s, page, head) + 1;
+    let word = m[page + SLAB_WORD]!;
+    for (;;) {
+      m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
+      const seen = cmpxchg(m, page + SLAB_WORD, word, packSlabWord(first, inuseOf(word) - cnt));
+      if (seen === word) break;
+      word = seen;
+      this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
     }
-    if (discard) {
+    return this.placeAfterFree(s, n, page, freelistOf(word) === 0, inuseOf(word) === cnt);
+  }
+
+  /** list_lock held. What a free changes about a slab's place; true when it is to be discarded. */
+  private placeAfterFree(
+    s: CacheDesc,
+    n: KmemCacheNodePtr,
+    page: PagePtr,
+    wasFull: boolean,
+    isEmpty: boolean,
+  ): boolean {
+    const m = this.m;
+    const onPartial = (m[page + FLAGS]! & PG_PARTIAL) !== 0;
+    const surplus = isEmpty && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!;
+    if (wasFull ? surplus : onPartial && surplus) {
+      if (onPartial) {
+        removePartial(m, n, page);
+        this.count(s, Stat.FREE_REMOVE_PARTIAL);
+      }
       this.count(s, Stat.FREE_SLAB);
-      this.discardSlab(s, page);
+      return true;
     }
-    return word;
+    if (wasFull) {
+      addPartialTail(m, n, page);
+      this.count(s, Stat.FREE_ADD_PARTIAL);
+    } // else: it stays where it is, on the list or with the refiller that holds it
+    return false;
   }
 
   /** Gives an empty slab that is on no list back to the page allocator. */

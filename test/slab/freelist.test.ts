@@ -94,13 +94,13 @@ describe('freeing many objects', () => {
   const chainsOf = (arena: Arena, free: (slabs: SlabAllocator) => void): number[] => {
     const { slabs } = inside(arena);
     const chains: number[] = [];
-    const original = slabs.freeChain;
-    slabs.freeChain = (s, page, head, tail, cnt) => {
+    const original = slabs.pushChain;
+    slabs.pushChain = (s, page, head, tail, cnt) => {
       chains.push(cnt);
-      original.call(slabs, s, page, head, tail, cnt);
+      return original.call(slabs, s, page, head, tail, cnt);
     };
     free(slabs);
-    slabs.freeChain = original;
+    slabs.pushChain = original;
     return chains;
   };
 
