@@ -6,9 +6,9 @@ import {
   bootstrap,
   type CacheOptions,
   Caches,
+  type HotCode,
   type KmemCache,
-  type KmemCacheClass,
-  makeKmemCacheClass,
+  makeHotCode,
 } from './cache/index.js';
 import { onlineCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
@@ -28,12 +28,10 @@ import {
   AttachError,
   abiHash,
   type Bytes,
-  CHECK_LEVELS,
   CpuError,
   type Doubles,
   describe,
   type Geometry,
-  LOCK_POLICIES,
   readSuperblock,
   requireInteger,
   Superblock,
@@ -74,7 +72,7 @@ export class Arena {
   readonly f64: Doubles;
   readonly geometry: Geometry;
   private readonly views: Views;
-  private readonly cacheClass: KmemCacheClass;
+  private readonly code: HotCode;
   private current: Caches | undefined;
 
   private constructor(buffer: SharedArrayBuffer, geometry: Geometry) {
@@ -87,8 +85,7 @@ export class Arena {
     const shadowBytes = geometry.shadow === 0 ? 0 : geometry.bytes / 8;
     const shadow = new Uint8Array(buffer, geometry.shadow, shadowBytes);
     this.views = { m: this.i32, u8: this.u8, f64: this.f64, shadow };
-    const policy = LOCK_POLICIES[geometry.lockPolicy]!;
-    this.cacheClass = makeKmemCacheClass(this.views, geometry.nodes, policy, CHECK_LEVELS[geometry.check]!);
+    this.code = makeHotCode(this.views, geometry);
   }
 
   /**
@@ -146,7 +143,7 @@ export class Arena {
     const { cpu, thread = 0 } = options;
     if (cpu !== undefined) requireInteger('cpu', cpu, 0, this.geometry.cpus - 1);
     requireInteger('thread', thread, -0x80000000, 0x7fffffff);
-    const caches = new Caches(new ThisCpu(this.views, this.geometry, cpu, thread), this.cacheClass);
+    const caches = new Caches(new ThisCpu(this.views, this.geometry, cpu, thread), this.code);
     caches.openAll();
     this.current = caches;
     return caches.cpu;
@@ -322,7 +319,7 @@ export class Arena {
       m[zone + Zone.endPfn] = geometry.firstPfn + Math.floor((pages * (node + 1)) / geometry.nodes);
       initZone(m, geometry, zone);
     }
-    const caches = new Caches(new ThisCpu(this.views, geometry, 0, 0), this.cacheClass);
+    const caches = new Caches(new ThisCpu(this.views, geometry, 0, 0), this.code);
     bootstrap(caches);
     caches.flushThisCpu();
     caches.cpu.goOffline();

@@ -24,7 +24,7 @@ import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './boo
 import type { CacheContext } from './context.js';
 import { countSheaf, createInSlot } from './create.js';
 import { destroyCache, reapPcs, shrinkCache } from './drain.js';
-import type { KmemCacheClass } from './fastPath.js';
+import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
@@ -44,15 +44,15 @@ export class Caches implements CacheContext {
   private readonly cacheClass: KmemCacheClass;
   private readonly handles: KmemCache[] = [];
 
-  constructor(cpu: ThisCpu, cacheClass: KmemCacheClass) {
+  constructor(cpu: ThisCpu, code: HotCode) {
     this.cpu = cpu;
     this.views = cpu.views;
     this.geometry = cpu.geometry;
     this.policy = LOCK_POLICIES[cpu.geometry.lockPolicy]!;
     this.check = CHECK_LEVELS[cpu.geometry.check]!;
     this.pages = new PageAllocator(cpu);
-    this.slabs = new SlabAllocator(cpu, this.pages);
-    this.cacheClass = cacheClass;
+    this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
+    this.cacheClass = code.cacheClass;
     this.kmallocs = new Kmallocs(this);
   }
 

@@ -17,21 +17,28 @@
 import type { Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
-import type { CheckLevel, LockPolicy } from '../struct/index.js';
+import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
+import { CHECK_LEVELS, type CheckLevel, type Geometry, LOCK_POLICIES } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
 import type { KmemCache } from './kmemCache.js';
 
 export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCache>) => KmemCache;
 
-/** The class for caches of this arena, for its policy. Call once per thread and arena. */
-export function makeKmemCacheClass(
-  views: Views,
-  nodes: number,
-  policy: LockPolicy,
-  check: CheckLevel,
-): KmemCacheClass {
-  return policy === 'turn' ? turnClass(views, nodes, check) : opClass();
+/** What V8 compiles for one arena on one thread: its constants are that arena's. */
+export interface HotCode {
+  readonly cacheClass: KmemCacheClass;
+  readonly freelists: FreelistLoops;
+}
+
+/** Call once per thread and arena: a second closure of the same function and V8 folds no constants any more. */
+export function makeHotCode(views: Views, geometry: Geometry): HotCode {
+  const policy = LOCK_POLICIES[geometry.lockPolicy]!;
+  const check = CHECK_LEVELS[geometry.check]!;
+  return {
+    cacheClass: policy === 'turn' ? turnClass(views, geometry.nodes, check) : opClass(),
+    freelists: makeFreelistLoops(views.m, geometry.memmap),
+  };
 }
 
 function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheClass {

@@ -3,7 +3,7 @@ export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
 export { OutOfMemoryError } from './create.js';
 export { barnFigures } from './drain.js';
-export { type KmemCacheClass, makeKmemCacheClass } from './fastPath.js';
+export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
 export { KmemCache, type LeakReport, type ShrinkReport } from './kmemCache.js';
 export { allocatedObjects, forEachSlab, freelistIndices } from './objects.js';

@@ -33,12 +33,35 @@ export class PcsLayer extends PcsFlush {
   protected replaceEmptyMain(gfp: number): boolean {
     const { m, pcs } = this;
     if (this.sheafCapacity === 0) return this.giveUp();
-    if (this.getFullMain()) return true;
-    const spare = m[pcs + SPARE] as SheafPtr; // 0 or empty
+    if (this.getFullMain() || this.refillSpareAndInstall(gfp)) return true;
+    const spare = m[pcs + SPARE] as SheafPtr; // 0, empty, or what the partial slabs had
     m[pcs + SPARE] = 0;
+    this.cpu.inHand(spare);
     this.unlockPcs();
     const filled = this.fillSheaf(spare, gfp);
     return filled !== 0 && this.installFullSheaf(filled);
+  }
+
+  /**
+   * Fills the empty spare from partial slabs and makes it main, without giving the lock up: what this takes in locks
+   * is waited for by nobody who holds one of ours. New slabs may have to wait for memory, and so come later. False
+   * when there was no spare or the partial slabs did not suffice; then the spare holds what they had.
+   */
+  private refillSpareAndInstall(gfp: number): boolean {
+    const { m, pcs, cpu } = this;
+    const spare = m[pcs + SPARE] as SheafPtr;
+    if (spare === 0) return false;
+    const want = this.sheafCapacity;
+    cpu.inHand(spare);
+    const got = this.slabs.refillFromPartial(this.desc, m, spare + OBJECTS, want, want, gfp);
+    m[spare + SIZE] = got;
+    this.count(SHEAF_REFILL, got);
+    if (got === want) {
+      m[pcs + SPARE] = this.main;
+      this.setMain(spare);
+    }
+    cpu.inHand(0);
+    return got === want;
   }
 
   /** Makes a sheaf with objects main, from the spare or the barn; lock and empty main are ours throughout. */
@@ -150,17 +173,21 @@ export class PcsLayer extends PcsFlush {
     return GOT_ROOM;
   }
 
-  /** The barn has its fill: the spare's objects go back to their slabs, and its sheaf becomes our empty one. */
-  private flushSpareAndInstall(): boolean {
-    const spare = this.m[this.pcs + SPARE] as SheafPtr;
+  /**
+   * The barn has its fill: the spare's objects go back to their slabs, and its sheaf becomes our empty main. The lock
+   * stays ours meanwhile, as in refillSpareAndInstall.
+   */
+  private flushSpareAndInstall(): true {
+    const { m, pcs, cpu } = this;
+    const spare = m[pcs + SPARE] as SheafPtr;
     this.count(BARN_PUT_FAIL);
-    this.cpu.inHand(spare);
-    this.m[this.pcs + SPARE] = 0;
-    this.unlockPcs();
+    cpu.inHand(spare);
+    m[pcs + SPARE] = 0;
     this.flushSheaf(spare);
-    const installed = this.installEmptySheaf(spare);
-    this.cpu.inHand(0);
-    return installed;
+    m[pcs + SPARE] = this.main;
+    this.setMain(spare);
+    cpu.inHand(0);
+    return true;
   }
 
   /** No memory for another sheaf: make room in main by giving its objects back. */

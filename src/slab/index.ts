@@ -1,5 +1,5 @@
-export { linkObjects } from './freelist.js';
 export * from './flags.js';
+export { type FreelistLoops, linkObjects, makeFreelistLoops } from './freelist.js';
 export * from './kmemCache.js';
 export * from './layout.js';
 export * from './partialList.js';

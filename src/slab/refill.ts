@@ -5,7 +5,7 @@
 import { Stat, type ThisCpu } from '../cpu/index.js';
 import { __GFP_THISNODE, Page, type PageAllocator, type PagePtr } from '../page/index.js';
 import { cmpxchg, exchange, LockClass } from '../sync/index.js';
-import { Chain, type FreelistLoops, makeFreelistLoops, NR_CHAINS } from './freelist.js';
+import { Chain, type FreelistLoops, NR_CHAINS } from './freelist.js';
 import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
 import { addPartialTail, removePartial } from './partialList.js';
 import { Slabs } from './slabs.js';
@@ -20,26 +20,37 @@ const LIST_LOCK_CLASS = LockClass.ListLock;
 export class BatchSlabs extends Slabs {
   private readonly loops: FreelistLoops;
 
-  constructor(cpu: ThisCpu, pages: PageAllocator) {
+  constructor(cpu: ThisCpu, pages: PageAllocator, loops: FreelistLoops) {
     super(cpu, pages);
-    this.loops = makeFreelistLoops(cpu.m, cpu.geometry.memmap);
+    this.loops = loops;
   }
 
   /**
-   * Gets between `min` and `max` objects into `out[at..]`: from partial slabs of this node, then of others, then from
-   * new slabs until there are `min`. Returns how many; fewer than `min` means out of memory. Kernel: `refill_objects`.
+   * Gets between `min` and `max` objects into `out[at..]`: from partial slabs, then from new slabs until there are
+   * `min`. Returns how many; fewer than `min` means out of memory. Kernel: `refill_objects`.
    */
   refillObjects(s: CacheDesc, out: Int32Array, at: number, min: number, max: number, gfp: number): number {
-    let got = this.refillFromNode(s, this.cpu.node, out, at, min, max, false);
-    if (got < min && (gfp & __GFP_THISNODE) === 0 && this.mayDefragment(s)) {
-      got = this.refillFromRemote(s, out, at, got, min, max);
-    }
+    let got = this.refillFromPartial(s, out, at, min, max, gfp);
     while (got < min) {
       const page = this.newSlab(s, gfp, this.cpu.node);
       if (page === 0) break;
       got += this.allocFromNewSlab(s, page, max - got, out, at + got);
     }
     return got;
+  }
+
+  /** The part of it that needs no memory: partial slabs of this node, then of others. */
+  refillFromPartial(
+    s: CacheDesc,
+    out: Int32Array,
+    at: number,
+    min: number,
+    max: number,
+    gfp: number,
+  ): number {
+    const got = this.refillFromNode(s, this.cpu.node, out, at, min, max, false);
+    if (got >= min || (gfp & __GFP_THISNODE) !== 0 || !this.mayDefragment(s)) return got;
+    return this.refillFromRemote(s, out, at, got, min, max);
   }
 
   private refillFromRemote(
