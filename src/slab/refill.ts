@@ -243,7 +243,7 @@ export class BatchSlabs extends Slabs {
     while (empty !== 0) {
       const next = m[empty + NEXT]!;
       m[empty + NEXT] = 0;
-      this.discardSlab(s, empty as PagePtr);
+      this.discardSlab(empty as PagePtr);
       empty = next;
     }
   }

@@ -32,7 +32,7 @@ export class SlabAllocator extends BatchSlabs {
     while (empty !== 0) {
       const next = m[empty + NEXT]!;
       m[empty + NEXT] = 0;
-      this.discardSlab(s, empty as PagePtr);
+      this.discardSlab(empty as PagePtr);
       empty = next;
     }
     return m[n + NR_SLABS]!;
@@ -51,6 +51,7 @@ export class SlabAllocator extends BatchSlabs {
       const free = objects - inuseOf(loadAcquire(m, page + SLAB_WORD));
       if (free === objects) {
         removePartial(m, n, page as PagePtr);
+        this.forgetSlab(n, page as PagePtr);
         m[page + NEXT] = empty;
         empty = page;
       } else if (free <= SHRINK_PROMOTE_MAX) {

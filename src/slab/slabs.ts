@@ -14,7 +14,7 @@ import {
   PG_SLAB,
 } from '../page/index.js';
 import { PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
-import { cmpxchg, fetchAdd, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
+import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
 import { linkObjects } from './freelist.js';
 import {
   type CacheDesc,
@@ -195,15 +195,13 @@ export class Slabs {
     // Pairs with loadAcquire of whoever frees into the slab or pops from it.
     storeRelease(m, page + SLAB_WORD, packSlabWord(handed < objects ? handed + 1 : 0, handed));
     const n = nodeOf(m, s, this.pages.nodeOf(page));
-    fetchAdd(m, n + NR_SLABS, 1);
-    fetchAdd(m, n + TOTAL_OBJECTS, objects);
-    if (handed < objects) {
-      this.cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
-      try {
-        addPartialHead(m, n, page);
-      } finally {
-        this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
-      }
+    this.cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
+    try {
+      m[n + NR_SLABS] = m[n + NR_SLABS]! + 1;
+      m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! + objects;
+      if (handed < objects) addPartialHead(m, n, page);
+    } finally {
+      this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
     return handed;
   }
@@ -238,7 +236,7 @@ export class Slabs {
     } finally {
       this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
-    if (discard) this.discardSlab(s, page);
+    if (discard) this.discardSlab(page);
   }
 
   /**
@@ -302,6 +300,7 @@ export class Slabs {
         removePartial(m, n, page);
         this.count(s, Stat.FREE_REMOVE_PARTIAL);
       }
+      this.forgetSlab(n, page);
       this.count(s, Stat.FREE_SLAB);
       return true;
     }
@@ -312,14 +311,16 @@ export class Slabs {
     return false;
   }
 
-  /** Gives an empty slab that is on no list back to the page allocator. */
-  discardSlab(s: CacheDesc, page: PagePtr): void {
-    const { m, pages } = this;
-    const n = nodeOf(m, s, pages.nodeOf(page));
-    fetchAdd(m, n + NR_SLABS, -1);
-    fetchAdd(m, n + TOTAL_OBJECTS, -m[page + OBJECTS]!);
-    const order = this.slabOrder(page);
-    pages.free(page, order);
+  /** list_lock held. The node no longer counts the slab; the caller discards it once it has given the lock up. */
+  protected forgetSlab(n: KmemCacheNodePtr, page: PagePtr): void {
+    const m = this.m;
+    m[n + NR_SLABS] = m[n + NR_SLABS]! - 1;
+    m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! - m[page + OBJECTS]!;
+  }
+
+  /** Gives an empty slab that is on no list and in no count back to the page allocator. */
+  protected discardSlab(page: PagePtr): void {
+    this.pages.free(page, this.slabOrder(page));
   }
 
   protected slabOrder(page: PagePtr): number {
