@@ -8,11 +8,15 @@ import {
   type CheckLevel,
   describe,
   type Geometry,
+  LAYERS,
+  type Layer,
   LINE_WORDS,
   LOCK_POLICIES,
   type LockPolicy,
   optionError,
   PAGE_SIZE,
+  REFINEMENTS,
+  type Refinement,
   requireInteger,
   requireOneOf,
   Superblock,
@@ -31,6 +35,14 @@ export interface ArenaOptions {
   maxCaches?: number;
   /** 'turn' keeps a CPU's sheaf locks for one run of JavaScript, 'op' for one operation. Default 'turn'. */
   lockPolicy?: LockPolicy;
+  /** What stands in front of the slabs of caches that do not say it themselves. Default 'sheaves'. */
+  layer?: Layer;
+  /** Full sheaves that a barn takes. Default 10. */
+  barnFull?: number;
+  /** Empty sheaves that a barn takes. Default 10. */
+  barnEmpty?: number;
+  /** Newer kernels' refinements of the slab path; all on by default. */
+  refinements?: Partial<Record<Refinement, boolean>>;
   /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
   check?: CheckLevel;
   /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full'. Default 'off'. */
@@ -42,6 +54,7 @@ export interface ArenaOptions {
 /** Addresses stay small integers in V8. */
 export const ARENA_BYTES_MAX = 2 ** 31;
 export const CPUS_MAX = 256;
+export const BARN_SHEAVES_MAX = 1000;
 export const NODES_MAX = 16;
 /** A node must at least hold the slabs of the first caches. */
 const NODE_PAGES_MIN = 64;
@@ -63,6 +76,9 @@ export function planArena(options: ArenaOptions): Geometry {
   const nodes = requireInteger('nodes', options.nodes ?? 1, 1, Math.min(NODES_MAX, cpus));
   const maxCaches = requireInteger('maxCaches', options.maxCaches ?? 200, 16, MAX_CACHES);
   const lockPolicy = requireOneOf('lockPolicy', options.lockPolicy ?? 'turn', LOCK_POLICIES);
+  const layer = requireOneOf('layer', options.layer ?? 'sheaves', LAYERS);
+  const barnFull = requireInteger('barnFull', options.barnFull ?? 10, 0, BARN_SHEAVES_MAX);
+  const barnEmpty = requireInteger('barnEmpty', options.barnEmpty ?? 10, 0, BARN_SHEAVES_MAX);
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
 
@@ -80,9 +96,25 @@ export function planArena(options: ArenaOptions): Geometry {
     maxCaches,
     lockPolicy: LOCK_POLICIES.indexOf(lockPolicy),
     check: CHECK_LEVELS.indexOf(check),
+    layer: LAYERS.indexOf(layer),
+    barnFull,
+    barnEmpty,
+    refinements: refinementBits(options.refinements ?? {}),
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
     ...layOut(bytes, shape),
   };
+}
+
+function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {
+  if (typeof wanted !== 'object' || wanted === null) {
+    throw new TypeError(`refinements is ${describe(wanted)}; it must be an object of booleans`);
+  }
+  for (const [name, on] of Object.entries(wanted)) {
+    requireOneOf('refinements', name, REFINEMENTS);
+    if (typeof on !== 'boolean')
+      throw new TypeError(`refinements.${name} is ${describe(on)}; it must be a boolean`);
+  }
+  return REFINEMENTS.reduce((bits, name, i) => bits | (wanted[name] === false ? 0 : 1 << i), 0);
 }
 
 interface Shape {

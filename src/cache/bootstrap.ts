@@ -26,7 +26,7 @@ import {
 } from '../slab/index.js';
 import { PAGE_SIZE, WORD_BYTES } from '../struct/index.js';
 import type { Caches } from './caches.js';
-import { addSheaves, createInSlot, initKmemCache } from './create.js';
+import { createInSlot, initKmemCache, LAYER_SETUP } from './create.js';
 import { KMALLOC_SIZES, kmallocName } from './kmalloc.js';
 import { nextSerial, publishSlot } from './registry.js';
 
@@ -67,7 +67,7 @@ function staticCache(caches: Caches, ptr: KmemCachePtr, slot: number, name: stri
   const { geometry } = caches;
   const layout = calculateSizes({ objectSize: bytes, hwcacheAlign: true, cpus: geometry.cpus });
   const serial = nextSerial(m, geometry);
-  initKmemCache(m, ptr, geometry.nodes, slot, serial, name, bytes, SLAB_NO_SHEAVES, layout);
+  initKmemCache(m, ptr, geometry.nodes, slot, serial, name, bytes, SLAB_NO_SHEAVES, 'none', layout);
   publishSlot(m, geometry, slot, serial, ptr);
 }
 
@@ -115,12 +115,20 @@ function bootKmalloc(caches: Caches): void {
     calculateSizes({ objectSize: size, align: size & -size, cpus: geometry.cpus }),
   );
   KMALLOC_SIZES.forEach((size, i) => {
-    createInSlot(caches, FIRST_KMALLOC_SLOT + i, kmallocName(size), size, SLAB_KMALLOC, layouts[i]!);
+    createInSlot(
+      caches,
+      FIRST_KMALLOC_SLOT + i,
+      kmallocName(size),
+      size,
+      SLAB_KMALLOC,
+      caches.layer,
+      layouts[i]!,
+    );
   });
   caches.kmallocs.bind(FIRST_KMALLOC_SLOT);
   KMALLOC_SIZES.forEach((_, i) => {
     const cache = caches.handle(FIRST_KMALLOC_SLOT + i);
-    if (!addSheaves(caches, cache.desc, layouts[i]!.sheafCapacity)) need(0);
+    if (!LAYER_SETUP[caches.layer].add(caches, cache.desc, layouts[i]!)) need(0);
   });
   // Handles that were opened before the sheaves were there learn of them.
   for (let i = 0; i < KMALLOC_SIZES.length; i++) {

@@ -15,6 +15,8 @@ import {
   type CheckLevel,
   CpuError,
   type Geometry,
+  LAYERS,
+  type Layer,
   LOCK_POLICIES,
   type LockPolicy,
   WORD_BYTES,
@@ -36,12 +38,14 @@ export class Caches implements CacheContext {
   readonly geometry: Geometry;
   readonly policy: LockPolicy;
   readonly check: CheckLevel;
+  /** Of caches that do not say it themselves. */
+  readonly layer: Layer;
   readonly pages: PageAllocator;
   readonly slabs: SlabAllocator;
   readonly kmallocs: Kmallocs;
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
-  private readonly cacheClass: KmemCacheClass;
+  private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
   constructor(cpu: ThisCpu, code: HotCode) {
@@ -50,9 +54,10 @@ export class Caches implements CacheContext {
     this.geometry = cpu.geometry;
     this.policy = LOCK_POLICIES[cpu.geometry.lockPolicy]!;
     this.check = CHECK_LEVELS[cpu.geometry.check]!;
+    this.layer = LAYERS[cpu.geometry.layer]!;
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
-    this.cacheClass = code.cacheClass;
+    this.classes = code.classes;
     this.kmallocs = new Kmallocs(this);
   }
 
@@ -77,7 +82,7 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
-    const opened = new this.cacheClass(this, slot);
+    const opened = new this.classes[this.describe(slot).layer](this, slot);
     this.handles[slot] = opened;
     return opened;
   }
@@ -87,6 +92,7 @@ export class Caches implements CacheContext {
     this.cpu.assertOnline();
     checkName(name);
     const layout = layoutFor(options, this.geometry.cpus);
+    const layer = options.layer ?? this.layer;
     const flags = (options.flags ?? 0) | (options.sheafCapacity ? SLAB_NO_MERGE : 0);
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
@@ -98,7 +104,7 @@ export class Caches implements CacheContext {
           `all ${this.geometry.maxCaches} cache slots are taken; make the arena with more \`maxCaches\``,
         );
       }
-      createInSlot(this, slot, name, options.size, flags, layout);
+      createInSlot(this, slot, name, options.size, flags, layer, layout);
       return this.handle(slot);
     });
   }

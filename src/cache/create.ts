@@ -16,11 +16,10 @@ import {
   nodeSlot,
   readCacheDesc,
   SLAB_KMALLOC,
-  SLAB_NO_SHEAVES,
   type SlabLayout,
   writeName,
 } from '../slab/index.js';
-import { GranaryError, WORD_BYTES, type Words } from '../struct/index.js';
+import { GranaryError, LAYERS, type Layer, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { nextSerial, publishSlot } from './registry.js';
 
@@ -39,6 +38,7 @@ export function initKmemCache(
   name: string,
   objectSize: number,
   flags: number,
+  layer: Layer,
   layout: SlabLayout,
 ): void {
   const K = KmemCacheStruct;
@@ -60,6 +60,7 @@ export function initKmemCache(
   set(K.minOrder, layout.minOrder);
   set(K.minObjects, layout.minObjects);
   set(K.minPartial, layout.minPartial);
+  set(K.layer, LAYERS.indexOf(layer));
   // Sheaves come last: until then the cache works without.
   set(K.sheafCapacity, 0);
   set(K.defragRatio, DEFRAG_RATIO_DEFAULT);
@@ -73,6 +74,7 @@ export function createInSlot(
   name: string,
   objectSize: number,
   flags: number,
+  layer: Layer,
   layout: SlabLayout,
 ): CacheDesc {
   const { m } = caches.views;
@@ -81,16 +83,16 @@ export function createInSlot(
   if (p === 0) throw outOfMemory(name, 'its struct');
   const ptr = (p >> 2) as KmemCachePtr;
   const serial = nextSerial(m, geometry);
-  initKmemCache(m, ptr, geometry.nodes, slot, serial, name, objectSize, flags, layout);
+  initKmemCache(m, ptr, geometry.nodes, slot, serial, name, objectSize, flags, layer, layout);
   clearPercpuBlocks(m, geometry, slot);
   const desc = readCacheDesc(m, ptr, geometry.nodes);
   if (!addNodes(caches, desc)) {
     releaseCache(caches, desc);
     throw outOfMemory(name, 'its nodes');
   }
-  if ((flags & (SLAB_NO_SHEAVES | SLAB_KMALLOC)) === 0 && !addSheaves(caches, desc, layout.sheafCapacity)) {
+  if ((flags & SLAB_KMALLOC) === 0 && !LAYER_SETUP[layer].add(caches, desc, layout)) {
     releaseCache(caches, desc);
-    throw outOfMemory(name, 'its sheaves');
+    throw outOfMemory(name, `its ${layer}`);
   }
   publishSlot(m, geometry, slot, serial, ptr);
   return desc;
@@ -113,7 +115,7 @@ function addNodes(caches: Caches, desc: CacheDesc): boolean {
 }
 
 /** Barns and main sheaves; the capacity is set when all are there. Kernel: `init_percpu_sheaves`. */
-export function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean {
+function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean {
   const { m } = caches.views;
   for (let node = 0; node < desc.nodes; node++) {
     const p = caches.kmallocs.alloc(Barn.SIZEOF * WORD_BYTES, GFP_KERNEL, node);
@@ -130,8 +132,28 @@ export function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): b
   return true;
 }
 
-/** Frees mains, barns, nodes and struct of a cache without objects, as far as they were made. */
-export function releaseCache(caches: Caches, desc: CacheDesc): void {
+/** The shared memory of a layer. Per-CPU state hangs on the words of Pcs, guarded by the pcs lock in every layer. */
+export interface LayerSetup {
+  /** Allocates it; false when out of memory, and then release gives back what was made. */
+  add(caches: Caches, desc: CacheDesc, layout: SlabLayout): boolean;
+  /** Gives it back, as far as it was made; the cache has no objects. */
+  release(caches: Caches, desc: CacheDesc): void;
+}
+
+const nothing: LayerSetup = { add: () => true, release: () => {} };
+const sheaves: LayerSetup = {
+  add: (caches, desc, layout) => addSheaves(caches, desc, layout.sheafCapacity),
+  release: releaseSheaves,
+};
+
+export const LAYER_SETUP: Readonly<Record<Layer, LayerSetup>> = {
+  sheaves,
+  'percpu-array': nothing,
+  'cpu-slab': nothing,
+  none: nothing,
+};
+
+function releaseSheaves(caches: Caches, desc: CacheDesc): void {
   const { m } = caches.views;
   for (let cpu = 0; cpu < caches.geometry.cpus; cpu++) {
     const at = pcsOf(caches.geometry, cpu, desc.slot) + Pcs.main;
@@ -141,6 +163,14 @@ export function releaseCache(caches: Caches, desc: CacheDesc): void {
   for (let node = 0; node < desc.nodes; node++) {
     const barn = m[barnSlot(desc, node)]!;
     if (barn !== 0) caches.kmallocs.free(barn * WORD_BYTES);
+  }
+}
+
+/** Frees what the layer has, nodes and struct of a cache without objects, as far as they were made. */
+export function releaseCache(caches: Caches, desc: CacheDesc): void {
+  const { m } = caches.views;
+  LAYER_SETUP[desc.layer].release(caches, desc);
+  for (let node = 0; node < desc.nodes; node++) {
     const n = m[nodeSlot(desc, node)]!;
     if (n !== 0) caches.boot.kmemCacheNode.free(n * WORD_BYTES);
   }

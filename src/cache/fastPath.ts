@@ -18,7 +18,7 @@ import type { Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
-import { CHECK_LEVELS, type CheckLevel, type Geometry, LOCK_POLICIES } from '../struct/index.js';
+import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
 import type { KmemCache } from './kmemCache.js';
@@ -27,7 +27,7 @@ export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCach
 
 /** What V8 compiles for one arena on one thread: its constants are that arena's. */
 export interface HotCode {
-  readonly cacheClass: KmemCacheClass;
+  readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   readonly freelists: FreelistLoops;
 }
 
@@ -35,8 +35,10 @@ export interface HotCode {
 export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const policy = LOCK_POLICIES[geometry.lockPolicy]!;
   const check = CHECK_LEVELS[geometry.check]!;
+  const sheaves = policy === 'turn' ? turnClass(views, geometry.nodes, check) : opClass();
   return {
-    cacheClass: policy === 'turn' ? turnClass(views, geometry.nodes, check) : opClass(),
+    // Without sheaves a cache has capacity 0, and every operation goes to the slabs.
+    classes: { sheaves, 'percpu-array': sheaves, 'cpu-slab': sheaves, none: sheaves },
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };
 }

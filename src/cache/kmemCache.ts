@@ -8,7 +8,14 @@ import { type PcsPtr, Stat, type StatItem, type Stats, sumStats } from '../cpu/i
 import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
 import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
-import { type Bytes, PAGE_SHIFT, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
+import {
+  type Bytes,
+  type Layer,
+  PAGE_SHIFT,
+  PAGE_SIZE,
+  requireInteger,
+  SlabBugError,
+} from '../struct/index.js';
 import { cmpxchgByte, Intent } from '../sync/index.js';
 import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
@@ -67,6 +74,9 @@ export abstract class KmemCache extends PcsLayer {
   }
   get objectSize(): number {
     return this.desc.objectSize;
+  }
+  get layer(): Layer {
+    return this.desc.layer;
   }
   get order(): number {
     return this.desc.order;
@@ -153,6 +163,9 @@ export abstract class KmemCache extends PcsLayer {
       throw new SlabBugError('cache-destroyed', this.name, 0, 'the cache was destroyed');
     }
   }
+
+  /** Visits each free object that the layer holds outside of slabs, other than in sheaves; others are quiet. */
+  forEachCached(_visit: (p: number, place: string) => void): void {}
 
   /** Flushes this CPU's own sheaves of this cache. */
   flushThisCpu(): void {

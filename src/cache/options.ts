@@ -9,7 +9,15 @@ import {
   SLAB_TYPESAFE_BY_RCU,
   type SlabLayout,
 } from '../slab/index.js';
-import { describe, optionError, PAGE_SIZE, requireInteger } from '../struct/index.js';
+import {
+  describe,
+  LAYERS,
+  type Layer,
+  optionError,
+  PAGE_SIZE,
+  requireInteger,
+  requireOneOf,
+} from '../struct/index.js';
 
 /** Kernel: `struct kmem_cache_args` and the arguments beside it. */
 export interface CacheOptions {
@@ -19,6 +27,8 @@ export interface CacheOptions {
   align?: number;
   /** SLAB_* flags. */
   flags?: number;
+  /** What stands in front of the slabs; by default what the arena was made with. */
+  layer?: Layer;
   /** At least so many objects in a sheaf; by default 60, 28, 12 or 4 by size. Makes the cache unmergeable. */
   sheafCapacity?: number;
 }
@@ -52,6 +62,7 @@ export function layoutFor(options: CacheOptions, cpus: number): SlabLayout {
   if ((flags & ~SLAB_FLAGS_PERMITTED) !== 0) {
     throw optionError('flags', `0x${flags.toString(16)}`, `within 0x${SLAB_FLAGS_PERMITTED.toString(16)}`);
   }
+  if (options.layer !== undefined) requireOneOf('layer', options.layer, LAYERS);
   requireInteger('sheafCapacity', sheafCapacity, 0, SHEAF_CAPACITY_MAX);
   return calculateSizes({
     objectSize: size,

@@ -37,6 +37,10 @@ export function validateCache(
 ): void {
   const places: Places = new Map();
   if (cache.sheafCapacity > 0) collectSheaves(context, cache, places, findings);
+  cache.forEachCached((p, place) => {
+    if (isObject(context, cache, p)) note(places, p, place, cache, findings);
+    else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
+  });
   for (const page of slabs) validateSlab(context, cache, page, places, findings);
   for (let node = 0; node < context.geometry.nodes; node++) {
     const here = slabs.filter((page) => pages.nodeOf(page) === node);

@@ -1,5 +1,14 @@
 /** The shared structures of a cache: `kmem_cache` and, per node, `kmem_cache_node`. */
-import { LINE_WORDS, PAGE_SHIFT, type Ptr, struct, WORD_BYTES, type Words } from '../struct/index.js';
+import {
+  LAYERS,
+  type Layer,
+  LINE_WORDS,
+  PAGE_SHIFT,
+  type Ptr,
+  struct,
+  WORD_BYTES,
+  type Words,
+} from '../struct/index.js';
 import { Lock, type LockPtr } from '../sync/index.js';
 
 export const NAME_BYTES_MAX = 63;
@@ -26,6 +35,8 @@ export const KmemCacheStruct = struct('kmem_cache', {
   /** Empty slabs stay on a node's partial list while nr_partial is below this. Tunable. */
   minPartial: 1,
   sheafCapacity: 1,
+  /** Index in LAYERS. */
+  layer: 1,
   defragRatio: 1,
   nameBytes: 1,
   name: NAME_WORDS,
@@ -68,6 +79,7 @@ export interface CacheDesc {
   readonly minOrder: number;
   readonly minObjects: number;
   readonly nodes: number;
+  readonly layer: Layer;
   /** 2^RECIPROCAL_SHIFT / size, rounded up; 0 when slabs are too large for it to be exact. */
   readonly reciprocal: number;
 }
@@ -99,6 +111,7 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
     minOrder: at(K.minOrder),
     minObjects: at(K.minObjects),
     nodes,
+    layer: LAYERS[at(K.layer)]!,
     reciprocal: at(K.order) <= RECIPROCAL_ORDER_MAX ? Math.ceil((1 << RECIPROCAL_SHIFT) / at(K.size)) : 0,
   };
 }

@@ -8,6 +8,17 @@ import type { Words } from './views.js';
 
 export const LOCK_POLICIES = ['turn', 'op'] as const;
 export type LockPolicy = (typeof LOCK_POLICIES)[number];
+/** What newer kernels added to the slab path, a bit each; an arena can be made without, to see what each brings. */
+export const REFINEMENTS = ['lazyFreelist', 'returnFreelist', 'batchDetach'] as const;
+export type Refinement = (typeof REFINEMENTS)[number];
+
+/** Whether an arena was made with a refinement. */
+export const hasRefinement = (geometry: Geometry, name: Refinement): boolean =>
+  (geometry.refinements & (1 << REFINEMENTS.indexOf(name))) !== 0;
+
+/** What stands in front of a cache's slabs: the kernel's sheaves, the two designs before them, or nothing. */
+export const LAYERS = ['sheaves', 'percpu-array', 'cpu-slab', 'none'] as const;
+export type Layer = (typeof LAYERS)[number];
 export const CHECK_LEVELS = ['none', 'free', 'full'] as const;
 export type CheckLevel = (typeof CHECK_LEVELS)[number];
 
@@ -24,6 +35,10 @@ export const Superblock = struct('superblock', {
   maxCaches: 1,
   lockPolicy: 1,
   check: 1,
+  layer: 1,
+  barnFull: 1,
+  barnEmpty: 1,
+  refinements: 1,
   lockStat: 1,
   cpuRecords: 1,
   lockStats: 1,
