@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** `npm run stress -- --seconds 60 --threads 8 --seed N` */
-import { Command, InvalidArgumentError } from 'commander';
-import { STRESS_CONFIGS, stressRound } from '../lab/stress/stress.js';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { STRESS_CONFIGS, stressConfigs, stressName, stressRound } from '../lab/stress/stress.js';
+import { LAYERS, type Layer } from '../struct/index.js';
 
 const number =
   (min: number, max: number) =>
@@ -20,22 +21,29 @@ const program = new Command('stress')
   .option('--seconds <n>', 'how long in all', number(1, 86_400), 60)
   .option('--threads <n>', 'worker threads', number(1, 60), 8)
   .option('--seed <n>', 'seed of all choices (not of the interleaving)', number(0, 2 ** 31 - 1), 1)
+  .addOption(new Option('--layer <name>', 'only this caching layer, in every shape').choices(LAYERS))
   .option('--json', 'print the results as JSON')
   .addHelpText('after', '\nExit status: 0 when nothing was lost, doubled or overwritten; 1 otherwise.')
   .parse();
 
-const options = program.opts<{ seconds: number; threads: number; seed: number; json?: boolean }>();
-const rounds = Math.max(STRESS_CONFIGS.length, Math.round(options.seconds / 12));
+const options = program.opts<{
+  seconds: number;
+  threads: number;
+  seed: number;
+  layer?: Layer;
+  json?: boolean;
+}>();
+const configs = options.layer === undefined ? STRESS_CONFIGS : stressConfigs(options.layer);
+const rounds = Math.max(configs.length, Math.round(options.seconds / 12));
 const results = [];
 for (let i = 0; i < rounds; i++) {
-  const config = STRESS_CONFIGS[i % STRESS_CONFIGS.length]!;
+  const config = configs[i % configs.length]!;
   const result = await stressRound(config, options.threads, options.seed + i, options.seconds / rounds);
   results.push(result);
   const { counts } = result;
-  const name = `${config.lockPolicy} nodes=${config.nodes} check=${config.check} ${config.bytes >> 20} MiB`;
   if (!options.json) {
     console.log(
-      `${name.padEnd(36)} ${counts.ops} steps, ${counts.allocs} allocs, ${counts.bulks} bulks, ` +
+      `${stressName(config).padEnd(49)} ${counts.ops} steps, ${counts.allocs} allocs, ${counts.bulks} bulks, ` +
         `${counts.transfers} transfers, ${counts.outOfMemory} out of memory, ${result.lives} lives, ` +
         `${result.vanished} vanished, ${result.shrinks} shrinks, ${result.problems.length} problems`,
     );

@@ -4,7 +4,7 @@
  */
 
 import { describe, expect, it } from 'vitest';
-import { STRESS_CONFIGS, stressRound } from '#src/lab/stress/stress.js';
+import { STRESS_CONFIGS, stressName, stressRound } from '#src/lab/stress/stress.js';
 
 const SECONDS = Number(process.env.GRANARY_STRESS_SECONDS ?? 60);
 const SEED = Number(process.env.GRANARY_SEED ?? Math.floor(Math.random() * 2 ** 31));
@@ -12,9 +12,9 @@ const THREADS = 8;
 
 describe(`stress, seed ${SEED}`, () => {
   for (const [i, config] of STRESS_CONFIGS.entries()) {
-    const { lockPolicy, nodes, check, bytes } = config;
+    const { bytes } = config;
     it(
-      `loses nothing: ${lockPolicy}, ${nodes} nodes, check ${check}, ${bytes >> 20} MiB`,
+      `loses nothing: ${stressName(config)}`,
       async () => {
         const result = await stressRound(config, THREADS, SEED + i, SECONDS / STRESS_CONFIGS.length);
         expect(result.problems).toEqual([]);

@@ -39,6 +39,7 @@ export interface StressShared {
 }
 
 export interface StressConfig {
+  layer: NonNullable<ArenaOptions['layer']>;
   lockPolicy: NonNullable<ArenaOptions['lockPolicy']>;
   nodes: number;
   check: NonNullable<ArenaOptions['check']>;

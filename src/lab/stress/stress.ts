@@ -9,6 +9,7 @@ import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import type { StressTask } from '../../../workers/stress.js';
 import { Arena } from '../../index.js';
+import { LAYERS } from '../../struct/index.js';
 import { loadAcquire } from '../../sync/index.js';
 import { WORKER_EXEC_ARGV } from '../execArgv.js';
 import { rng } from '../stats.js';
@@ -46,13 +47,26 @@ const EMPTY: Omit<StressCounts, 'problems'> = {
 const MIB = 1 << 20;
 
 /** Configurations that a run goes through in turn: both policies, two nodes, exact checks, and memory that runs out. */
-export const STRESS_CONFIGS: readonly StressConfig[] = [
+const SHAPES: readonly Omit<StressConfig, 'layer'>[] = [
   { lockPolicy: 'turn', nodes: 1, check: 'free', bytes: 128 * MIB },
   { lockPolicy: 'op', nodes: 1, check: 'free', bytes: 128 * MIB },
   { lockPolicy: 'turn', nodes: 2, check: 'full', bytes: 128 * MIB },
   { lockPolicy: 'turn', nodes: 1, check: 'free', bytes: 8 * MIB },
   { lockPolicy: 'op', nodes: 2, check: 'none', bytes: 8 * MIB },
 ];
+
+/** The shapes with one caching layer. */
+export const stressConfigs = (layer: StressConfig['layer']): StressConfig[] =>
+  SHAPES.map((shape) => ({ layer, ...shape }));
+
+/** What a change is tried on: the default layer in every shape, each other one where memory lasts and where it does not. */
+export const STRESS_CONFIGS: readonly StressConfig[] = LAYERS.flatMap((layer) =>
+  layer === 'sheaves' ? stressConfigs(layer) : stressConfigs(layer).filter((_, i) => i === 0 || i === 4),
+);
+
+/** One line that tells a configuration. */
+export const stressName = ({ layer, lockPolicy, nodes, check, bytes }: StressConfig): string =>
+  `${layer} ${lockPolicy} nodes=${nodes} check=${check} ${bytes / MIB} MiB`;
 
 const WORKER = fileURLToPath(new URL('../../../workers/stress.js', import.meta.url));
 
