@@ -23,6 +23,7 @@ import {
   zoneOf,
 } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
+import { initGracePeriods, Rcu } from './rcu/index.js';
 import { type ReapReport, reapCpu } from './reap.js';
 import {
   AttachError,
@@ -74,6 +75,7 @@ export class Arena {
   private readonly views: Views;
   private readonly code: HotCode;
   private current: Caches | undefined;
+  private currentRcu: Rcu | undefined;
 
   private constructor(buffer: SharedArrayBuffer, geometry: Geometry) {
     this.buffer = buffer;
@@ -146,14 +148,17 @@ export class Arena {
     const caches = new Caches(new ThisCpu(this.views, this.geometry, cpu, thread), this.code);
     caches.openAll();
     this.current = caches;
+    this.currentRcu = new Rcu(caches.cpu);
     return caches.cpu;
   }
 
   /** Flushes this CPU's sheaves and gives its slot back. Handles of caches stop working in this thread. */
   offline(): void {
     const caches = this.caches;
+    this.rcu.goOffline();
     caches.flushThisCpu();
     this.current = undefined;
+    this.currentRcu = undefined;
     caches.cpu.goOffline();
   }
 
@@ -165,6 +170,12 @@ export class Arena {
   /** This thread's CPU number. */
   get cpu(): ThisCpu {
     return this.caches.cpu;
+  }
+
+  /** RCU for this thread. */
+  get rcu(): Rcu {
+    this.caches.cpu.assertOnline();
+    return this.currentRcu!;
   }
 
   /** CPUs that have a thread. */
@@ -182,7 +193,7 @@ export class Arena {
    * Call it when the worker's 'exit' event has come, never before.
    */
   cpuDead(cpu: number): ReapReport {
-    return reapCpu(this.caches, cpu);
+    return reapCpu(this.caches, this.rcu.gracePeriods, cpu);
   }
 
   /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
@@ -320,6 +331,7 @@ export class Arena {
       initZone(m, geometry, zone);
     }
     const caches = new Caches(new ThisCpu(this.views, geometry, 0, 0), this.code);
+    initGracePeriods(m, geometry);
     bootstrap(caches);
     caches.flushThisCpu();
     caches.cpu.goOffline();

@@ -29,6 +29,7 @@ export {
   NUMA_NO_NODE,
 } from './page/index.js';
 export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX } from './plan.js';
+export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index.js';
 export type { ReapReport } from './reap.js';
 export {
   SLAB_ACCOUNT,

@@ -2,6 +2,7 @@
 import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
 import { CpuRecord, PERCPU_BLOCK_WORDS } from './cpu/index.js';
 import { Page, Zone } from './page/index.js';
+import { rcuWords } from './rcu/index.js';
 import {
   alignUp,
   CHECK_LEVELS,
@@ -139,11 +140,24 @@ function layOut(bytes: number, { cpus, nodes, maxCaches, check, lockStat }: Shap
   const registry = region(registryWords(maxCaches));
   const bootCaches = region(bootCacheWords(nodes));
   const percpu = region(cpus * maxCaches * PERCPU_BLOCK_WORDS);
+  const rcu = region(rcuWords(cpus));
   const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
   const shadow = check === 'none' ? 0 : region(alignUp(bytes / 8, WORD_BYTES) / WORD_BYTES) * WORD_BYTES;
   const firstPfn = Math.ceil((end * WORD_BYTES) / PAGE_SIZE);
   const endPfn = bytes / PAGE_SIZE;
-  return { cpuRecords, lockStats, percpu, zones, registry, bootCaches, memmap, shadow, firstPfn, endPfn };
+  return {
+    cpuRecords,
+    lockStats,
+    percpu,
+    rcu,
+    zones,
+    registry,
+    bootCaches,
+    memmap,
+    shadow,
+    firstPfn,
+    endPfn,
+  };
 }
 
 /** `bytes` if that will do, or else the least that will: what lies before the heap grows with the arena, too. */

@@ -1,6 +1,7 @@
 /** Flushing the slot of a thread that is gone, by a survivor, as CPU hotplug does for a dead CPU. */
 import type { Caches } from './cache/index.js';
 import { CpuRecord, CpuState, cpuRecordOf, releaseCpu } from './cpu/index.js';
+import type { GracePeriods } from './rcu/index.js';
 import { CpuError } from './struct/index.js';
 import {
   cmpxchg,
@@ -27,7 +28,7 @@ export interface ReapReport {
  * The slot goes from ONLINE to DYING to FREE. Its sheaves are drained, its pcs locks released; locks that it died in
  * are marked, so that whoever comes next gets an error that says so instead of a wait without end.
  */
-export function reapCpu(caches: Caches, cpu: number): ReapReport {
+export function reapCpu(caches: Caches, gracePeriods: GracePeriods, cpu: number): ReapReport {
   caches.assertCpu(cpu);
   const { m } = caches.views;
   const record = cpuRecordOf(caches.geometry, cpu);
@@ -48,6 +49,8 @@ export function reapCpu(caches: Caches, cpu: number): ReapReport {
     storeRelease(m, state, CpuState.ONLINE);
     throw error;
   }
+  const callbacks = gracePeriods.forget(cpu);
+  if (callbacks > 0) notes.push(`${callbacks} RCU callbacks died with their thread`);
   releaseCpu(m, caches.geometry, cpu);
   return { cpu, heldLocks, notes };
 }

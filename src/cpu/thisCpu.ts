@@ -125,7 +125,15 @@ export class ThisCpu {
   /** Ends the turn now: before this thread blocks, or to let others at its sheaves in a long loop. */
   readonly endTurn = (): void => {
     this.turnEndQueued = false;
-    while (this.holders.length > 0) this.holders.pop()!.release();
+    let failure: { error: unknown } | undefined;
+    while (this.holders.length > 0) {
+      try {
+        this.holders.pop()!.release();
+      } catch (error) {
+        failure ??= { error }; // what the others hold must be given up all the same
+      }
+    }
+    if (failure !== undefined) throw failure.error;
   };
 
   /** Another CPU asked for something: give up what was asked for, keep the rest. */

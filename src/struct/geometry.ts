@@ -43,6 +43,7 @@ export const Superblock = struct('superblock', {
   cpuRecords: 1,
   lockStats: 1,
   percpu: 1,
+  rcu: 1,
   zones: 1,
   registry: 1,
   bootCaches: 1,

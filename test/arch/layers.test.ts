@@ -12,6 +12,7 @@ const LAYERS = [
   'sync',
   'cpu',
   'page',
+  'rcu',
   'slab',
   'sheaf',
   'cache',

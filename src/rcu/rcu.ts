@@ -1,0 +1,338 @@
+/**
+ * RCU for the calling thread.
+ *
+ * A turn in which nothing is read is nobody's concern. The first read section of a turn tells the others, once; those
+ * after it only count their nesting, and the end of the turn is the quiescent state. So a read section costs an
+ * addition and a test, and a thread that sits in its event loop, parks, leaves or dies holds no grace period up.
+ */
+import type { ThisCpu, TurnHolder } from '../cpu/index.js';
+import { CpuError, GranaryError, type Words } from '../struct/index.js';
+import { canSleep, loadAcquire, storeRelease } from '../sync/index.js';
+import { type RcuCallback, RcuCallbacks } from './callbacks.js';
+import { GracePeriods, isSince } from './gracePeriod.js';
+import { RcuCpu, type RcuCpuPtr, rcuCpuOf } from './rcuRecord.js';
+
+/** A grace period did not end within the limit. */
+export class RcuStallError extends GranaryError {
+  override name = 'RcuStallError';
+  /** CPUs that have not been quiescent. */
+  readonly cpus: readonly number[];
+
+  constructor(message: string, cpus: readonly number[]) {
+    super(message);
+    this.cpus = cpus;
+  }
+}
+
+/** Who holds a grace period up, and for how long it has been waited for. */
+export interface RcuStall {
+  cpus: readonly number[];
+  waitedMs: number;
+}
+
+/** A sleeper looks again after this, should a wake have been swallowed by a thread that died. */
+const BACKSTOP_MS = 20;
+const POLL_MS = 1;
+
+export class Rcu implements TurnHolder {
+  private readonly cpu: ThisCpu;
+  private readonly m: Words;
+  private readonly own: RcuCpuPtr;
+  private readonly sleeps: boolean;
+  readonly gracePeriods: GracePeriods;
+  private readonly callbacks: RcuCallbacks;
+  private nesting = 0;
+  /** Whether our seq is not 0. */
+  private reading = false;
+  private held = false;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  /** With `debug`, where the outermost open read section began. */
+  private openedAt: Error | undefined;
+
+  /** Note where read sections begin, for the report of one that was left open. Costs a stack trace each. */
+  debug = false;
+  /** After so long a wait the CPUs that hold it up are named, once per wait. */
+  stallMs = 3_000;
+  /** After so long a blocking wait gives up with an RcuStallError. */
+  limitMs = 60_000;
+  /** Gets the report of a stall. */
+  onStall: (stall: RcuStall) => void = (stall) => console.warn(stallText(stall));
+
+  constructor(cpu: ThisCpu) {
+    this.cpu = cpu;
+    this.m = cpu.m;
+    this.own = rcuCpuOf(cpu.geometry, cpu.id);
+    this.sleeps = canSleep(cpu.m);
+    this.gracePeriods = new GracePeriods(cpu.m, cpu.geometry);
+    this.callbacks = new RcuCallbacks(this.gracePeriods);
+  }
+
+  /**
+   * Begins a read section: what {@link dereference} finds in it is not freed by a grace period before its end.
+   * Sections nest. The outermost must end in the same turn. Kernel: `rcu_read_lock`.
+   * @example
+   * rcu.readLock();
+   * const p = rcu.dereference(slot);
+   * const value = p === 0 ? undefined : arena.i32[p >> 2];
+   * rcu.readUnlock();
+   */
+  readLock(): void {
+    if (this.nesting++ === 0 && (!this.reading || this.debug)) this.beginReading();
+  }
+
+  /** Ends the innermost read section. Throws when none is open. Kernel: `rcu_read_unlock`. */
+  readUnlock(): void {
+    if (this.nesting === 0) throw new CpuError('readUnlock without readLock: no read section is open');
+    this.nesting--;
+  }
+
+  /** Open read sections of this thread. */
+  get depth(): number {
+    return this.nesting;
+  }
+
+  /** Loads a published pointer, a word index of the arena. Kernel: `rcu_dereference`. */
+  dereference(word: number): number {
+    return loadAcquire(this.m, word); // G1; pairs with assignPointer
+  }
+
+  /** Publishes a pointer: what was written to it before is visible to who finds it. Kernel: `rcu_assign_pointer`. */
+  assignPointer(word: number, p: number): void {
+    storeRelease(this.m, word, p); // G1; pairs with dereference
+  }
+
+  /**
+   * For long synchronous loops, outside of read sections: grace periods need not wait for the end of the turn. Kernel:
+   * `cond_resched_tasks_rcu_qs`.
+   */
+  quiescent(): void {
+    if (this.nesting !== 0) throw new CpuError(this.openText('quiescent() was called'));
+    if (this.m[this.cpu.record]! < 0) this.cpu.serveRequests();
+    if (this.reading) {
+      storeRelease(this.m, this.own + RcuCpu.seq, this.gracePeriods.current); // G4
+      this.gracePeriods.wakeWaiters();
+    }
+    if (this.callbacks.pending > 0) this.runCallbacks();
+  }
+
+  /**
+   * Runs `callback` on this thread after a grace period: at the end of a turn, in quiescent() or from a timer. It may
+   * allocate and free. Kernel: `call_rcu`.
+   */
+  call(callback: RcuCallback): void {
+    this.cpu.assertOnline();
+    if (typeof callback !== 'function') throw new TypeError('callback must be a function');
+    this.m[this.own + RcuCpu.queued] = (this.m[this.own + RcuCpu.queued]! + 1) | 0;
+    this.callbacks.add(callback);
+    this.armTimer();
+  }
+
+  /** A grace period that begins now, as a number for {@link poll}. */
+  request(): number {
+    this.cpu.assertOnline();
+    return this.gracePeriods.request();
+  }
+
+  /** Whether that grace period is over. */
+  poll(number: number): boolean {
+    return this.gracePeriods.poll(number);
+  }
+
+  /**
+   * Waits, blocking, until all who read now are done. Ends this turn. Throws CpuError in a read section, RcuStallError
+   * after limitMs. Kernel: `synchronize_rcu`.
+   */
+  synchronize(): void {
+    this.becomeQuiescent('synchronize() was called');
+    this.waitFor(this.gracePeriods.request());
+  }
+
+  /** The same without blocking. */
+  async synchronizeAsync(): Promise<void> {
+    this.becomeQuiescent('synchronizeAsync() was called');
+    const number = this.gracePeriods.request();
+    await this.until(
+      () => this.gracePeriods.poll(number),
+      () => this.gracePeriods.holdouts(number),
+    );
+  }
+
+  /**
+   * Waits, blocking, until all callbacks that any thread has given have run. Those of other threads run in their
+   * turns: a thread that blocks in one is named after limitMs. Kernel: `rcu_barrier`.
+   */
+  barrier(): void {
+    this.becomeQuiescent('barrier() was called');
+    this.drainOwn();
+    const others = this.outstanding();
+    const deadline = performance.now() + this.limitMs;
+    while (others.some((other) => !this.isDone(other))) {
+      const late = others.filter((other) => !this.isDone(other)).map(({ cpu }) => cpu);
+      if (performance.now() > deadline) throw this.stalled(late, 'did not run their callbacks');
+      this.sleepUntil(() => !others.some((other) => !this.isDone(other)));
+      if (this.callbacks.pending > 0) this.runCallbacks();
+    }
+  }
+
+  /** The same without blocking. */
+  async barrierAsync(): Promise<void> {
+    this.becomeQuiescent('barrierAsync() was called');
+    const all = [...this.outstanding(), this.mark(this.cpu.id)];
+    await this.until(
+      () => {
+        this.runCallbacks();
+        return all.every((each) => this.isDone(each));
+      },
+      () => all.filter((each) => !this.isDone(each)).map(({ cpu }) => cpu),
+    );
+  }
+
+  /** The turn ends. Kernel: a context switch, and "sleeping in a read-side critical section" if one is open. */
+  release(): void {
+    this.held = false;
+    const open = this.nesting !== 0;
+    const text = open ? this.openText('the turn ended') : '';
+    this.nesting = 0;
+    this.stopReading();
+    if (this.callbacks.pending > 0) this.runCallbacks();
+    if (open) throw new CpuError(text, { cause: this.openedAt });
+  }
+
+  /** Read sections are not what other CPUs ask for. */
+  releaseIfRequested(): void {}
+
+  /** Before the slot is given back: runs what it still has to. */
+  goOffline(): void {
+    this.becomeQuiescent('offline() was called');
+    this.drainOwn();
+  }
+
+  private beginReading(): void {
+    if (this.debug) this.openedAt = new Error('the read section began here');
+    if (this.reading) return;
+    this.cpu.assertOnline();
+    this.reading = true;
+    storeRelease(this.m, this.own + RcuCpu.seq, this.gracePeriods.current); // G1, G3
+    this.holdForTurn();
+  }
+
+  private stopReading(): void {
+    if (!this.reading) return;
+    this.reading = false;
+    storeRelease(this.m, this.own + RcuCpu.seq, 0); // G4
+    this.gracePeriods.wakeWaiters();
+  }
+
+  private holdForTurn(): void {
+    if (this.held) return;
+    this.held = true;
+    this.cpu.holdForTurn(this);
+  }
+
+  /** Before this thread waits: a wait inside of a read section would wait for itself. */
+  private becomeQuiescent(what: string): void {
+    this.cpu.assertOnline();
+    if (this.nesting !== 0) throw new CpuError(this.openText(what));
+    this.cpu.endTurn();
+    this.stopReading();
+  }
+
+  private openText(what: string): string {
+    const nested = this.nesting > 1 ? `, ${this.nesting} deep` : '';
+    return `${what} with a read section open${nested}: readUnlock() must come first`;
+  }
+
+  private waitFor(number: number): void {
+    const start = performance.now();
+    let reported = false;
+    while (!this.gracePeriods.poll(number)) {
+      const waitedMs = performance.now() - start;
+      if (waitedMs > this.limitMs)
+        throw this.stalled(this.gracePeriods.holdouts(number), 'were not quiescent');
+      if (!reported && waitedMs > this.stallMs) {
+        reported = true;
+        this.onStall({ cpus: this.gracePeriods.holdouts(number), waitedMs });
+      }
+      this.sleepUntil(() => this.gracePeriods.poll(number));
+    }
+  }
+
+  private async until(done: () => boolean, holdouts: () => number[]): Promise<void> {
+    const start = performance.now();
+    let reported = false;
+    while (!done()) {
+      const waitedMs = performance.now() - start;
+      if (waitedMs > this.limitMs) throw this.stalled(holdouts(), 'held it up');
+      if (!reported && waitedMs > this.stallMs) {
+        reported = true;
+        this.onStall({ cpus: holdouts(), waitedMs });
+      }
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      this.cpu.assertOnline();
+    }
+  }
+
+  private stalled(cpus: number[], what: string): RcuStallError {
+    const names = cpus.map((cpu) => `CPU ${cpu}`).join(', ');
+    return new RcuStallError(
+      `RCU stalled for ${this.limitMs} ms: ${names || 'CPUs that have left since'} ${what}; a long loop must call ` +
+        'rcu.quiescent() or end its turn, and a thread that is gone must be reaped with cpuDead()',
+      cpus,
+    );
+  }
+
+  /** Runs this thread's callbacks to the last, those that they add included. */
+  private drainOwn(): void {
+    while (this.callbacks.pending > 0) {
+      this.waitFor(this.callbacks.lastGracePeriod()!);
+      this.runCallbacks();
+    }
+    this.disarmTimer();
+  }
+
+  private runCallbacks(): void {
+    const ran = this.callbacks.run();
+    if (ran > 0) {
+      const at = this.own + RcuCpu.invoked;
+      storeRelease(this.m, at, (this.m[at]! + ran) | 0); // pairs with isDone
+      this.gracePeriods.wakeWaiters();
+    }
+    if (this.callbacks.pending > 0) this.armTimer();
+  }
+
+  private armTimer(): void {
+    this.timer ??= setTimeout(() => {
+      this.timer = undefined;
+      if (this.cpu.online) this.runCallbacks();
+    }, POLL_MS);
+  }
+
+  private disarmTimer(): void {
+    if (this.timer !== undefined) clearTimeout(this.timer);
+    this.timer = undefined;
+  }
+
+  private mark(cpu: number): { cpu: number; queued: number } {
+    return { cpu, queued: loadAcquire(this.m, rcuCpuOf(this.cpu.geometry, cpu) + RcuCpu.queued) };
+  }
+
+  private outstanding(): { cpu: number; queued: number }[] {
+    return Array.from({ length: this.cpu.geometry.cpus }, (_, cpu) => this.mark(cpu)).filter(
+      (mark) => mark.cpu !== this.cpu.id && !this.isDone(mark),
+    );
+  }
+
+  private isDone({ cpu, queued }: { cpu: number; queued: number }): boolean {
+    return isSince(loadAcquire(this.m, rcuCpuOf(this.cpu.geometry, cpu) + RcuCpu.invoked), queued);
+  }
+
+  /** Until somebody becomes quiescent or has run callbacks, or for a moment; where it may not sleep, not at all. */
+  private sleepUntil(done: () => boolean): void {
+    if (this.sleeps) this.gracePeriods.sleep(done, BACKSTOP_MS);
+  }
+}
+
+function stallText({ cpus, waitedMs }: RcuStall): string {
+  const names = cpus.map((cpu) => `CPU ${cpu}`).join(', ');
+  return `granary: RCU grace period waits since ${Math.round(waitedMs)} ms for ${names}, which did not end its turn`;
+}
