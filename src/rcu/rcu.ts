@@ -44,13 +44,14 @@ export class Rcu implements TurnHolder {
   private nesting = 0;
   /** Whether our seq is not 0. */
   private reading = false;
+  private debugging = false;
+  /** Whether an outermost section has more to do than count: it is the turn's first, or its place is wanted. */
+  private mustBegin = true;
   private held = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
   /** With `debug`, where the outermost open read section began. */
   private openedAt: Error | undefined;
 
-  /** Note where read sections begin, for the report of one that was left open. Costs a stack trace each. */
-  debug = false;
   /** After so long a wait the CPUs that hold it up are named, once per wait. */
   stallMs = 3_000;
   /** After so long a blocking wait gives up with an RcuStallError. */
@@ -77,13 +78,22 @@ export class Rcu implements TurnHolder {
    * rcu.readUnlock();
    */
   readLock(): void {
-    if (this.nesting++ === 0 && (!this.reading || this.debug)) this.beginReading();
+    if (this.nesting++ === 0 && this.mustBegin) this.beginReading();
   }
 
   /** Ends the innermost read section. Throws when none is open. Kernel: `rcu_read_unlock`. */
   readUnlock(): void {
     if (this.nesting === 0) throw new CpuError('readUnlock without readLock: no read section is open');
     this.nesting--;
+  }
+
+  /** Notes where read sections begin, for the report of one that was left open. Costs a stack trace each. */
+  get debug(): boolean {
+    return this.debugging;
+  }
+  set debug(on: boolean) {
+    this.debugging = on;
+    this.mustBegin = on || !this.reading;
   }
 
   /** Open read sections of this thread. */
@@ -208,10 +218,11 @@ export class Rcu implements TurnHolder {
   }
 
   private beginReading(): void {
-    if (this.debug) this.openedAt = new Error('the read section began here');
+    if (this.debugging) this.openedAt = new Error('the read section began here');
     if (this.reading) return;
     this.cpu.assertOnline();
     this.reading = true;
+    this.mustBegin = this.debugging;
     storeRelease(this.m, this.own + RcuCpu.seq, this.gracePeriods.current); // G1, G3
     this.holdForTurn();
   }
@@ -219,6 +230,7 @@ export class Rcu implements TurnHolder {
   private stopReading(): void {
     if (!this.reading) return;
     this.reading = false;
+    this.mustBegin = true;
     storeRelease(this.m, this.own + RcuCpu.seq, 0); // G4
     this.gracePeriods.wakeWaiters();
   }

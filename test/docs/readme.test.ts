@@ -54,12 +54,17 @@ describe('the other examples', () => {
     expect(readdirSync(join(ROOT, 'examples')).sort()).toEqual([
       'leak.mjs',
       'piscina.mjs',
+      'rcu-hash-table.mjs',
       'two-workers.mjs',
     ]);
   });
 
   it('piscina.mjs reads on one thread what tasks on others wrote', async () => {
     expect(await run('examples/piscina.mjs')).toBe('sum 3600, CPUs online 1, findings 0\n');
+  });
+
+  it('rcu-hash-table.mjs answers every lookup right while it grows and shrinks', async () => {
+    expect(await run('examples/rcu-hash-table.mjs')).toBe('2000 keys, 2000 nodes, 0 wrong answers, 0 findings\n');
   });
 
   it('leak.mjs names what was never freed and refuses a second free', async () => {
