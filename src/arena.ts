@@ -23,7 +23,7 @@ import {
   zoneOf,
 } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
-import { initGracePeriods, Rcu } from './rcu/index.js';
+import { initGracePeriods, type Rcu } from './rcu/index.js';
 import { type ReapReport, reapCpu } from './reap.js';
 import {
   AttachError,
@@ -75,7 +75,6 @@ export class Arena {
   private readonly views: Views;
   private readonly code: HotCode;
   private current: Caches | undefined;
-  private currentRcu: Rcu | undefined;
 
   private constructor(buffer: SharedArrayBuffer, geometry: Geometry) {
     this.buffer = buffer;
@@ -148,17 +147,18 @@ export class Arena {
     const caches = new Caches(new ThisCpu(this.views, this.geometry, cpu, thread), this.code);
     caches.openAll();
     this.current = caches;
-    this.currentRcu = new Rcu(caches.cpu);
     return caches.cpu;
   }
 
   /** Flushes this CPU's sheaves and gives its slot back. Handles of caches stop working in this thread. */
   offline(): void {
     const caches = this.caches;
-    this.rcu.goOffline();
+    do {
+      caches.flushThisCpu(); // submits rcu_free sheaves, which then wait
+      caches.rcu.goOffline();
+    } while (caches.rcu.pending > 0);
     caches.flushThisCpu();
     this.current = undefined;
-    this.currentRcu = undefined;
     caches.cpu.goOffline();
   }
 
@@ -174,8 +174,7 @@ export class Arena {
 
   /** RCU for this thread. */
   get rcu(): Rcu {
-    this.caches.cpu.assertOnline();
-    return this.currentRcu!;
+    return this.caches.rcu;
   }
 
   /** CPUs that have a thread. */
@@ -224,6 +223,19 @@ export class Arena {
   /** Frees what kmalloc returned, on any CPU. NULL and ZERO_SIZE_PTR are nothing to free. */
   kfree(p: number): void {
     this.caches.kmallocs.free(p);
+  }
+
+  /**
+   * Frees what kmalloc or a cache gave, after a grace period: threads that read it go on. Counts as freed at once.
+   * Kernel: `kfree_rcu`.
+   */
+  kfreeRcu(p: number): void {
+    this.caches.kmallocs.freeRcu(p);
+  }
+
+  /** Waits, blocking, until everything that was given to kfreeRcu and freeRcu is free. Kernel: `kvfree_rcu_barrier`. */
+  kfreeRcuBarrier(): void {
+    this.caches.kfreeRcu.barrierAll();
   }
 
   /** Frees `list[0..n)`, of any kmalloc sizes. */

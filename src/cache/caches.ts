@@ -1,6 +1,7 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
 import type { ThisCpu, Views } from '../cpu/index.js';
 import { GFP_KERNEL, PageAllocator } from '../page/index.js';
+import { Rcu } from '../rcu/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
   type CacheDesc,
@@ -27,6 +28,7 @@ import type { CacheContext } from './context.js';
 import { countSheaf, createInSlot } from './create.js';
 import { destroyCache, reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
+import { KfreeRcu } from './kfreeRcu.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
@@ -43,6 +45,8 @@ export class Caches implements CacheContext {
   readonly pages: PageAllocator;
   readonly slabs: SlabAllocator;
   readonly kmallocs: Kmallocs;
+  readonly rcu: Rcu;
+  readonly kfreeRcu: KfreeRcu;
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
@@ -59,6 +63,8 @@ export class Caches implements CacheContext {
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
     this.kmallocs = new Kmallocs(this);
+    this.rcu = new Rcu(cpu);
+    this.kfreeRcu = new KfreeRcu(this, this.rcu);
   }
 
   /** Opens the caches that every arena has. */
@@ -152,6 +158,7 @@ export class Caches implements CacheContext {
     if (cache.desc.slot < FIRST_KMALLOC_SLOT || (cache.desc.flags & SLAB_KMALLOC) !== 0) {
       throw new RangeError(`${cache.name} is one of the arena's own caches; it lives as long as the arena`);
     }
+    this.kfreeRcu.barrier(cache);
     return this.withSlabMutex(() => destroyCache(this, cache));
   }
 
@@ -192,6 +199,7 @@ export class Caches implements CacheContext {
 
   /** Flushes a slot whose thread is gone. Returns what its death left open, in words. */
   reap(cpu: number, owner: number): string[] {
+    this.kfreeRcu.takeOver(cpu);
     return this.withSlabMutex(() => {
       const notes: string[] = [];
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, cpu, owner));

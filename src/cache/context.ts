@@ -3,11 +3,13 @@ import type { ThisCpu, Views } from '../cpu/index.js';
 import type { SheafSource } from '../sheaf/index.js';
 import type { CacheDesc, SlabAllocator } from '../slab/index.js';
 import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
+import type { KfreeRcu } from './kfreeRcu.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 
 export interface CacheContext extends SheafSource {
   readonly cpu: ThisCpu;
   readonly slabs: SlabAllocator;
+  readonly kfreeRcu: KfreeRcu;
   readonly geometry: Geometry;
   readonly views: Views;
   readonly policy: LockPolicy;

@@ -65,6 +65,11 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
       cache.detachPcs(pcsOf(geometry, id, desc.slot));
       cache.flushDetachedPcs();
     }
+    if (cache.rcuSheavesWait) {
+      // Submitted between the barrier before and our taking the locks.
+      caches.rcu.synchronize();
+      cache.recycleAllRcuSheaves();
+    }
     shrinkBarns(caches, cache);
     if (shrinkNodes(caches, cache) > 0) {
       const objects = allocatedObjects(caches, desc);

@@ -85,6 +85,29 @@ export class Kmallocs {
     this.freeLarge(p);
   }
 
+  /** Frees after a grace period. Kernel: `kfree_rcu`, `kvfree_rcu`. */
+  freeRcu(p: number): void {
+    if (p === 0 || p === ZERO_SIZE_PTR) return;
+    const cache = this.cacheOf(p);
+    if (cache !== undefined) return cache.freeRcu(p);
+    this.caches.cpu.assertOnline();
+    this.largePage(p); // says what is wrong with it now, not after the grace period
+    this.caches.kfreeRcu.add(p);
+  }
+
+  /** What kfree_rcu gathered past the sheaves; its grace period is over. */
+  freeAfterGracePeriod(p: number): void {
+    const cache = this.cacheOf(p);
+    if (cache !== undefined) cache.freeAfterGracePeriod(p);
+    else this.freeLarge(p);
+  }
+
+  private cacheOf(p: number): KmemCache | undefined {
+    const { views, geometry } = this.caches;
+    const cache = isHeapAddress(geometry, p) ? views.m[virtToPage(geometry, p) + Page.cache]! : 0;
+    return cache === 0 ? undefined : this.caches.handle(views.m[cache + KmemCacheStruct.slot]!);
+  }
+
   /** Bytes usable at `p`: the size of its bucket, or of its pages. Kernel: `ksize`. */
   ksize(p: number): number {
     if (p === 0 || p === ZERO_SIZE_PTR) return 0;

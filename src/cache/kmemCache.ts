@@ -6,7 +6,7 @@
  */
 import { type PcsPtr, Stat, type StatItem, type Stats, sumStats } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
-import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
+import { RcuSheaves, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
 import {
   type Bytes,
@@ -24,7 +24,7 @@ import { RegistrySlot, registrySlot } from './registry.js';
 const { size: SIZE } = Sheaf;
 const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
-const { ALLOC_FASTPATH, FREE_FASTPATH, FREE_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
+const { ALLOC_FASTPATH, FREE_FASTPATH, FREE_SLOWPATH, ALLOC_NODE_MISMATCH, FREE_RCU_SHEAF_FAIL } = Stat;
 const OBJECTS = SHEAF_OBJECTS;
 
 /** What destroy found: a cache is gone when nothing leaked, else it is unlinked and its memory stays. */
@@ -42,7 +42,7 @@ export interface ShrinkReport {
   skippedCpus: number[];
 }
 
-export abstract class KmemCache extends PcsLayer {
+export abstract class KmemCache extends RcuSheaves {
   protected readonly context: CacheContext;
   protected readonly shadow: Bytes;
   protected readonly checked: boolean;
@@ -109,6 +109,47 @@ export abstract class KmemCache extends PcsLayer {
    */
   abstract free(p: number): void;
 
+  /**
+   * Frees an object after a grace period: readers that have it go on reading. It counts as freed at once, so a second
+   * free of it is refused. Kernel: `kfree_rcu`.
+   * @example
+   * rcu.assignPointer(slot, fresh);
+   * cache.freeRcu(old);
+   */
+  freeRcu(p: number): void {
+    this.assertAlive();
+    this.cpu.enter(FREE, this.desc.slot);
+    try {
+      this.takeBack(p);
+      if (this.isLocal(p) && this.lockForRcu() && this.pushRcu(p)) return;
+      this.count(FREE_RCU_SHEAF_FAIL);
+    } finally {
+      if (this.context.policy === 'op') this.release();
+      this.cpu.leave();
+    }
+    this.context.kfreeRcu.add(p);
+  }
+
+  /** Waits, blocking, until what freeRcu was given is free. Kernel: `kvfree_rcu_barrier_on_cache`. */
+  rcuBarrier(): void {
+    this.assertAlive();
+    this.context.kfreeRcu.barrier(this);
+  }
+
+  /** The grace period of an object that no sheaf took is over: frees it as if only now. */
+  freeAfterGracePeriod(p: number): void {
+    if (this.checked) this.shadow[p >> 3] = this.tag;
+    this.free(p);
+  }
+
+  protected rcuSheafWaits(): void {
+    this.context.kfreeRcu.sheafWaits(this);
+  }
+
+  private lockForRcu(): boolean {
+    return this.context.policy === 'turn' ? this.lockForTurn() : this.trylockPcs();
+  }
+
   /** Allocates `n` objects into `out[0..n)`, or none and returns false. Kernel: `kmem_cache_alloc_bulk`. */
   abstract allocBulk(out: Int32Array, n: number, gfp?: number): boolean;
 
@@ -164,6 +205,10 @@ export abstract class KmemCache extends PcsLayer {
     }
   }
 
+  get isAlive(): boolean {
+    return this.m[this.serialWord] === this.desc.serial;
+  }
+
   /** Visits each free object that the layer holds outside of slabs, other than in sheaves; others are quiet. */
   forEachCached(_visit: (p: number, place: string) => void): void {}
 
@@ -175,6 +220,11 @@ export abstract class KmemCache extends PcsLayer {
   /** Takes the objects out of another CPU's sheaves; the caller holds its pcs lock. */
   detachPcs(pcs: PcsPtr): void {
     if (this.sheafCapacity > 0) this.detach(pcs);
+  }
+
+  /** Takes a CPU's rcu_free sheaf; the caller holds its pcs lock, and calls flushDetachedPcs afterwards. */
+  detachRcuSheaf(pcs: PcsPtr): void {
+    if (this.sheafCapacity > 0) this.detachRcu(pcs);
   }
 
   /** Gives what detachPcs took back to the slabs; the caller has given up the pcs lock. */

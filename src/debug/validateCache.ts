@@ -37,6 +37,9 @@ export function validateCache(
 ): void {
   const places: Places = new Map();
   if (cache.sheafCapacity > 0) collectSheaves(context, cache, places, findings);
+  context.kfreeRcu.forEachPending((p, place) => {
+    if (isObject(context, cache, p)) note(places, p, place, cache, findings);
+  });
   cache.forEachCached((p, place) => {
     if (isObject(context, cache, p)) note(places, p, place, cache, findings);
     else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
@@ -87,6 +90,8 @@ function collectSheaves(context: CacheContext, cache: KmemCache, places: Places,
     });
     const spare = m[pcs + Pcs.spare] as SheafPtr;
     if (spare !== 0) visit(spare, `spare of CPU ${cpu}`, 'spare');
+    const rcuFree = m[pcs + Pcs.rcuFree] as SheafPtr;
+    if (rcuFree !== 0) visit(rcuFree, `rcu_free of CPU ${cpu}`, 'spare');
     findings.expect(m[pcs + Pcs.lock] === 0, 'I20', cache.name, () => {
       return `the sheaves of CPU ${cpu} are locked by 0x${m[pcs + Pcs.lock]!.toString(16)}`;
     });
@@ -122,6 +127,13 @@ function visitBarn(
     // Putting an empty sheaf in exchange for a full one knows no limit, so empties are bounded by the full ones' limit too.
     const bound = limit + context.geometry.cpus + (kind === 'empty' ? MAX_FULL_SHEAVES : 0);
     findings.expect(length <= bound, 'I6', cache.name, () => `node ${node}: ${length} ${kind} sheaves`);
+  }
+  for (
+    let sheaf = m[barn + Barn.rcuHead] as SheafPtr;
+    sheaf !== 0;
+    sheaf = m[sheaf + Sheaf.link] as SheafPtr
+  ) {
+    if (!visit(sheaf, `waiting for a grace period in the barn of node ${node}`, 'full')) break;
   }
   findings.expect(m[barn + Barn.lock] === 0, 'I20', cache.name, () => `barn lock of node ${node} is held`);
 }

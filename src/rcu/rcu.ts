@@ -96,6 +96,11 @@ export class Rcu implements TurnHolder {
     this.mustBegin = on || !this.reading;
   }
 
+  /** Callbacks of this thread that have not run. */
+  get pending(): number {
+    return this.callbacks.pending;
+  }
+
   /** Open read sections of this thread. */
   get depth(): number {
     return this.nesting;

@@ -6,6 +6,7 @@
  * is the number that was current at its last quiescent state.
  */
 import { type Geometry, LINE_WORDS, type Ptr, struct } from '../struct/index.js';
+import { Lock } from '../sync/index.js';
 
 /** One per arena. The words that everybody reads lie apart from those that waiters write. */
 export const RcuState = struct(
@@ -33,6 +34,12 @@ export const RcuCpu = struct(
     /** Callbacks it was given, and how many of them it has run; written by its CPU. */
     queued: 1,
     invoked: 1,
+    /** kfree_rcu's pages of addresses, and the lock under which they are; see cache/kfreeRcu.ts. */
+    krcp: Lock.SIZEOF,
+    gathering: 1,
+    waiting: 1,
+    /** The grace period that `waiting` waits for. */
+    waitingFor: 1,
   },
   { alignWords: LINE_WORDS },
 );

@@ -16,7 +16,16 @@ export const MAX_EMPTY_SHEAVES = 10;
 
 export const Barn = struct(
   'node_barn',
-  { lock: Lock.SIZEOF, full: 1, empty: 1, nrFull: 1, nrEmpty: 1 },
+  {
+    lock: Lock.SIZEOF,
+    full: 1,
+    empty: 1,
+    nrFull: 1,
+    nrEmpty: 1,
+    /** Sheaves of objects freed by kfree_rcu, first in first out; see rcuSheaf.ts. */
+    rcuHead: 1,
+    rcuTail: 1,
+  },
   { alignWords: LINE_WORDS },
 );
 export type BarnPtr = Ptr<'node_barn'>;
@@ -28,7 +37,7 @@ const BARN_CLASS = LockClass.Barn;
 export const barnOf = (cpu: ThisCpu, s: CacheDesc, node: number): BarnPtr =>
   cpu.m[barnSlot(s, node)] as BarnPtr;
 
-const barnLock = (barn: BarnPtr): LockPtr => (barn + LOCK) as unknown as LockPtr;
+export const barnLock = (barn: BarnPtr): LockPtr => (barn + LOCK) as unknown as LockPtr;
 
 /** Pops a sheaf off one of the two stacks; lock held. */
 function pop(cpu: ThisCpu, barn: BarnPtr, list: number, nr: number): SheafPtr {

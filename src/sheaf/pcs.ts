@@ -5,6 +5,8 @@
 import { Pcs, Stat } from '../cpu/index.js';
 import { NUMA_NO_NODE } from '../page/index.js';
 import {
+  Barn,
+  type BarnPtr,
   barnGetEmptySheaf,
   barnOf,
   barnPutEmptySheaf,
@@ -18,6 +20,7 @@ import { SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from './sheaf.js';
 
 const { spare: SPARE } = Pcs;
 const { size: SIZE } = Sheaf;
+const { rcuHead: RCU_HEAD } = Barn;
 // Imported names are looked up at each use; module-local constants are folded.
 const { BARN_GET, BARN_GET_FAIL, BARN_PUT, BARN_PUT_FAIL, SHEAF_REFILL } = Stat;
 const OBJECTS = SHEAF_OBJECTS;
@@ -25,7 +28,7 @@ const OBJECTS = SHEAF_OBJECTS;
 /** getEmptyMain found room; its other answers are those of barnReplaceFullSheaf. */
 export const GOT_ROOM = 1;
 
-export class PcsLayer extends PcsFlush {
+export abstract class PcsLayer extends PcsFlush {
   /**
    * Main is empty and the lock held. Returns true with the lock held and objects in main, or false with the lock given
    * up. Kernel: `__pcs_replace_empty_main`.
@@ -74,11 +77,18 @@ export class PcsLayer extends PcsFlush {
       this.setMain(spare);
       return true;
     }
-    const full = barnReplaceEmptySheaf(cpu, barnOf(cpu, desc, cpu.node), this.main);
+    const barn = barnOf(cpu, desc, cpu.node);
+    let full = barnReplaceEmptySheaf(cpu, barn, this.main);
+    if (full === 0 && m[barn + RCU_HEAD] !== 0 && this.recycleRcuSheaves(barn)) {
+      full = barnReplaceEmptySheaf(cpu, barn, this.main);
+    }
     this.count(full !== 0 ? BARN_GET : BARN_GET_FAIL);
     if (full !== 0) this.setMain(full);
     return full !== 0;
   }
+
+  /** Sheaves whose grace period is over come back; true if there is a full one in the barn now. */
+  protected abstract recycleRcuSheaves(barn: BarnPtr): boolean;
 
   private giveUp(): false {
     this.unlockPcs();

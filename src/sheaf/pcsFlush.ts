@@ -3,7 +3,7 @@ import { Pcs, type PcsPtr, Stat } from '../cpu/index.js';
 import { PcsLock } from './pcsLock.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from './sheaf.js';
 
-const { main: MAIN, spare: SPARE } = Pcs;
+const { main: MAIN, spare: SPARE, rcuFree: RCU_FREE } = Pcs;
 const { size: SIZE } = Sheaf;
 const { SHEAF_FLUSH } = Stat;
 const OBJECTS = SHEAF_OBJECTS;
@@ -11,12 +11,16 @@ const OBJECTS = SHEAF_OBJECTS;
 /** Objects that are copied out of main at once, to be freed without the lock. */
 export const PCS_BATCH_MAX = 32;
 
-export class PcsFlush extends PcsLock {
+export abstract class PcsFlush extends PcsLock {
   private readonly batch = new Int32Array(PCS_BATCH_MAX);
   /** What detach took out of a pcs, until flushDetached. */
   private detachedObjects: Int32Array | undefined;
   private nrDetached = 0;
   private detachedSpare = 0 as SheafPtr;
+  private detachedRcu = 0 as SheafPtr;
+
+  /** Lets a sheaf of this CPU's node wait for a grace period. */
+  protected abstract submitRcuSheaf(sheaf: SheafPtr): void;
 
   /** Gives all objects of a sheaf that we alone hold back to their slabs. */
   protected flushSheaf(sheaf: SheafPtr): void {
@@ -74,13 +78,22 @@ export class PcsFlush extends PcsLock {
     this.nrDetached = size;
     this.detachedSpare = m[pcs + SPARE] as SheafPtr;
     m[pcs + SPARE] = 0;
+    this.detachRcu(pcs);
+  }
+
+  /** Takes rcu_free out of a pcs whose lock is ours. */
+  protected detachRcu(pcs: PcsPtr): void {
+    this.detachedRcu = this.m[pcs + RCU_FREE] as SheafPtr;
+    this.m[pcs + RCU_FREE] = 0;
   }
 
   /** Gives what detach took back to the slabs; no lock is held. */
   protected flushDetached(): void {
-    const { nrDetached, detachedSpare: spare } = this;
+    const { nrDetached, detachedSpare: spare, detachedRcu } = this;
     this.nrDetached = 0;
     this.detachedSpare = 0 as SheafPtr;
+    this.detachedRcu = 0 as SheafPtr;
+    if (detachedRcu !== 0) this.submitRcuSheaf(detachedRcu);
     if (spare !== 0) {
       this.cpu.inHand(spare);
       this.flushSheaf(spare);

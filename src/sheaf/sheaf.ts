@@ -1,6 +1,7 @@
 /**
- * A sheaf: a stack of free objects. It is in exactly one place: main or spare of one CPU, the full or the empty list
- * of one barn, or the hands of one CPU that is filling or flushing it.
+ * A sheaf: a stack of free objects. It is in exactly one place: main, spare or rcu_free of one CPU, the full or the empty
+ * list of one barn or its queue of those that wait for a grace period, or the hands of one CPU that is filling or
+ * flushing it.
  *
  * The size word. While a CPU holds its pcs lock, the size word of its main sheaf also counts allocations, so that
  * the fast path needs no counter of its own:
@@ -24,8 +25,8 @@ export const Sheaf = struct('slab_sheaf', {
   link: 1,
   cache: 1,
   size: 1,
-  /** Recorded when an rcu sheaf is submitted. */
-  node: 1,
+  /** The grace period that it waits for, while it does. */
+  gracePeriod: 1,
 });
 export type SheafPtr = Ptr<'slab_sheaf'>;
 

@@ -32,6 +32,8 @@ interface Member {
   cache: KmemCache;
   roll: (below: number) => number;
   report: Torture;
+  /** Counts this thread's objects; the thread's number is in the upper bits. */
+  versions: number;
   plant: Plant;
 }
 
@@ -49,6 +51,7 @@ function join(task: LitmusTask): Member {
     cache: arena.openCache('c'),
     roll,
     report,
+    versions: number(task, 'cpu') << 24,
     plant,
   };
   plantBug(member);
@@ -84,10 +87,15 @@ function readOnce(member: Member): void {
   const p = loadAcquire(control.m, SLOTS_AT + roll(SLOTS));
   const nested = roll(4) === 0;
   if (nested) rcu.readLock();
+  const version = p === 0 ? 0 : loadAcquire(words, (p >> 2) + 1);
   for (let look = 0; p !== 0 && look < LOOKS; look++) {
     const state = loadAcquire(words, p >> 2);
-    if (state === ALIVE) continue;
-    complain(member, `an object is 0x${(state >>> 0).toString(16)} in a read section, look ${look}`);
+    const now = loadAcquire(words, (p >> 2) + 1);
+    if (state === ALIVE && now === version) continue;
+    complain(
+      member,
+      `an object is 0x${(state >>> 0).toString(16)}, version ${version} and then ${now}, look ${look}`,
+    );
     break;
   }
   if (nested) rcu.readUnlock();
@@ -100,6 +108,8 @@ function updateOnce(member: Member): void {
   const words = arena.i32;
   const fresh = cache.alloc();
   if (fresh === 0) return;
+  // A reader that still has the object sees in its version that it was given to somebody else.
+  words[(fresh >> 2) + 1] = ++member.versions;
   words[fresh >> 2] = ALIVE;
   // An exchange publishes and takes the old one out at once: two writers never free the same object.
   const old = exchange(control.m, SLOTS_AT + roll(SLOTS), fresh);
@@ -114,6 +124,9 @@ function updateOnce(member: Member): void {
   else if (roll(8) === 0) {
     rcu.synchronize();
     free();
+  } else if (roll(2) === 0) {
+    cache.freeRcu(old);
+    report.freed++;
   } else rcu.call(free);
 }
 
