@@ -61,7 +61,7 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   lockAll(caches, cache);
   try {
     for (let id = 0; id < geometry.cpus; id++) {
-      // The one place where list_lock is taken under pcs locks. They are only ever tried, so nobody waits in a circle.
+      // list_lock under every CPU's pcs lock. Those are only ever tried, so nobody waits in a circle.
       cache.detachPcs(pcsOf(geometry, id, desc.slot));
       cache.flushDetachedPcs();
     }

@@ -53,7 +53,7 @@ export class PageAllocator {
     this.cpu = cpu;
   }
 
-  /** Returns the first page of a block of 2^order pages, or 0. Takes zone->lock; no 2a-2c lock is held. */
+  /** Returns the first page of a block of 2^order pages, or 0. Takes zone->lock; no barn or list lock is held. */
   alloc(order: number, gfp: number, node: number = NUMA_NO_NODE): PagePtr {
     this.requests++;
     if (this.failEvery !== 0 && this.requests % this.failEvery === 0) {
