@@ -259,8 +259,7 @@ export class Arena {
 
   /** Frees what allocPages returned, with the same order. */
   freePages(address: number, order: number): void {
-    const { pages } = this.caches;
-    pages.free(pages.checkedPage(address, order), order);
+    this.caches.pages.freePages(address, order);
   }
 
   /** Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. */

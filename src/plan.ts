@@ -38,11 +38,11 @@ export interface ArenaOptions {
   lockPolicy?: LockPolicy;
   /** What stands in front of the slabs of caches that do not say it themselves. Default 'sheaves'. */
   layer?: Layer;
-  /** Full sheaves that a barn takes. Default 10. */
+  /** Full sheaves that a barn takes in exchange, 0 to 1000; with 0 each further full sheaf is flushed. Default 10. */
   barnFull?: number;
-  /** Empty sheaves that a barn takes. Default 10. */
+  /** Empty sheaves that a barn keeps after a grace period, 0 to 1000; exchanges ask for no limit. Default 10. */
   barnEmpty?: number;
-  /** Newer kernels' refinements of the slab path; all on by default. */
+  /** Newer kernels' refinements of the slab path; with one off, slabs are worked on as in 7.1. All on by default. */
   refinements?: Partial<Record<Refinement, boolean>>;
   /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
   check?: CheckLevel;

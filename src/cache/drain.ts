@@ -11,7 +11,7 @@ import {
 } from '../sheaf/index.js';
 import { SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
-import { cmpxchg, isOwnedBy, LockRecord } from '../sync/index.js';
+import { cmpxchg, Intent, isOwnedBy, LockRecord } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
@@ -61,7 +61,7 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   lockAll(caches, cache);
   try {
     for (let id = 0; id < geometry.cpus; id++) {
-      // The one place where list_lock is taken under pcs locks. They are only ever tried, so nobody waits in a circle.
+      // list_lock under every CPU's pcs lock. Those are only ever tried, so nobody waits in a circle.
       cache.detachPcs(pcsOf(geometry, id, desc.slot));
       cache.flushDetachedPcs();
     }
@@ -115,11 +115,12 @@ export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: nu
   return [];
 }
 
-/** Whether the operation that the thread died in may have been at work on this pcs, whose lock it had. */
+/** Whether the operation that the thread died in may have been moving sheaves of this pcs, whose lock it had. */
 function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, cpu: number): boolean {
   const { m } = caches.views;
   const record = cpuRecordOf(caches.geometry, cpu) + CpuRecord.locks;
   if (sheafCapacity === 0 || m[record + LockRecord.intentDepth] === 0) return false;
+  if (m[record + LockRecord.intentOp] === Intent.BULK_PUSH) return false;
   // Sheaves come from the kmalloc caches, so an operation on any cache may be one on theirs.
   return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;
 }

@@ -13,13 +13,16 @@
  *      allocated.
  *  P4  A free stores the object before it clears the shadow: a thread that dies between the two leaves an object that
  *      is in a sheaf and marked, which the reaper clears; the other order would lose it.
+ *  P5  freeBulk clears the shadow first, to see an object that is in the list twice, and stores the size word once, at
+ *      the end. To store it in each round would lose nothing to a death in between, but costs a batch of 16 about 8 %;
+ *      an intent on record costs 2 %, and the reaper says that there may be a loss.
  */
-import type { Views } from '../cpu/index.js';
+import { CpuRecord, type Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
 import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
-import { cmpxchgByte } from '../sync/index.js';
+import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
 import type { KmemCache } from './kmemCache.js';
 
@@ -54,6 +57,9 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
   const ONE = ONE_ALLOC;
   const MASK = SIZE_MASK;
   const ZERO = __GFP_ZERO;
+  const INTENT = CpuRecord.locks;
+  const { intentDepth: DEPTH, intentOp: OP, intentSlot: SLOT } = LockRecord;
+  const { BULK_PUSH } = Intent;
 
   return class TurnKmemCache extends BulkKmemCache {
     override alloc(gfp: number = GFP_KERNEL): number {
@@ -112,7 +118,11 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const size = word & MASK;
       const typed = list?.constructor === Int32Array;
       const fits = typed && n === (n | 0) && n > 0 && n <= this.capacity - size && n <= list.length;
-      if (!fits || EXACT || NUMA) return this.freeBulkSlow(list, n);
+      const intent = (this.request + INTENT) | 0;
+      if (!fits || EXACT || NUMA || m[intent + DEPTH] !== 0) return this.freeBulkSlow(list, n);
+      m[intent + SLOT] = this.desc.slot;
+      m[intent + OP] = BULK_PUSH;
+      m[intent + DEPTH] = 1; // P5
       const to = (sheaf + OBJECTS + size) | 0;
       const tag = this.tag | 0;
       for (let i = 0; i < n; i = (i + 1) | 0) {
@@ -125,11 +135,13 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
         m[(to + i) | 0] = p;
       }
       m[sheaf + SIZE] = word + n;
+      m[intent + DEPTH] = 0;
     }
 
     /** Entry `bad` of the list is no object: mark those before it as allocated again, then say what is wrong. */
     private freeBulkUndo(list: Int32Array, n: number, bad: number): void {
       for (let i = 0; i < bad; i++) shadow[list[i]! >> 3] = this.tag;
+      m[this.request + INTENT + DEPTH] = 0;
       this.freeBulkSlow(list, n);
     }
   };

@@ -6,7 +6,7 @@ export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
 export { KmemCache, type LeakReport, type ShrinkReport } from './kmemCache.js';
-export { allocatedObjects, forEachSlab, freelistIndices } from './objects.js';
+export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export {
   findByName,

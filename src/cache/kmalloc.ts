@@ -45,6 +45,18 @@ function kmallocIndex(size: number): number {
   return size <= TABLE_MAX ? (size - 1) >> 3 : BITS_BASE + 32 - Math.clz32(size - 1);
 }
 
+/** Throws unless a large kmalloc starts at `p`, whose page has these flags. */
+function assertLarge(p: number, flags: number): void {
+  const isStart = p % PAGE_SIZE === 0;
+  if (isStart && (flags & (PG_SLAB | PG_HEAD | PG_LARGE)) === (PG_HEAD | PG_LARGE)) return;
+  const why =
+    (flags & PG_LARGE) !== 0 || !isStart
+      ? 'it is not the start of a block'
+      : 'its page is free, or was allocated with allocPages';
+  const hex = `0x${p.toString(16)}`;
+  throw new SlabBugError('not-a-slab', 'kmalloc', p, `${hex} did not come from kmalloc: ${why}`);
+}
+
 export class Kmallocs {
   private readonly caches: Caches;
   private readonly table: KmemCache[] = [];
@@ -132,8 +144,7 @@ export class Kmallocs {
   private freeLarge(p: number): void {
     if (p === 0 || p === ZERO_SIZE_PTR) return;
     this.caches.cpu.assertOnline();
-    const page = this.largePage(p);
-    this.caches.slabs.pages.free(page, orderOf(this.caches.views.m[page + Page.flags]!));
+    this.caches.slabs.pages.freeChecked(this.largePage(p), (flags) => assertLarge(p, flags));
   }
 
   /** The first page of a large kmalloc, or an error that says why `p` is none. */
@@ -144,20 +155,7 @@ export class Kmallocs {
       throw new SlabBugError('invalid-pointer', 'kmalloc', 0, `${describe(p)} is not an address of the heap`);
     }
     const page = virtToPage(geometry, p);
-    const flags = m[page + Page.flags]!;
-    const hex = `0x${p.toString(16)}`;
-    if (
-      (flags & PG_SLAB) === 0 &&
-      (flags & PG_HEAD) !== 0 &&
-      (flags & PG_LARGE) !== 0 &&
-      p % PAGE_SIZE === 0
-    ) {
-      return page;
-    }
-    const why =
-      (flags & PG_LARGE) !== 0 || p % PAGE_SIZE !== 0
-        ? 'it is not the start of a block'
-        : 'its page is free, or was allocated with allocPages';
-    throw new SlabBugError('not-a-slab', 'kmalloc', p, `${hex} did not come from kmalloc: ${why}`);
+    assertLarge(p, m[page + Page.flags]!);
+    return page;
   }
 }

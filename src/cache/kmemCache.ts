@@ -84,12 +84,12 @@ export abstract class KmemCache extends PcsLayer {
   get objsPerSlab(): number {
     return this.desc.objects;
   }
-  /** Empty slabs that a node keeps; may be changed at any time. */
+  /** Empty slabs that a node keeps; may be changed at any time. Throws when the cache was destroyed. */
   get minPartial(): number {
+    this.assertAlive();
     return this.m[this.desc.ptr + KmemCacheStruct.minPartial]!;
   }
   set minPartial(value: number) {
-    // The struct of a destroyed cache is somebody else's memory.
     this.assertAlive();
     this.m[this.desc.ptr + KmemCacheStruct.minPartial] = requireInteger('minPartial', value, 0, 0x7fffffff);
   }
@@ -123,7 +123,7 @@ export abstract class KmemCache extends PcsLayer {
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
       let p = 0;
-      if (node === this.cpu.node) p = this.allocIfTopIsOn(node);
+      if (node === this.cpu.node) p = this.allocIfTopIsOn(node, gfp);
       else this.count(ALLOC_NODE_MISMATCH);
       if (this.context.policy === 'op') this.release();
       return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp, node), gfp);
@@ -145,8 +145,12 @@ export abstract class KmemCache extends PcsLayer {
     return this.context.destroy(this);
   }
 
-  /** The 26 counters, summed over CPUs; exact when they are quiet and their turns have ended. */
+  /**
+   * The 26 counters, summed over CPUs; exact when they are quiet and their turns have ended. Throws when the cache was
+   * destroyed: the counters are its successor's.
+   */
   stats(): Stats {
+    this.assertAlive();
     this.releaseEarly();
     return sumStats(this.cpu.f64, this.context.geometry, this.desc.slot);
   }
@@ -350,18 +354,19 @@ export abstract class KmemCache extends PcsLayer {
   }
 
   /** The top object, if it lies on `node`; otherwise it stays. Kernel: the node test in `alloc_from_pcs`. */
-  private allocIfTopIsOn(node: number): number {
+  private allocIfTopIsOn(node: number, gfp: number): number {
     const { m } = this;
     if (!this.lockForTurn()) return 0;
     const size = m[this.main + SIZE]! & SIZE_MASK;
-    if (size === 0)
-      return this.capacity !== 0 && this.replaceEmptyMain(GFP_KERNEL) ? this.allocIfTopIsOn(node) : 0;
+    if (size === 0) {
+      return this.capacity !== 0 && this.replaceEmptyMain(gfp) ? this.allocIfTopIsOn(node, gfp) : 0;
+    }
     const top = m[this.main + OBJECTS + size - 1]!;
     const pages = this.slabs.pages;
     if (pages.nodeOf(virtToPage(this.context.geometry, top)) !== node) {
       this.count(ALLOC_NODE_MISMATCH);
       return 0;
     }
-    return this.popMain(GFP_KERNEL);
+    return this.popMain(gfp);
   }
 }

@@ -1,5 +1,11 @@
 /** One cache: where each sheaf is, where each object is, and whether lists and counts say the same. */
-import { type CacheContext, freelistIndices, type KmemCache } from '../cache/index.js';
+import {
+  type CacheContext,
+  freelistIndices,
+  type KmemCache,
+  slabCapacity,
+  slabObjects,
+} from '../cache/index.js';
 import { Pcs, pcsOf } from '../cpu/index.js';
 import {
   compoundHead,
@@ -11,17 +17,7 @@ import {
   pageAddress,
   virtToPage,
 } from '../page/index.js';
-import {
-  Barn,
-  barnOf,
-  COUNT_SHIFT,
-  MAX_EMPTY_SHEAVES,
-  MAX_FULL_SHEAVES,
-  SHEAF_OBJECTS,
-  Sheaf,
-  type SheafPtr,
-  sheafSize,
-} from '../sheaf/index.js';
+import { Barn, barnOf, COUNT_SHIFT, SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from '../sheaf/index.js';
 import { inuseOf, isFrozen, KmemCacheNode, nodeOf } from '../slab/index.js';
 import type { Findings } from './finding.js';
 
@@ -102,10 +98,12 @@ function visitBarn(
   findings: Findings,
 ): void {
   const { m } = context.views;
+  const { barnFull, barnEmpty, cpus } = context.geometry;
   const barn = barnOf(context.cpu, cache.desc, node);
+  // An empty sheaf that comes in exchange for a full one knows no limit, so the full ones' limit bounds it too.
   const lists = [
-    { kind: 'full', head: Barn.full, nr: Barn.nrFull, limit: MAX_FULL_SHEAVES },
-    { kind: 'empty', head: Barn.empty, nr: Barn.nrEmpty, limit: MAX_EMPTY_SHEAVES },
+    { kind: 'full', head: Barn.full, nr: Barn.nrFull, limit: barnFull },
+    { kind: 'empty', head: Barn.empty, nr: Barn.nrEmpty, limit: barnEmpty + barnFull },
   ] as const;
   for (const { kind, head, nr, limit } of lists) {
     let length = 0;
@@ -119,9 +117,12 @@ function visitBarn(
       cache.name,
       () => `node ${node}: ${length} ${kind}, count ${m[barn + nr]}`,
     );
-    // Putting an empty sheaf in exchange for a full one knows no limit, so empties are bounded by the full ones' limit too.
-    const bound = limit + context.geometry.cpus + (kind === 'empty' ? MAX_FULL_SHEAVES : 0);
-    findings.expect(length <= bound, 'I6', cache.name, () => `node ${node}: ${length} ${kind} sheaves`);
+    findings.expect(
+      length <= limit + cpus,
+      'I6',
+      cache.name,
+      () => `node ${node}: ${length} ${kind} sheaves`,
+    );
   }
   findings.expect(m[barn + Barn.lock] === 0, 'I20', cache.name, () => `barn lock of node ${node} is held`);
 }
@@ -153,7 +154,11 @@ function validateSlab(
   const base = pageAddress(geometry, page);
   const where = `${cache.name}, slab 0x${base.toString(16)}`;
   const word = m[page + Page.slabWord]!;
-  const objects = m[page + Page.objects]!;
+  const said = m[page + Page.objects]!;
+  const objects = slabObjects(m, desc, page);
+  findings.expect(said === objects && objects > 0, 'I9', where, () => {
+    return `it is said to have ${said} objects, with room for ${slabCapacity(m, desc, page)}`;
+  });
   const free = freelistIndices(m, geometry, desc, page);
   if (free.includes(-1)) findings.add('I9', where, 'the freelist is a cycle or leads out of the slab');
   findings.expect(inuseOf(word) === objects - free.length, 'I9', where, () => {

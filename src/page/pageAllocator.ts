@@ -22,6 +22,24 @@ import { type NodeMeminfo, Zone, type ZonePtr, zoneLock, zoneOf } from './zone.j
 
 const { nrFree: NR_FREE, allocs: ALLOCS, frees: FREES, foreign: FOREIGN } = Zone;
 
+function badPage(address: unknown, what: string): SlabBugError {
+  return new SlabBugError('bad-page', 'page_alloc', typeof address === 'number' ? address : 0, what);
+}
+
+/** Throws unless a block of that order, of allocPages, starts at the page with these flags. */
+function checkBlock(address: number, order: number, flags: number): void {
+  const hex = `0x${address.toString(16)}`;
+  if ((flags & PG_HEAD) === 0) {
+    throw badPage(address, `no block starts at ${hex}: it was freed already or never allocated`);
+  }
+  if ((flags & (PG_SLAB | PG_LARGE)) !== 0) {
+    throw badPage(address, `${hex} belongs to kmalloc or a cache; free it there`);
+  }
+  if (orderOf(flags) !== order) {
+    throw badPage(address, `the block at ${hex} has order ${orderOf(flags)}, not ${order}`);
+  }
+}
+
 export class PageAllocator {
   private readonly cpu: ThisCpu;
   /** failslab for pages: refuse every n-th request of this thread; 0 is off. */
@@ -35,7 +53,7 @@ export class PageAllocator {
     this.cpu = cpu;
   }
 
-  /** Returns the first page of a block of 2^order pages, or 0. Takes zone->lock; no 2a-2c lock is held. */
+  /** Returns the first page of a block of 2^order pages, or 0. Takes zone->lock; no barn or list lock is held. */
   alloc(order: number, gfp: number, node: number = NUMA_NO_NODE): PagePtr {
     this.requests++;
     if (this.failEvery !== 0 && this.requests % this.failEvery === 0) {
@@ -64,6 +82,30 @@ export class PageAllocator {
     }
   }
 
+  /** Gives back a block that a user names by address and order. Throws, and changes nothing, when it is none. */
+  freePages(address: number, order: number): void {
+    const page = this.checkedAddress(address, order);
+    this.freeChecked(page, (flags) => checkBlock(address, order, flags));
+  }
+
+  /**
+   * Gives back the block that starts at `page`. `check` sees its flags under zone->lock and throws if it is not what
+   * the caller thinks: of two threads that free the same block at once, one is refused.
+   */
+  freeChecked(page: PagePtr, check: (flags: number) => void): void {
+    const { m, geometry, locks } = this.cpu;
+    const zone = this.zoneOfPage(page);
+    locks.lock(zoneLock(zone), LockClass.Zone);
+    try {
+      const flags = m[page + Page.flags]!;
+      check(flags);
+      freeOnePage(m, geometry, zone, page, orderOf(flags));
+      m[zone + FREES] = m[zone + FREES]! + 1;
+    } finally {
+      locks.unlock(zoneLock(zone), LockClass.Zone);
+    }
+  }
+
   /** The node whose zone holds `page`. */
   nodeOf(page: PagePtr): number {
     const { m, geometry } = this.cpu;
@@ -74,29 +116,20 @@ export class PageAllocator {
     return 0;
   }
 
-  /** Checks an address and order that a user handed to freePages, and returns its page. */
-  checkedPage(address: number, order: number): PagePtr {
-    const { m, geometry } = this.cpu;
-    const bug = (what: string): never => {
-      throw new SlabBugError('bad-page', 'page_alloc', typeof address === 'number' ? address : 0, what);
-    };
-    if (!isHeapAddress(geometry, address)) return bug(`${describe(address)} is not an address of the heap`);
-    if (address % PAGE_SIZE !== 0) return bug(`0x${address.toString(16)} is not the start of a page`);
+  /** The page of an address and order that a user handed to freePages. Throws when they can be none of a block's. */
+  private checkedAddress(address: number, order: number): PagePtr {
+    const { geometry } = this.cpu;
+    if (!isHeapAddress(geometry, address))
+      throw badPage(address, `${describe(address)} is not an address of the heap`);
+    if (address % PAGE_SIZE !== 0)
+      throw badPage(address, `0x${address.toString(16)} is not the start of a page`);
     if (!Number.isInteger(order) || order < 0 || order > MAX_PAGE_ORDER) {
-      return bug(`order is ${describe(order)}; it must be an integer from 0 to ${MAX_PAGE_ORDER}`);
+      throw badPage(
+        address,
+        `order is ${describe(order)}; it must be an integer from 0 to ${MAX_PAGE_ORDER}`,
+      );
     }
-    const page = virtToPage(geometry, address);
-    const flags = m[page + Page.flags]!;
-    if ((flags & PG_HEAD) === 0) {
-      return bug(`no block starts at 0x${address.toString(16)}: it was freed already or never allocated`);
-    }
-    if ((flags & (PG_SLAB | PG_LARGE)) !== 0) {
-      return bug(`0x${address.toString(16)} belongs to kmalloc or a cache; free it there`);
-    }
-    if (orderOf(flags) !== order) {
-      return bug(`the block at 0x${address.toString(16)} has order ${orderOf(flags)}, not ${order}`);
-    }
-    return page;
+    return virtToPage(geometry, address);
   }
 
   address(page: PagePtr): number {

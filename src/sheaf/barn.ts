@@ -2,17 +2,18 @@
  * The barn: per cache and node, two stacks of whole sheaves, full and empty ones, under one barn->lock. A CPU
  * exchanges a sheaf here without touching the objects in it.
  *
- * The limits are checked outside the lock: two CPUs that put at once may exceed them by one each, which costs
- * memory for one sheaf and nothing else.
+ * How many full sheaves it takes is the arena's `barnFull`, asked only where a CPU offers one in exchange. A sheaf
+ * that has no other place to go is put whatever the limit. `barnEmpty` bounds what the end of a grace period puts
+ * here, and that alone: where an empty sheaf is exchanged or put back, the kernel asks for no limit either.
+ *
+ * The limit is checked outside the lock: two CPUs that put at once may exceed it by one each, which costs memory for
+ * one sheaf and nothing else.
  */
 import type { ThisCpu } from '../cpu/index.js';
 import { barnSlot, type CacheDesc } from '../slab/index.js';
 import { LINE_WORDS, type Ptr, struct } from '../struct/index.js';
 import { Lock, LockClass, type LockPtr } from '../sync/index.js';
 import { Sheaf, type SheafPtr } from './sheaf.js';
-
-export const MAX_FULL_SHEAVES = 10;
-export const MAX_EMPTY_SHEAVES = 10;
 
 export const Barn = struct(
   'node_barn',
@@ -71,7 +72,7 @@ export const NO_EMPTY = 0;
 export function barnReplaceFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr): number {
   const { m } = cpu;
   // data races, intended: see the head of this file.
-  if (m[barn + NR_FULL]! >= MAX_FULL_SHEAVES) return TOO_MANY_FULL;
+  if (m[barn + NR_FULL]! >= cpu.geometry.barnFull) return TOO_MANY_FULL;
   if (m[barn + NR_EMPTY] === 0) return NO_EMPTY;
   cpu.locks.lock(barnLock(barn), BARN_CLASS);
   try {

@@ -43,8 +43,8 @@ export class PcsLayer extends PcsFlush {
   }
 
   /**
-   * Fills the empty spare from partial slabs and makes it main, without giving the lock up: what this takes in locks
-   * is waited for by nobody who holds one of ours. New slabs may have to wait for memory, and so come later. False
+   * Fills the empty spare from partial slabs and makes it main, without giving the lock up: it takes list_lock, whose
+   * owners wait for no pcs lock. New slabs may have to wait for memory, and so come later. False
    * when there was no spare or the partial slabs did not suffice; then the spare holds what they had.
    */
   private refillSpareAndInstall(gfp: number): boolean {
@@ -175,7 +175,7 @@ export class PcsLayer extends PcsFlush {
 
   /**
    * The barn has its fill: the spare's objects go back to their slabs, and its sheaf becomes our empty main. The lock
-   * stays ours meanwhile, as in refillSpareAndInstall.
+   * stays ours meanwhile, as in refillSpareAndInstall; slabs that become empty take zone->lock, too.
    */
   private flushSpareAndInstall(): true {
     const { m, pcs, cpu } = this;

@@ -1,4 +1,7 @@
-/** Taking objects out of sheaves and giving them back to their slabs, which never happens under a pcs lock. */
+/**
+ * Taking objects out of sheaves and giving them back to their slabs. That takes list_lock, and zone->lock for slabs that
+ * become empty. Here the pcs lock is given back before; pcs.ts keeps this CPU's own where it comes straight back to it.
+ */
 import { Pcs, type PcsPtr, Stat } from '../cpu/index.js';
 import { PcsLock } from './pcsLock.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from './sheaf.js';
@@ -62,7 +65,7 @@ export class PcsFlush extends PcsLock {
 
   /**
    * Takes everything out of a pcs, whoever's it is; its lock is ours and main's size word plain. Main stays, empty.
-   * Nothing goes to the slabs yet: list_lock is never taken under a pcs lock.
+   * Nothing goes to the slabs yet: another CPU's lock is held for the copy alone, its owner may be waiting to go on.
    */
   protected detach(pcs: PcsPtr): void {
     const { m } = this;

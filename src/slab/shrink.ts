@@ -29,12 +29,7 @@ export class SlabAllocator extends BatchSlabs {
     } finally {
       cpu.locks.unlock(listLock(n), LockClass.ListLock);
     }
-    while (empty !== 0) {
-      const next = m[empty + NEXT]!;
-      m[empty + NEXT] = 0;
-      this.discardSlab(empty as PagePtr);
-      empty = next;
-    }
+    this.discardSlabs(empty);
     return m[n + NR_SLABS]!;
   }
 

@@ -13,9 +13,9 @@ import {
   PG_PARTIAL,
   PG_SLAB,
 } from '../page/index.js';
-import { PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
+import { hasRefinement, PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
 import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
-import { linkObjects } from './freelist.js';
+import { linkObjects, takeLinked } from './freelist.js';
 import {
   type CacheDesc,
   KmemCacheNode,
@@ -33,6 +33,7 @@ const {
   cache: CACHE,
   slabWord: SLAB_WORD,
   objects: OBJECTS,
+  next: NEXT,
   head: HEAD_PAGE,
   SIZEOF: PAGE_WORDS,
 } = Page;
@@ -49,6 +50,8 @@ export class Slabs {
   protected readonly m: Words;
   readonly pages: PageAllocator;
   protected readonly memmap: number;
+  /** Off: a new slab's freelist is built in full before its first object is handed out. */
+  private readonly lazyFreelist: boolean;
   private defragClock = 0;
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
@@ -56,6 +59,7 @@ export class Slabs {
     this.m = cpu.m;
     this.pages = pages;
     this.memmap = cpu.geometry.memmap;
+    this.lazyFreelist = hasRefinement(cpu.geometry, 'lazyFreelist');
   }
 
   /** The slab that holds an object of which we know that it is one: each of its pages names the first. */
@@ -165,6 +169,7 @@ export class Slabs {
       this.count(s, Stat.ORDER_FALLBACK);
     }
     this.initSlab(s, page, order);
+    if (!this.lazyFreelist) this.buildFreelist(s, page);
     this.count(s, Stat.ALLOC_SLAB);
     return page;
   }
@@ -181,17 +186,28 @@ export class Slabs {
     }
   }
 
+  private buildFreelist(s: CacheDesc, page: PagePtr): void {
+    const { m } = this;
+    linkObjects(m, s, this.slabAddress(page), 0, m[page + OBJECTS]!);
+    m[page + SLAB_WORD] = packSlabWord(1, 0);
+  }
+
   /**
    * Hands out the first `count` objects of a slab that nobody else knows yet, into `out[at..]`; the rest becomes its
-   * freelist and the slab goes to the head of the partial list. Returns how many were handed out.
+   * freelist and the slab goes to the head of the partial list. Returns how many were handed out. Kernel:
+   * `alloc_from_new_slab`.
    */
   allocFromNewSlab(s: CacheDesc, page: PagePtr, count: number, out: Int32Array, at: number): number {
     const m = this.m;
     const objects = m[page + OBJECTS]!;
     const handed = Math.min(count, objects);
     const base = this.slabAddress(page);
-    for (let i = 0; i < handed; i++) out[at + i] = base + i * s.size;
-    linkObjects(m, s, base, handed, objects);
+    if (this.lazyFreelist) {
+      for (let i = 0; i < handed; i++) out[at + i] = base + i * s.size;
+      linkObjects(m, s, base, handed, objects);
+    } else {
+      takeLinked(m, s, base, out, at, handed);
+    }
     // Pairs with loadAcquire of whoever frees into the slab or pops from it.
     storeRelease(m, page + SLAB_WORD, packSlabWord(handed < objects ? handed + 1 : 0, handed));
     const n = nodeOf(m, s, this.pages.nodeOf(page));
@@ -321,6 +337,17 @@ export class Slabs {
   /** Gives an empty slab that is on no list and in no count back to the page allocator. */
   protected discardSlab(page: PagePtr): void {
     this.pages.free(page, this.slabOrder(page));
+  }
+
+  /** The same for slabs linked through NEXT; no lock is held. */
+  protected discardSlabs(first: number): void {
+    const { m } = this;
+    for (let page = first; page !== 0; ) {
+      const next = m[page + NEXT]!;
+      m[page + NEXT] = 0;
+      this.discardSlab(page as PagePtr);
+      page = next;
+    }
   }
 
   protected slabOrder(page: PagePtr): number {

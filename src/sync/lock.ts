@@ -32,8 +32,16 @@ export const LockRecord = struct(
   { alignWords: LINE_WORDS },
 );
 
-/** What a CPU may be in the middle of; 0 is nothing. */
-export const Intent = { NONE: 0, ALLOC: 1, FREE: 2, BULK_ALLOC: 3, BULK_FREE: 4, CACHES: 5 } as const;
+/** What a CPU may be in the middle of; 0 is nothing. BULK_PUSH moves no sheaf: it fills main and nothing else. */
+export const Intent = {
+  NONE: 0,
+  ALLOC: 1,
+  FREE: 2,
+  BULK_ALLOC: 3,
+  BULK_FREE: 4,
+  CACHES: 5,
+  BULK_PUSH: 6,
+} as const;
 export const INTENT_NAMES = [
   'nothing',
   'allocating',
@@ -41,6 +49,7 @@ export const INTENT_NAMES = [
   'allocating in bulk',
   'freeing in bulk',
   'making, shrinking or ending caches',
+  'freeing in bulk into its sheaf',
 ];
 
 const { pending: PENDING, nrHeld: NR_HELD, held: HELD } = LockRecord;

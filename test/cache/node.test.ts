@@ -50,6 +50,23 @@ describe.each(POLICIES)('with two nodes, policy %s', (policy) => {
     expectSound(arena);
   });
 
+  it('a refill for a request keeps to what the request allows', () => {
+    const { arena, cache, nodeOf } = setup();
+    const strict = GFP_KERNEL | __GFP_THISNODE;
+    while (arena.allocPages(0, strict, 0) !== 0);
+    expect(moved(cache, () => expect(cache.allocNode(0, strict)).toBe(0))).toMatchObject({
+      ALLOC_SLOWPATH: 1,
+    });
+    expect(nodeCounts(arena, cache, 1), 'nothing was fetched from the other node').toEqual({
+      partial: 0,
+      slabs: 0,
+      objects: 0,
+    });
+    expect(nodeOf(cache.allocNode(0)), 'which serves who does not mind').toBe(1);
+    arena.endTurn();
+    expectSound(arena);
+  });
+
   it.each(['none', 'free', 'full'] as const)(
     'objects of the other node go straight to their slab, check %s',
     (check) => {

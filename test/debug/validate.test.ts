@@ -187,6 +187,31 @@ describe('I9', () => {
   });
 });
 
+describe("a slab's number of objects", () => {
+  it.each([0x7fffffff, -1, 17, 0])(
+    'that is corrupted to %i is reported, and nothing loops for long',
+    (said) => {
+      const started = performance.now();
+      plant(
+        ['I9', 'I11'],
+        new RegExp(`it is said to have ${said} objects, with room for 16`),
+        ({ arena, m, cache }) => {
+          m[partialList(arena, cache)[0]!.page + Page.objects] = said;
+        },
+      );
+      expect(performance.now() - started).toBeLessThan(2000);
+    },
+  );
+
+  it('does not make the leak report of a destroyed cache endless', () => {
+    const { arena, m, cache, held } = setup();
+    m[virtToPage(arena.geometry, held[40]!) + Page.objects] = 0x7fffffff;
+    const { objects } = cache.destroy();
+    expect(objects.length).toBeGreaterThanOrEqual(held.length);
+    expect(objects.length).toBeLessThan(held.length + 200);
+  });
+});
+
 describe('I10', () => {
   it('an object that is neither allocated nor free anywhere', () => {
     plant(
