@@ -33,7 +33,17 @@ export const LockRecord = struct(
 );
 
 /** What a CPU may be in the middle of; 0 is nothing. */
-export const Intent = { NONE: 0, ALLOC: 1, FREE: 2, BULK_ALLOC: 3, BULK_FREE: 4, CACHES: 5 } as const;
+export const Intent = {
+  NONE: 0,
+  ALLOC: 1,
+  FREE: 2,
+  BULK_ALLOC: 3,
+  BULK_FREE: 4,
+  CACHES: 5,
+  PREFILL: 6,
+  REFILL: 7,
+  RETURN: 8,
+} as const;
 export const INTENT_NAMES = [
   'nothing',
   'allocating',
@@ -41,6 +51,9 @@ export const INTENT_NAMES = [
   'allocating in bulk',
   'freeing in bulk',
   'making, shrinking or ending caches',
+  'borrowing a prefilled sheaf',
+  'refilling a prefilled sheaf',
+  'returning a prefilled sheaf',
 ];
 
 const { pending: PENDING, nrHeld: NR_HELD, held: HELD } = LockRecord;
