@@ -195,7 +195,8 @@ export abstract class PrefillKmemCache extends KmemCache {
   private takeBackSheaf(handle: PrefilledSheaf, gfp: number, why: string): void {
     const { at: sheaf, size, capacity } = handle;
     handle.end(why);
-    this.lent.splice(this.lent.lastIndexOf(handle), 1);
+    if (this.lent.at(-1) === handle) this.lent.pop();
+    else this.lent.splice(this.lent.lastIndexOf(handle), 1);
     if (capacity !== this.sheafCapacity) {
       this.releaseEarly();
       this.discard(sheaf);
