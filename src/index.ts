@@ -10,6 +10,7 @@ export {
   KmemCache,
   type LeakReport,
   OutOfMemoryError,
+  PrefilledSheaf,
   type ShrinkReport,
   ZERO_SIZE_PTR,
 } from './cache/index.js';

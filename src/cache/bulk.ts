@@ -3,7 +3,7 @@ import { Pcs, Stat } from '../cpu/index.js';
 import { GOT_ROOM, SHEAF_OBJECTS, Sheaf } from '../sheaf/index.js';
 import { describe, requireInteger } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
-import { KmemCache } from './kmemCache.js';
+import { PrefillKmemCache } from './prefill.js';
 
 const { size: SIZE } = Sheaf;
 
@@ -17,7 +17,7 @@ function requireList(name: string, list: unknown, n: number): void {
   }
 }
 
-export abstract class BulkKmemCache extends KmemCache {
+export abstract class BulkKmemCache extends PrefillKmemCache {
   /** Kernel: `kmem_cache_alloc_bulk`. Sheaves first, then one batch from the slabs; all or nothing. */
   protected allocBulkSlow(out: Int32Array, n: number, gfp: number): boolean {
     this.assertAlive();

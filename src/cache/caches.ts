@@ -1,6 +1,6 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
 import type { ThisCpu, Views } from '../cpu/index.js';
-import { GFP_KERNEL, PageAllocator } from '../page/index.js';
+import { __GFP_THISNODE, __GFP_ZERO, GFP_KERNEL, PageAllocator } from '../page/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
   type CacheDesc,
@@ -30,6 +30,7 @@ import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
+import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
 
 export class Caches implements CacheContext {
@@ -45,6 +46,7 @@ export class Caches implements CacheContext {
   readonly kmallocs: Kmallocs;
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
+  readonly prefilledSheaf: PrefilledSheafClass;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
@@ -58,6 +60,7 @@ export class Caches implements CacheContext {
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
+    this.prefilledSheaf = code.prefilledSheaf;
     this.kmallocs = new Kmallocs(this);
   }
 
@@ -156,14 +159,15 @@ export class Caches implements CacheContext {
   }
 
   /** Kernel: `alloc_empty_sheaf`. */
-  allocEmptySheaf(s: CacheDesc, capacity: number): SheafPtr {
+  allocEmptySheaf(s: CacheDesc, capacity: number, gfp: number = GFP_KERNEL): SheafPtr {
     // A sheaf for a kmalloc cache may need another kmalloc cache's sheaf, and that one none: one level, no more.
     if (this.cpu.sheafAllocDepth > 0) return 0 as SheafPtr;
     const nested = (s.flags & SLAB_KMALLOC) !== 0 ? 1 : 0;
     this.cpu.sheafAllocDepth += nested;
     let p = 0;
     try {
-      p = this.kmallocs.alloc(sheafBytes(capacity), GFP_KERNEL);
+      // A sheaf lies where its allocator works, whatever node its objects must come from.
+      p = this.kmallocs.alloc(sheafBytes(capacity), gfp & ~(__GFP_ZERO | __GFP_THISNODE));
     } finally {
       this.cpu.sheafAllocDepth -= nested;
     }
@@ -180,11 +184,12 @@ export class Caches implements CacheContext {
     this.kmallocs.free(sheaf * WORD_BYTES);
   }
 
-  /** Flushes this CPU's sheaves of every cache, as before it goes offline. */
+  /** Takes back what was borrowed and flushes this CPU's sheaves of every cache, as before it goes offline. */
   flushThisCpu(): void {
     this.withSlabMutex(() => {
       // Sheaves are objects of kmalloc caches, which must therefore come last.
       const caches = this.all().reverse();
+      for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
       for (const cache of caches) cache.flushThisCpu();
       for (const cache of caches) cache.flushThisCpu();
     });

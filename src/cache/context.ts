@@ -4,6 +4,7 @@ import type { SheafSource } from '../sheaf/index.js';
 import type { CacheDesc, SlabAllocator } from '../slab/index.js';
 import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
+import type { PrefilledSheafClass } from './prefilledSheaf.js';
 
 export interface CacheContext extends SheafSource {
   readonly cpu: ThisCpu;
@@ -12,6 +13,8 @@ export interface CacheContext extends SheafSource {
   readonly views: Views;
   readonly policy: LockPolicy;
   readonly check: CheckLevel;
+  /** The class of what prefill returns. */
+  readonly prefilledSheaf: PrefilledSheafClass;
   /** What the cache in a registry slot is. */
   describe(slot: number): CacheDesc;
   shrink(cache: KmemCache): ShrinkReport;

@@ -6,6 +6,7 @@ import {
   barnGetFullSheaf,
   barnOf,
   COUNT_SHIFT,
+  prefilledSheaves,
   Sheaf,
   SIZE_MASK,
 } from '../sheaf/index.js';
@@ -66,10 +67,12 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
       cache.flushDetachedPcs();
     }
     shrinkBarns(caches, cache);
-    if (shrinkNodes(caches, cache) > 0) {
+    const sheaves = countPrefilled(caches, cache);
+    if (shrinkNodes(caches, cache) > 0 || sheaves > 0) {
       const objects = allocatedObjects(caches, desc);
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
-      return { cache: desc.name, leaked: objects.length, objects };
+      const report = { cache: desc.name, leaked: objects.length, objects };
+      return sheaves > 0 ? { ...report, sheaves } : report;
     }
     publishSlot(views.m, geometry, desc.slot, 0, 0);
     releaseCache(caches, desc);
@@ -77,6 +80,15 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   } finally {
     for (let id = 0; id < geometry.cpus; id++) unlockRemotePcs(cpu, pcsOf(geometry, id, desc.slot));
   }
+}
+
+/** Sheaves of the cache that threads have borrowed: nobody but their threads may touch them. */
+function countPrefilled({ geometry, views }: Caches, { desc }: KmemCache): number {
+  let sheaves = 0;
+  for (let id = 0; id < geometry.cpus; id++) {
+    sheaves += prefilledSheaves(views.m, pcsOf(geometry, id, desc.slot)).length;
+  }
+  return sheaves;
 }
 
 function lockAll(caches: Caches, cache: KmemCache): void {
@@ -100,6 +112,8 @@ export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: nu
   const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
   const word = m[pcs + Pcs.lock]!;
   clearRequestsOf(caches, cache, owner);
+  // Needs no lock: only the dead thread knew of them.
+  cache.flushPrefilled(pcs);
   if (word !== 0 && !isOwnedBy(word, owner)) return [`${cache.name}: its pcs lock is held by somebody else`];
   if (word !== 0 && mayHaveDiedIn(caches, cache, cpu)) return abandonPcs(caches, cache, cpu);
   if (cmpxchg(m, pcs + Pcs.lock, word, caches.cpu.locks.owner) !== word) {

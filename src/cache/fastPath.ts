@@ -25,12 +25,14 @@ import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
 import type { KmemCache } from './kmemCache.js';
+import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
 
 export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCache>) => KmemCache;
 
 /** What V8 compiles for one arena on one thread: its constants are that arena's. */
 export interface HotCode {
   readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  readonly prefilledSheaf: PrefilledSheafClass;
   readonly freelists: FreelistLoops;
 }
 
@@ -42,6 +44,7 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   return {
     // Without sheaves a cache has capacity 0, and every operation goes to the slabs.
     classes: { sheaves, 'percpu-array': sheaves, 'cpu-slab': sheaves, none: sheaves },
+    prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };
 }

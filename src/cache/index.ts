@@ -8,6 +8,7 @@ export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR 
 export { KmemCache, type LeakReport, type ShrinkReport } from './kmemCache.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
+export { PrefilledSheaf } from './prefilledSheaf.js';
 export {
   findByName,
   liveSlots,

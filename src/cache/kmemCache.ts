@@ -19,6 +19,7 @@ import {
 import { cmpxchgByte, Intent } from '../sync/index.js';
 import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
+import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 
 const { size: SIZE } = Sheaf;
@@ -31,8 +32,10 @@ const OBJECTS = SHEAF_OBJECTS;
 export interface LeakReport {
   cache: string;
   leaked: number;
-  /** Addresses of the objects that were never freed. */
+  /** Addresses of the objects that were never freed, those in borrowed sheaves among them. */
   objects: number[];
+  /** Prefilled sheaves that were not returned, if there are any. */
+  sheaves?: number;
 }
 
 export interface ShrinkReport {
@@ -115,6 +118,28 @@ export abstract class KmemCache extends PcsLayer {
   /** Frees `list[0..n)`; may reorder it. Throws, and frees none, if one of them is not an allocated object. */
   abstract freeBulk(list: Int32Array, n: number): void;
 
+  /**
+   * Borrows a sheaf with at least `n` objects, for a place where an allocation must not fail; null when out of memory,
+   * or for n = 0. More than the cache's sheafCapacity is possible, up to 65532, and is made and freed for this once.
+   * The sheaf is this thread's until return. Throws RangeError for other `n`. Kernel: `kmem_cache_prefill_sheaf`.
+   * @example
+   * const sheaf = cache.prefill(12);
+   * if (sheaf === null) return false; // out of memory, and nothing has been begun
+   * const p = sheaf.alloc(); // never 0 for the first 12
+   * cache.return(sheaf);
+   */
+  abstract prefill(n: number, gfp?: number): PrefilledSheaf | null;
+
+  /**
+   * Fills a borrowed sheaf up so that it has at least `n` objects again. Returns the sheaf to use from now on, another
+   * one if `n` needs a larger; null when out of memory, and then the old one is as it was. Kernel:
+   * `kmem_cache_refill_sheaf`.
+   */
+  abstract refill(sheaf: PrefilledSheaf, n: number, gfp?: number): PrefilledSheaf | null;
+
+  /** Takes a borrowed sheaf back, with what is left in it. Kernel: `kmem_cache_return_sheaf`. */
+  abstract return(sheaf: PrefilledSheaf, gfp?: number): void;
+
   /** Allocates from `node`, from others only without `__GFP_THISNODE`. Kernel: `kmem_cache_alloc_node`. */
   allocNode(node: number, gfp = GFP_KERNEL): number {
     if (node === NUMA_NO_NODE) return this.alloc(gfp);
@@ -185,6 +210,12 @@ export abstract class KmemCache extends PcsLayer {
   flushDetachedPcs(): void {
     this.flushDetached();
   }
+
+  /** Flushes and frees the sheaves that a CPU's thread has borrowed; it is gone. */
+  abstract flushPrefilled(pcs: PcsPtr): void;
+
+  /** Ends what this thread has borrowed; of a cache that is no more, the memory stays where it is. */
+  abstract endLoans(isLive: boolean): void;
 
   flushAndFreeSheaf(sheaf: SheafPtr): void {
     this.flushSheaf(sheaf);

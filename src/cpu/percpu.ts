@@ -10,11 +10,12 @@ import { STAT_ITEMS, type StatItem, type Stats } from './stat.js';
  *
  * `lock` is the trylock: 0, or the owner word of the CPU that holds it. `main` is never 0 while the lock is free;
  * `spare` is 0, empty or full, and may be in between after swaps. `request` is set by a CPU that waits for the
- * lock. `base` is the size of main when its operations were last counted (see sheaf/sheaf.ts).
+ * lock. `base` is the size of main when its operations were last counted (see sheaf/sheaf.ts). `prefilled` is the list
+ * of the sheaves that the CPU's thread has borrowed; it alone reads and writes it (see sheaf/prefilled.ts).
  */
 export const Pcs = struct(
   'slub_percpu_sheaves',
-  { lock: 1, lastOwner: 1, main: 1, spare: 1, rcuFree: 1, request: 1, base: 1 },
+  { lock: 1, lastOwner: 1, main: 1, spare: 1, rcuFree: 1, request: 1, base: 1, prefilled: 1 },
   { alignWords: LINE_WORDS },
 );
 const PCS_WORDS = Pcs.SIZEOF;

@@ -17,12 +17,25 @@ import {
   pageAddress,
   virtToPage,
 } from '../page/index.js';
-import { Barn, barnOf, COUNT_SHIFT, SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from '../sheaf/index.js';
+import {
+  Barn,
+  barnOf,
+  COUNT_SHIFT,
+  prefilledCapacity,
+  SHEAF_OBJECTS,
+  Sheaf,
+  type SheafPtr,
+  sheafSize,
+} from '../sheaf/index.js';
 import { inuseOf, isFrozen, KmemCacheNode, nodeOf } from '../slab/index.js';
 import type { Findings } from './finding.js';
 
 /** Objects that are free somewhere, with the place. */
 type Places = Map<number, string>;
+
+type SheafKind = 'main' | 'spare' | 'full' | 'empty' | 'prefilled';
+/** Notes the objects of a sheaf; false if the sheaf is somewhere else too. */
+type Visit = (sheaf: SheafPtr, place: string, kind: SheafKind, capacity?: number) => boolean;
 
 export function validateCache(
   context: CacheContext,
@@ -32,7 +45,9 @@ export function validateCache(
   findings: Findings,
 ): void {
   const places: Places = new Map();
-  if (cache.sheafCapacity > 0) collectSheaves(context, cache, places, findings);
+  const visit = sheafVisitor(context, cache, places, findings);
+  if (cache.sheafCapacity > 0) collectSheaves(context, cache, visit, findings);
+  for (let cpu = 0; cpu < context.geometry.cpus; cpu++) visitPrefilled(context, cache, cpu, visit);
   cache.forEachCached((p, place) => {
     if (isObject(context, cache, p)) note(places, p, place, cache, findings);
     else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
@@ -44,11 +59,10 @@ export function validateCache(
   }
 }
 
-/** Visits every sheaf of the cache and notes the objects in it. */
-function collectSheaves(context: CacheContext, cache: KmemCache, places: Places, findings: Findings): void {
+function sheafVisitor(context: CacheContext, cache: KmemCache, places: Places, findings: Findings): Visit {
   const { m } = context.views;
   const seen = new Map<number, string>();
-  const visit = (sheaf: SheafPtr, place: string, kind: 'main' | 'spare' | 'full' | 'empty'): boolean => {
+  return (sheaf, place, kind, capacity = cache.sheafCapacity) => {
     const before = seen.get(sheaf);
     if (before !== undefined) {
       findings.add('I3', cache.name, `sheaf ${sheaf} is ${place} and ${before}`);
@@ -62,16 +76,21 @@ function collectSheaves(context: CacheContext, cache: KmemCache, places: Places,
       () => `${place}: foreign sheaf`,
     );
     const size = sheafSize(m, sheaf);
-    findings.expect(size <= cache.sheafCapacity, 'I2', cache.name, () => `${place}: size ${size}`);
+    findings.expect(size <= capacity, 'I2', cache.name, () => `${place}: size ${size}`);
     if (kind === 'full') findings.expect(size > 0, 'I4', cache.name, () => `${place}: empty`);
     if (kind === 'empty') findings.expect(size === 0, 'I4', cache.name, () => `${place}: size ${size}`);
-    for (let i = 0; i < Math.min(size, cache.sheafCapacity); i++) {
+    for (let i = 0; i < Math.min(size, capacity); i++) {
       const p = m[sheaf + SHEAF_OBJECTS + i]!;
       if (isObject(context, cache, p)) note(places, p, place, cache, findings);
       else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
     }
     return true;
   };
+}
+
+/** Visits the sheaves that the CPUs and the barns have. */
+function collectSheaves(context: CacheContext, cache: KmemCache, visit: Visit, findings: Findings): void {
+  const { m } = context.views;
   for (let cpu = 0; cpu < context.geometry.cpus; cpu++) {
     const pcs = pcsOf(context.geometry, cpu, cache.desc.slot);
     const main = m[pcs + Pcs.main] as SheafPtr;
@@ -90,11 +109,20 @@ function collectSheaves(context: CacheContext, cache: KmemCache, places: Places,
   for (let node = 0; node < context.geometry.nodes; node++) visitBarn(context, cache, node, visit, findings);
 }
 
+/** What a CPU's thread has borrowed: sheaves of any capacity, in caches without sheaves too. */
+function visitPrefilled(context: CacheContext, cache: KmemCache, cpu: number, visit: Visit): void {
+  const { m } = context.views;
+  const head = pcsOf(context.geometry, cpu, cache.desc.slot) + Pcs.prefilled;
+  for (let sheaf = m[head] as SheafPtr; sheaf !== 0; sheaf = m[sheaf + Sheaf.link] as SheafPtr) {
+    if (!visit(sheaf, `prefilled of CPU ${cpu}`, 'prefilled', prefilledCapacity(m, sheaf))) break;
+  }
+}
+
 function visitBarn(
   context: CacheContext,
   cache: KmemCache,
   node: number,
-  visit: (sheaf: SheafPtr, place: string, kind: 'full' | 'empty') => boolean,
+  visit: Visit,
   findings: Findings,
 ): void {
   const { m } = context.views;

@@ -104,6 +104,24 @@ function takeOne(cpu: ThisCpu, barn: BarnPtr, list: number, nr: number): SheafPt
   }
 }
 
+/** A full sheaf, else an empty one, or 0; gives nothing in return. Kernel: `barn_get_full_or_empty_sheaf`. */
+export function barnGetFullOrEmptySheaf(cpu: ThisCpu, barn: BarnPtr): SheafPtr {
+  // data races, intended: a sheaf that arrives now is found next time.
+  if (cpu.m[barn + NR_FULL] === 0 && cpu.m[barn + NR_EMPTY] === 0) return 0 as SheafPtr;
+  cpu.locks.lock(barnLock(barn), BARN_CLASS);
+  try {
+    const full = pop(cpu, barn, FULL, NR_FULL);
+    return full !== 0 ? full : pop(cpu, barn, EMPTY, NR_EMPTY);
+  } finally {
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
+  }
+}
+
+/** Whether the barn wants no more full sheaves; a data race, see the head of this file. */
+export function barnIsFull(cpu: ThisCpu, barn: BarnPtr): boolean {
+  return cpu.m[barn + NR_FULL]! >= cpu.geometry.barnFull;
+}
+
 /** Puts a full sheaf; for recovery, so it knows no limit. */
 export function barnPutFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr): void {
   cpu.locks.lock(barnLock(barn), BARN_CLASS);

@@ -9,7 +9,7 @@ export class GranaryError extends Error {
   override name = 'GranaryError';
 }
 
-/** What was wrong with an address that was handed back, or with the cache it was handed to. */
+/** What was wrong with an address or a sheaf that was handed back, or with the cache it was handed to. */
 export type SlabBugKind =
   | 'double-free'
   | 'invalid-pointer'
@@ -18,6 +18,7 @@ export type SlabBugKind =
   | 'not-a-slab'
   | 'cache-destroyed'
   | 'bad-page'
+  | 'bad-sheaf'
   | 'bad-array';
 
 /**

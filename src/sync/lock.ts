@@ -41,6 +41,9 @@ export const Intent = {
   BULK_FREE: 4,
   CACHES: 5,
   BULK_PUSH: 6,
+  PREFILL: 7,
+  REFILL: 8,
+  RETURN: 9,
 } as const;
 export const INTENT_NAMES = [
   'nothing',
@@ -50,6 +53,9 @@ export const INTENT_NAMES = [
   'freeing in bulk',
   'making, shrinking or ending caches',
   'freeing in bulk into its sheaf',
+  'borrowing a prefilled sheaf',
+  'refilling a prefilled sheaf',
+  'returning a prefilled sheaf',
 ];
 
 const { pending: PENDING, nrHeld: NR_HELD, held: HELD } = LockRecord;

@@ -10,7 +10,15 @@ import { Control } from '#workers/litmus/control.js';
 import { boot, secondCpu } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
 
-const PHASES = ['single allocations', 'single frees', 'a bulk allocation', 'a bulk free'];
+const PHASES = [
+  'single allocations',
+  'single frees',
+  'a bulk allocation',
+  'a bulk free',
+  'borrowing of sheaves',
+  'refills of borrowed sheaves',
+  'returns of borrowed sheaves',
+];
 const STOPPED = 1;
 
 interface Death {

@@ -64,7 +64,9 @@ describe('the other examples', () => {
   });
 
   it('rcu-hash-table.mjs answers every lookup right while it grows and shrinks', async () => {
-    expect(await run('examples/rcu-hash-table.mjs')).toBe('2000 keys, 2000 nodes, 0 wrong answers, 0 findings\n');
+    expect(await run('examples/rcu-hash-table.mjs')).toBe(
+      '2000 keys, 2000 nodes, 0 wrong answers, 0 findings\n',
+    );
   });
 
   it('leak.mjs names what was never freed and refuses a second free', async () => {
