@@ -20,7 +20,7 @@ const PARK_MS = 60_000;
 export default async function life(task: StressTask): Promise<StressCounts> {
   const { shared, slot, end } = task;
   const arena = Arena.attach(shared.arena);
-  const cpu = arena.online({ thread: threadId });
+  const cpu = arena.online({ tid: threadId });
   storeRelease(shared.control, Control.threadId + slot, threadId);
   storeRelease(shared.control, Control.cpu + slot, cpu.id);
   const thread = new StressThread(shared, arena, task.seed);

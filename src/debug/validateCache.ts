@@ -120,7 +120,7 @@ function visitBarn(
       () => `node ${node}: ${length} ${kind}, count ${m[barn + nr]}`,
     );
     // Putting an empty sheaf in exchange for a full one knows no limit, so empties are bounded by the full ones' limit too.
-    const bound = limit + context.geometry.cpus + (kind === 'empty' ? MAX_FULL_SHEAVES : 0);
+    const bound = limit + context.geometry.threads + (kind === 'empty' ? MAX_FULL_SHEAVES : 0);
     findings.expect(length <= bound, 'I6', cache.name, () => `node ${node}: ${length} ${kind} sheaves`);
   }
   findings.expect(m[barn + Barn.lock] === 0, 'I20', cache.name, () => `barn lock of node ${node} is held`);
@@ -225,8 +225,8 @@ function validateNode(
   count(KmemCacheNode.nrPartial, listed.size, 'nr_partial');
   count(KmemCacheNode.nrSlabs, slabs.length, 'nr_slabs');
   count(KmemCacheNode.totalObjects, total, 'total_objects');
-  // A refiller may put private slabs back that became empty meanwhile, one batch per CPU.
-  const bound = cache.minPartial + context.geometry.cpus * Math.max(1, cache.sheafCapacity);
+  // A refiller may put private slabs back that became empty meanwhile, one batch per thread.
+  const bound = cache.minPartial + context.geometry.threads * Math.max(1, cache.sheafCapacity);
   findings.expect(
     empty <= bound,
     'I12',

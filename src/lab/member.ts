@@ -84,7 +84,7 @@ export function serve<Job, Result>(
   if (rank >= task.threads) return { rank, idle: true };
   try {
     control.awaitAllEntered(setup.size);
-    arena.online({ cpu: rank, thread: threadId });
+    arena.online({ thread: rank, tid: threadId });
     const result = role(task.job, new Member(arena, control, rank, task.threads));
     leave(arena);
     return { rank, result };

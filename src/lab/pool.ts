@@ -93,8 +93,8 @@ export class CpuPool {
 
   /** A thread that died left its CPU taken, and one that failed while leaving too. */
   #failed(failures: ReadonlyArray<{ text: string; aborted: boolean }>): PoolError {
-    const mine = this.arena.cpu.id;
-    for (const cpu of this.arena.onlineCpus) if (cpu !== mine) this.arena.cpuDead(cpu);
+    const mine = this.arena.cpu.thread;
+    for (const thread of this.arena.onlineThreads) if (thread !== mine) this.arena.cpuDead(thread);
     const first = failures.find(({ aborted }) => !aborted) ?? failures[0]!;
     return new PoolError(first.text);
   }
