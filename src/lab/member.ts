@@ -72,7 +72,7 @@ function leave(arena: Arena): void {
   if (arena.isOnline) arena.offline();
 }
 
-/** Runs a task in a worker of a {@link CpuPool}: takes the CPU of this thread's rank, runs `role`, gives it back. */
+/** Runs a task in a worker of a {@link CpuPool}: takes the thread slot of its rank, runs `role`, gives it back. */
 export function serve<Job, Result>(
   task: Task<Job>,
   role: (job: Job, member: Member) => Result,
