@@ -6,7 +6,7 @@
 import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import { Pcs, pcsOf } from '#src/cpu/index.js';
-import { Arena, type TrylockStats } from '#src/index.js';
+import { Arena, type ArenaOptions, type TrylockStats } from '#src/index.js';
 import { LockClass } from '#src/sync/index.js';
 import {
   allocMany,
@@ -24,8 +24,8 @@ import { cutIn } from '../slab/support.js';
 const NONE: TrylockStats = { trylockFailures: 0, allocBypasses: 0, freeBypasses: 0 };
 
 /** Two threads on CPU 0, and a cache with one full sheaf in the barn, nothing in main and spare. */
-function setup() {
-  const arena = boot({ lockPolicy: 'op', cpus: 1, threads: 2 });
+function setup(options: Partial<ArenaOptions> = {}) {
+  const arena = boot({ lockPolicy: 'op', cpus: 1, threads: 2, ...options });
   const cache = arena.createCache('c', { size: 64, sheafCapacity: 8 });
   const capacity = cache.sheafCapacity;
   const held = allocMany(cache, 4 * capacity);
@@ -173,6 +173,14 @@ describe('statistics', () => {
     const info = arena.cacheInfo().find(({ name }) => name === 'c');
     expect(info).toMatchObject({ trylockFailures: 2, allocBypasses: 1, freeBypasses: 1 });
     expect(info!.stats).toEqual(cache.stats());
+  });
+
+  it('agree with the lock statistics, where an arena keeps them', () => {
+    const { arena, cache, theirs } = setup({ lockStat: 'contended' });
+    whilePreempted(arena, cache, () => theirs.free(theirs.alloc()));
+    const row = arena.lockStat().find(({ name }) => name === 'cpu_sheaves->lock');
+    expect(row!.tryFailed).toBe(2);
+    expect(arena.cacheInfo().reduce((sum, info) => sum + info.trylockFailures, 0)).toBe(2);
   });
 
   it('of a cache without sheaves: there is nothing to pass by', () => {

@@ -4,10 +4,13 @@ import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import { Pcs, pcsOf, ThreadRecord, ThreadState, threadRecordOf } from '#src/cpu/index.js';
 import { Arena } from '#src/index.js';
-import { isOwnedBy, ownerThread } from '#src/sync/index.js';
+import { LockClass, ownerThread } from '#src/sync/index.js';
 import { Control } from '#workers/litmus/control.js';
 import { allocMany, boot, expectSound, freeMany, sheafSizes } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
+import { cutIn } from '../slab/support.js';
+
+const SLAB_MUTEX = LockClass.SlabMutex;
 
 /** This thread alone on CPU 0; two threads on CPU 1, and objects in the sheaves of CPU 1. */
 function setup() {
@@ -63,6 +66,26 @@ describe('offline', () => {
     expect(cached(arena, cache, 1)).toBeGreaterThan(0);
     guest.offline();
     expect(cached(arena, cache, 1)).toBe(0);
+    expectSound(arena);
+  });
+});
+
+describe('two threads that leave at once', () => {
+  it('both offline: the second is the last, though the slot of the first is not free yet', () => {
+    const { arena, cache, first, second } = setup();
+    cutIn(first, SLAB_MUTEX, 'after unlock', 1, () => second.offline());
+    first.offline();
+    expect(cached(arena, cache, 1)).toBe(0);
+    expect(arena.onlineThreads).toEqual([0]);
+    expectSound(arena);
+  });
+
+  it('one reaped meanwhile: the other is the last', () => {
+    const { arena, cache, second } = setup();
+    cutIn(arena, SLAB_MUTEX, 'after unlock', 1, () => second.offline());
+    arena.cpuDead(1);
+    expect(cached(arena, cache, 1)).toBe(0);
+    expect(arena.onlineThreads).toEqual([0]);
     expectSound(arena);
   });
 });
@@ -148,7 +171,7 @@ describe('a thread that is terminated while it holds the lock of shared sheaves'
     const objects = allocMany(theirs, 10);
     expect(theirs.trylockStats()).toMatchObject({ trylockFailures: 10, allocBypasses: 10 });
     expect(cache.shrink().skippedCpus).toEqual([1]);
-    expect(isOwnedBy(arena.i32[lock]!, 0)).toBe(false);
+    expect(ownerThread(arena.i32[lock]!), 'nobody took it away').toBe(dead);
 
     const { cpu, heldLocks, notes } = arena.cpuDead(dead);
     expect({ cpu, heldLocks }).toEqual({ cpu: 1, heldLocks: [] });
