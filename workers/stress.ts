@@ -22,7 +22,7 @@ export default async function life(task: StressTask): Promise<StressCounts> {
   const arena = Arena.attach(shared.arena);
   const cpu = arena.online({ tid: threadId });
   storeRelease(shared.control, Control.threadId + slot, threadId);
-  storeRelease(shared.control, Control.cpu + slot, cpu.id);
+  storeRelease(shared.control, Control.cpu + slot, cpu.thread);
   const thread = new StressThread(shared, arena, task.seed);
   await thread.run(performance.now() + task.ms);
   thread.freeAll();

@@ -11,7 +11,7 @@ import {
 } from '../sheaf/index.js';
 import { SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
-import { cmpxchg, isOwnedBy, LockRecord, loadAcquire } from '../sync/index.js';
+import { cmpxchg, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
@@ -82,12 +82,15 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
 function lockAll(caches: Caches, cache: KmemCache): void {
   const { cpu, geometry } = caches;
   for (let id = 0; id < geometry.cpus; id++) {
-    if (lockRemotePcs(cpu, pcsOf(geometry, id, cache.desc.slot))) continue;
+    const pcs = pcsOf(geometry, id, cache.desc.slot);
+    if (lockRemotePcs(cpu, pcs)) continue;
+    const holder = ownerThread(loadAcquire(cpu.m, pcs + Pcs.lock));
     for (let taken = 0; taken < id; taken++) unlockRemotePcs(cpu, pcsOf(geometry, taken, cache.desc.slot));
-    throw new CpuError(
-      `CPU ${id} did not give up its sheaves of ${cache.name}: it is blocked within a turn; ` +
-        'call arena.endTurn() before a thread waits, and destroy again',
-    );
+    const why =
+      caches.policy === 'turn'
+        ? 'it is blocked within a turn; call arena.endTurn() before a thread waits'
+        : `thread slot ${holder} has their lock; if its thread is gone, call arena.cpuDead(${holder})`;
+    throw new CpuError(`CPU ${id} did not give up its sheaves of ${cache.name}: ${why}, and destroy again`);
   }
 }
 

@@ -171,6 +171,8 @@ describe('a thread that is terminated while it holds the lock of shared sheaves'
     const objects = allocMany(theirs, 10);
     expect(theirs.trylockStats()).toMatchObject({ trylockFailures: 10, allocBypasses: 10 });
     expect(cache.shrink().skippedCpus).toEqual([1]);
+    const why = `CPU 1 did not give up its sheaves of c: thread slot ${dead} has their lock`;
+    expect(() => cache.destroy()).toThrow(why);
     expect(ownerThread(arena.i32[lock]!), 'nobody took it away').toBe(dead);
 
     const { cpu, heldLocks, notes } = arena.cpuDead(dead);
