@@ -10,7 +10,7 @@ import {
   type KmemCache,
   makeHotCode,
 } from './cache/index.js';
-import { onlineCpus, ThisCpu, type Views } from './cpu/index.js';
+import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import {
@@ -24,7 +24,7 @@ import {
 } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
 import { initGracePeriods, Rcu } from './rcu/index.js';
-import { type ReapReport, reapCpu } from './reap.js';
+import { type ReapReport, reapThread } from './reap.js';
 import {
   AttachError,
   abiHash,
@@ -48,10 +48,12 @@ export interface ArenaHandle {
 }
 
 export interface OnlineOptions {
-  /** The CPU slot to take; the lowest free one by default. */
+  /** The CPU slot to run on; by default that of the thread slot. */
   cpu?: number;
-  /** Any integer by which the slot's thread can be named later, e.g. its threadId. */
+  /** The thread slot to take; the lowest free one by default. The same as `cpu`, unless threads share CPUs. */
   thread?: number;
+  /** Any integer by which the thread can be told later, e.g. its threadId. */
+  tid?: number;
 }
 
 export interface Meminfo {
@@ -137,26 +139,35 @@ export class Arena {
     return { granary: 1, buffer: this.buffer };
   }
 
-  /** Makes this thread a CPU. Throws CpuError when the slot, or every slot, is taken. */
+  /** Makes this thread a CPU, or one of a CPU's threads. Throws CpuError when the slot, or every slot, is taken. */
   online(options: OnlineOptions = {}): ThisCpu {
     if (this.current !== undefined) {
       throw new CpuError(`this thread is CPU ${this.current.cpu.id} already; call offline() first`);
     }
-    const { cpu, thread = 0 } = options;
+    const { cpu, thread, tid = 0 } = options;
     if (cpu !== undefined) requireInteger('cpu', cpu, 0, this.geometry.cpus - 1);
-    requireInteger('thread', thread, -0x80000000, 0x7fffffff);
-    const caches = new Caches(new ThisCpu(this.views, this.geometry, cpu, thread), this.code);
+    if (thread !== undefined) requireInteger('thread', thread, 0, this.geometry.threads - 1);
+    if ((thread ?? cpu) !== (cpu ?? thread) && !sharesCpus(this.geometry)) {
+      throw new RangeError(
+        `thread is ${thread}; it must be the same as cpu, ${cpu}, unless threads share CPUs`,
+      );
+    }
+    requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+    const caches = new Caches(new ThisCpu(this.views, this.geometry, { cpu, thread }, tid), this.code);
     caches.openAll();
     this.current = caches;
     this.currentRcu = new Rcu(caches.cpu);
     return caches.cpu;
   }
 
-  /** Flushes this CPU's sheaves and gives its slot back. Handles of caches stop working in this thread. */
+  /**
+   * Gives this thread's slot back, and flushes its CPU's sheaves if it was the last thread there. Handles of caches stop
+   * working in this thread.
+   */
   offline(): void {
     const caches = this.caches;
     this.rcu.goOffline();
-    caches.flushThisCpu();
+    caches.leaveCpu();
     this.current = undefined;
     this.currentRcu = undefined;
     caches.cpu.goOffline();
@@ -167,7 +178,7 @@ export class Arena {
     return this.current !== undefined;
   }
 
-  /** This thread's CPU number. */
+  /** The CPU that this thread is: `id` is the CPU slot, `thread` the thread slot. */
   get cpu(): ThisCpu {
     return this.caches.cpu;
   }
@@ -183,17 +194,23 @@ export class Arena {
     return onlineCpus(this.i32, this.geometry);
   }
 
+  /** Thread slots that have a thread; with as many threads as CPUs, the same numbers. */
+  get onlineThreads(): number[] {
+    return onlineThreads(this.i32, this.geometry);
+  }
+
   /** Ends the turn now: before this thread waits for others, or within a long loop. */
   endTurn(): void {
     this.current?.cpu.endTurn();
   }
 
   /**
-   * Flushes the slot of a thread that is gone (exited, or terminated) without offline(), so that it can be used again.
-   * Call it when the worker's 'exit' event has come, never before.
+   * Frees the slot of a thread that is gone (exited, or terminated) without offline(), so that it can be used again: the
+   * thread slot, which is the CPU unless threads share CPUs. What it held is given back; the CPU's sheaves are flushed
+   * if no other thread runs there. Call it when the worker's 'exit' event has come, never before.
    */
-  cpuDead(cpu: number): ReapReport {
-    return reapCpu(this.caches, this.rcu.gracePeriods, cpu);
+  cpuDead(thread: number): ReapReport {
+    return reapThread(this.caches, this.rcu.gracePeriods, thread);
   }
 
   /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
@@ -292,7 +309,7 @@ export class Arena {
   /** Lock statistics by class; empty when the arena was made without. */
   lockStat(): LockStatRow[] {
     if (LOCK_STAT_TIERS[this.geometry.lockStat] === 'off') return [];
-    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.cpus);
+    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.threads);
   }
 
   /** Pages in total, free and at the high-water mark. */
@@ -329,10 +346,10 @@ export class Arena {
       m[zone + Zone.endPfn] = geometry.firstPfn + Math.floor((pages * (node + 1)) / geometry.nodes);
       initZone(m, geometry, zone);
     }
-    const caches = new Caches(new ThisCpu(this.views, geometry, 0, 0), this.code);
+    const caches = new Caches(new ThisCpu(this.views, geometry, { cpu: 0 }, 0), this.code);
     initGracePeriods(m, geometry);
     bootstrap(caches);
-    caches.flushThisCpu();
+    caches.leaveCpu();
     caches.cpu.goOffline();
   }
 }

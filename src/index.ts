@@ -14,7 +14,15 @@ export {
   type ShrinkReport,
   ZERO_SIZE_PTR,
 } from './cache/index.js';
-export { STAT_ITEMS, type StatItem, type Stats, type ThisCpu } from './cpu/index.js';
+export {
+  STAT_ITEMS,
+  type StatItem,
+  type Stats,
+  type ThisCpu,
+  TRYLOCK_ITEMS,
+  type TrylockItem,
+  type TrylockStats,
+} from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
 export type { CacheInfo } from './observe/index.js';
 export {
@@ -29,7 +37,7 @@ export {
   type NodeMeminfo,
   NUMA_NO_NODE,
 } from './page/index.js';
-export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX } from './plan.js';
+export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX, THREADS_MAX } from './plan.js';
 export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index.js';
 export type { ReapReport } from './reap.js';
 export {

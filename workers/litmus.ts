@@ -5,12 +5,14 @@ import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
 import { LOCK_ROLES } from './litmus/locks.js';
 import { RCU_ROLES } from './litmus/rcu.js';
+import { SHARER_ROLES } from './litmus/sharers.js';
 
 const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...LOCK_ROLES,
   ...HEAP_ROLES,
   ...KILL_ROLES,
   ...RCU_ROLES,
+  ...SHARER_ROLES,
 };
 
 const task = workerData as LitmusTask;

@@ -1,5 +1,5 @@
 /** Many objects in one call, when the fast path of one sheaf does not serve. */
-import { Pcs, Stat } from '../cpu/index.js';
+import { Pcs, Stat, TrylockStat } from '../cpu/index.js';
 import { GOT_ROOM, SHEAF_OBJECTS, Sheaf } from '../sheaf/index.js';
 import { describe, requireInteger } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
@@ -51,7 +51,7 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
   /** Takes what main, spare and the barn have, up to `n`; nothing is refilled here. */
   private popBulk(out: Int32Array, n: number): number {
     const { m } = this;
-    if (!this.lockForBulk()) return 0;
+    if (!this.lockForBulk() && !this.passBy(TrylockStat.allocBypasses, n)) return 0;
     let got = 0;
     try {
       while (got < n) {
@@ -110,7 +110,8 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
   /** Pushes `list[from..n)`; returns the index of the first that found no room. */
   private pushBulk(list: Int32Array, from: number, n: number): number {
     const { m } = this;
-    if (from === n || !this.lockForBulk()) return from;
+    if (from === n) return from;
+    if (!this.lockForBulk() && !this.passBy(TrylockStat.freeBypasses, n - from)) return from;
     let at = from;
     try {
       while (at < n) {

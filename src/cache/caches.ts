@@ -1,5 +1,5 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
-import type { ThisCpu, Views } from '../cpu/index.js';
+import { cpuOfThread, hasOtherThread, leaveCpu, sharesCpus, type ThisCpu, type Views } from '../cpu/index.js';
 import { __GFP_THISNODE, __GFP_ZERO, GFP_KERNEL, PageAllocator } from '../page/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
@@ -184,22 +184,36 @@ export class Caches implements CacheContext {
     this.kmallocs.free(sheaf * WORD_BYTES);
   }
 
-  /** Takes back what was borrowed and flushes this CPU's sheaves of every cache, as before it goes offline. */
-  flushThisCpu(): void {
+  /**
+   * Before this thread goes offline: takes back what it borrowed and flushes its CPU's sheaves of every cache, unless
+   * other threads run there. A CPU's sheaves are not its threads': those who stay would only have to fill them again.
+   */
+  leaveCpu(): void {
+    const { cpu, geometry } = this;
     this.withSlabMutex(() => {
-      // Sheaves are objects of kmalloc caches, which must therefore come last.
-      const caches = this.all().reverse();
       for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
-      for (const cache of caches) cache.flushThisCpu();
-      for (const cache of caches) cache.flushThisCpu();
+      if (!hasOtherThread(cpu.m, geometry, cpu.id, cpu.thread)) this.flushThisCpu();
+      leaveCpu(cpu.m, geometry, cpu.thread);
     });
   }
 
-  /** Flushes a slot whose thread is gone. Returns what its death left open, in words. */
-  reap(cpu: number, owner: number): string[] {
+  private flushThisCpu(): void {
+    // Sheaves are objects of kmalloc caches, which must therefore come last.
+    const caches = this.all().reverse();
+    for (const cache of caches) cache.flushThisCpu();
+    for (const cache of caches) cache.flushThisCpu();
+  }
+
+  /** Flushes what a thread that is gone leaves on its CPU. Returns what its death left open, in words. */
+  reap(thread: number, owner: number): string[] {
+    const { geometry } = this;
+    const { m } = this.views;
     return this.withSlabMutex(() => {
+      const cpu = cpuOfThread(m, geometry, thread);
+      const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
       const notes: string[] = [];
-      for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, cpu, owner));
+      for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
+      leaveCpu(m, geometry, thread);
       return notes;
     });
   }
@@ -220,9 +234,9 @@ export class Caches implements CacheContext {
     }
   }
 
-  assertCpu(cpu: number): void {
-    if (!Number.isInteger(cpu) || cpu < 0 || cpu >= this.geometry.cpus) {
-      throw new CpuError(`cpu is ${cpu}; it must be an integer from 0 to ${this.geometry.cpus - 1}`);
-    }
+  assertThread(thread: number): void {
+    if (Number.isInteger(thread) && thread >= 0 && thread < this.geometry.threads) return;
+    const name = sharesCpus(this.geometry) ? 'thread' : 'cpu';
+    throw new CpuError(`${name} is ${thread}; it must be an integer from 0 to ${this.geometry.threads - 1}`);
   }
 }

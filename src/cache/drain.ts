@@ -1,5 +1,5 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
-import { CpuRecord, cpuRecordOf, Pcs, type PcsPtr, pcsOf, Stat, statsOf } from '../cpu/index.js';
+import { countersOf, Pcs, pcsOf, Stat, sharesCpus, ThreadRecord, threadRecordOf } from '../cpu/index.js';
 import {
   Barn,
   barnGetEmptySheaf,
@@ -12,7 +12,7 @@ import {
 } from '../sheaf/index.js';
 import { SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
-import { cmpxchg, Intent, isOwnedBy, LockRecord } from '../sync/index.js';
+import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
@@ -85,7 +85,7 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
 /** Sheaves of the cache that threads have borrowed: nobody but their threads may touch them. */
 function countPrefilled({ geometry, views }: Caches, { desc }: KmemCache): number {
   let sheaves = 0;
-  for (let id = 0; id < geometry.cpus; id++) {
+  for (let id = 0; id < geometry.threads; id++) {
     sheaves += prefilledSheaves(views.m, pcsOf(geometry, id, desc.slot)).length;
   }
   return sheaves;
@@ -94,45 +94,66 @@ function countPrefilled({ geometry, views }: Caches, { desc }: KmemCache): numbe
 function lockAll(caches: Caches, cache: KmemCache): void {
   const { cpu, geometry } = caches;
   for (let id = 0; id < geometry.cpus; id++) {
-    if (lockRemotePcs(cpu, pcsOf(geometry, id, cache.desc.slot), id)) continue;
+    const pcs = pcsOf(geometry, id, cache.desc.slot);
+    if (lockRemotePcs(cpu, pcs)) continue;
+    const holder = ownerThread(loadAcquire(cpu.m, pcs + Pcs.lock));
     for (let taken = 0; taken < id; taken++) unlockRemotePcs(cpu, pcsOf(geometry, taken, cache.desc.slot));
-    throw new CpuError(
-      `CPU ${id} did not give up its sheaves of ${cache.name}: it is blocked within a turn; ` +
-        'call arena.endTurn() before a thread waits, and destroy again',
-    );
+    const why =
+      caches.policy === 'turn'
+        ? 'it is blocked within a turn; call arena.endTurn() before a thread waits'
+        : `thread slot ${holder} has their lock; if its thread is gone, call arena.cpuDead(${holder})`;
+    throw new CpuError(`CPU ${id} did not give up its sheaves of ${cache.name}: ${why}, and destroy again`);
   }
+}
+
+/** A thread that is gone; its slot is DYING and nobody else writes what is the thread's. */
+export interface DeadThread {
+  thread: number;
+  /** Its owner word. */
+  owner: number;
+  /** The CPU it ran on; -1 when it died before it had one. */
+  cpu: number;
+  /** Other threads run on that CPU: the sheaves are theirs as well, and stay. */
+  othersStay: boolean;
 }
 
 /**
- * Flushes what a dead thread's CPU holds of one cache; the slot is DYING and nobody else touches it. The size word is
- * always current, so nothing is lost but an operation that was under way.
+ * Gives back the pcs lock that a dead thread held on one cache, and flushes the sheaves unless other threads use them.
+ * The size word is always current, so nothing is lost but an operation that was under way.
  */
-export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: number): string[] {
+export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): string[] {
   const { m } = caches.views;
-  const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
-  const word = m[pcs + Pcs.lock]!;
-  clearRequestsOf(caches, cache, owner);
+  clearRequestsOf(caches, cache, dead.owner);
   // Needs no lock: only the dead thread knew of them.
-  cache.flushPrefilled(pcs);
-  if (word !== 0 && !isOwnedBy(word, owner)) return [`${cache.name}: its pcs lock is held by somebody else`];
-  if (word !== 0 && mayHaveDiedIn(caches, cache, cpu)) return abandonPcs(caches, cache, cpu);
+  cache.flushPrefilled(pcsOf(caches.geometry, dead.thread, cache.desc.slot));
+  if (dead.cpu < 0) return [];
+  const pcs = pcsOf(caches.geometry, dead.cpu, cache.desc.slot);
+  const word = loadAcquire(m, pcs + Pcs.lock);
+  const held = isOwnedBy(word, dead.owner);
+  if (held && mayHaveDiedIn(caches, cache, dead.thread)) return abandonPcs(caches, cache, dead.cpu);
+  if (!held && dead.othersStay) return [];
+  if (!held && word !== 0)
+    return lockedByOther(caches, `${cache.name}: its pcs lock is held by somebody else`);
   if (cmpxchg(m, pcs + Pcs.lock, word, caches.cpu.locks.owner) !== word) {
-    return [`${cache.name}: its pcs lock changed hands while it was reaped`];
+    return lockedByOther(caches, `${cache.name}: its pcs lock changed hands while it was reaped`);
   }
   try {
-    if (word !== 0 && cache.sheafCapacity > 0) foldDead(caches, pcs);
-    cache.detachPcs(pcs);
+    if (held && cache.sheafCapacity > 0) foldDead(caches, cache, dead);
+    if (!dead.othersStay) cache.detachPcs(pcs);
   } finally {
     unlockRemotePcs(caches.cpu, pcs);
   }
-  cache.flushDetachedPcs();
+  if (!dead.othersStay) cache.flushDetachedPcs();
   return [];
 }
 
+/** Where CPUs are shared, a thread that came to the CPU just now: the sheaves are its own from now on. */
+const lockedByOther = ({ geometry }: Caches, note: string): string[] => (sharesCpus(geometry) ? [] : [note]);
+
 /** Whether the operation that the thread died in may have been moving sheaves of this pcs, whose lock it had. */
-function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, cpu: number): boolean {
+function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, thread: number): boolean {
   const { m } = caches.views;
-  const record = cpuRecordOf(caches.geometry, cpu) + CpuRecord.locks;
+  const record = threadRecordOf(caches.geometry, thread) + ThreadRecord.locks;
   if (sheafCapacity === 0 || m[record + LockRecord.intentDepth] === 0) return false;
   if (m[record + LockRecord.intentOp] === Intent.BULK_PUSH) return false;
   // Sheaves come from the kmalloc caches, so an operation on any cache may be one on theirs.
@@ -168,13 +189,14 @@ function clearRequestsOf(caches: Caches, cache: KmemCache, owner: number): void 
 }
 
 /** Counts what the dead thread's main had counted; its objects that were pushed but still marked are free (P4). */
-function foldDead(caches: Caches, pcs: PcsPtr): void {
+function foldDead(caches: Caches, { desc }: KmemCache, { cpu, thread }: DeadThread): void {
   const { m, f64, shadow } = caches.views;
+  const pcs = pcsOf(caches.geometry, cpu, desc.slot);
   const main = m[pcs + Pcs.main]!;
   const word = m[main + Sheaf.size]!;
   const size = word & SIZE_MASK;
   const allocs = word >>> COUNT_SHIFT;
-  const stats = statsOf(pcs);
+  const stats = countersOf(caches.geometry, thread, desc.slot);
   f64[stats + Stat.ALLOC_FASTPATH] = f64[stats + Stat.ALLOC_FASTPATH]! + allocs;
   f64[stats + Stat.FREE_FASTPATH] = f64[stats + Stat.FREE_FASTPATH]! + (size - m[pcs + Pcs.base]! + allocs);
   m[main + Sheaf.size] = size;

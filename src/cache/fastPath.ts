@@ -17,7 +17,7 @@
  *      the end. To store it in each round would lose nothing to a death in between, but costs a batch of 16 about 8 %;
  *      an intent on record costs 2 %, and the reaper says that there may be a loss.
  */
-import { CpuRecord, type Views } from '../cpu/index.js';
+import { ThreadRecord, type Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
@@ -60,7 +60,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
   const ONE = ONE_ALLOC;
   const MASK = SIZE_MASK;
   const ZERO = __GFP_ZERO;
-  const INTENT = CpuRecord.locks;
+  const INTENT = ThreadRecord.locks;
   const { intentDepth: DEPTH, intentOp: OP, intentSlot: SLOT } = LockRecord;
   const { BULK_PUSH } = Intent;
 

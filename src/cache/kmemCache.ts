@@ -4,7 +4,16 @@
  * `alloc` and `free` are in fastPath.ts, in a class that is made once per arena and thread. Here is what they call
  * when they miss, and everything that is not hot.
  */
-import { type PcsPtr, Stat, type StatItem, type Stats, sumStats } from '../cpu/index.js';
+import {
+  type PcsPtr,
+  Stat,
+  type StatItem,
+  type Stats,
+  sumStats,
+  sumTrylockStats,
+  TrylockStat,
+  type TrylockStats,
+} from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
 import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
@@ -26,6 +35,7 @@ const { size: SIZE } = Sheaf;
 const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
 const { ALLOC_FASTPATH, FREE_FASTPATH, FREE_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
+const { allocBypasses: ALLOC_BYPASSES, freeBypasses: FREE_BYPASSES } = TrylockStat;
 const OBJECTS = SHEAF_OBJECTS;
 
 /** What destroy found: a cache is gone when nothing leaked, else it is unlinked and its memory stays. */
@@ -171,7 +181,7 @@ export abstract class KmemCache extends PcsLayer {
   }
 
   /**
-   * The 26 counters, summed over CPUs; exact when they are quiet and their turns have ended. Throws when the cache was
+   * The 26 counters, summed over threads; exact when they are quiet and their turns have ended. Throws when the cache was
    * destroyed: the counters are its successor's.
    */
   stats(): Stats {
@@ -183,6 +193,11 @@ export abstract class KmemCache extends PcsLayer {
   /** One of the counters. */
   stat(item: StatItem): number {
     return this.stats()[item];
+  }
+
+  /** What came of sheaves that were locked by another thread; summed and exact as the 26. */
+  trylockStats(): TrylockStats {
+    return sumTrylockStats(this.cpu.f64, this.context.geometry, this.desc.slot);
   }
 
   /** Throws unless this thread is a CPU and the cache still exists. */
@@ -233,9 +248,8 @@ export abstract class KmemCache extends PcsLayer {
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
-      if (this.lockForTurn() && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp))) {
-        return this.alloc(gfp);
-      }
+      const locked = this.lockForTurn() || this.passBy(ALLOC_BYPASSES);
+      if (locked && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp))) return this.alloc(gfp);
       return this.handOut(this.allocFromSlab(gfp), gfp);
     } finally {
       this.cpu.leave();
@@ -251,7 +265,7 @@ export abstract class KmemCache extends PcsLayer {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
       const room =
         this.isLocal(p) &&
-        this.lockForTurn() &&
+        (this.lockForTurn() || this.passBy(FREE_BYPASSES)) &&
         (this.m[this.main + SIZE] !== this.capacity || this.replaceFullMain());
       if (room && this.capacity !== 0) return this.free(p);
       this.takeBack(p);
@@ -266,7 +280,7 @@ export abstract class KmemCache extends PcsLayer {
     this.assertAlive();
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
-      const p = this.trylockPcs() ? this.popMain(gfp) : 0;
+      const p = this.trylockPcs() || this.passBy(ALLOC_BYPASSES) ? this.popMain(gfp) : 0;
       this.release();
       return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp), gfp);
     } finally {
@@ -280,7 +294,8 @@ export abstract class KmemCache extends PcsLayer {
     this.cpu.enter(FREE, this.desc.slot);
     try {
       this.takeBack(p);
-      if (this.isLocal(p) && this.trylockPcs() && this.pushMain(p)) return;
+      const locked = this.isLocal(p) && (this.trylockPcs() || this.passBy(FREE_BYPASSES));
+      if (locked && this.pushMain(p)) return;
       this.release();
       this.freeToSlab(p);
     } finally {
@@ -387,7 +402,7 @@ export abstract class KmemCache extends PcsLayer {
   /** The top object, if it lies on `node`; otherwise it stays. Kernel: the node test in `alloc_from_pcs`. */
   private allocIfTopIsOn(node: number, gfp: number): number {
     const { m } = this;
-    if (!this.lockForTurn()) return 0;
+    if (!this.lockForTurn() && !this.passBy(ALLOC_BYPASSES)) return 0;
     const size = m[this.main + SIZE]! & SIZE_MASK;
     if (size === 0) {
       return this.capacity !== 0 && this.replaceEmptyMain(gfp) ? this.allocIfTopIsOn(node, gfp) : 0;

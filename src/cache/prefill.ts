@@ -4,7 +4,7 @@
  * The kernel waits for its own CPU's lock here. Ours can only be with another CPU that is draining this one, and then
  * there is no spare to be had: that counts as if there were none.
  */
-import { Pcs, type PcsPtr, Stat } from '../cpu/index.js';
+import { Pcs, type PcsPtr, pcsOf, Stat } from '../cpu/index.js';
 import { GFP_KERNEL } from '../page/index.js';
 import {
   barnGetFullOrEmptySheaf,
@@ -32,6 +32,8 @@ const NONE = 0 as SheafPtr;
 export abstract class PrefillKmemCache extends KmemCache {
   /** What this thread has borrowed, the latest last. */
   private readonly lent: PrefilledSheaf[] = [];
+  /** This thread's block, whose `prefilled` leads to them. */
+  private readonly loans = pcsOf(this.cpu.geometry, this.cpu.thread, this.desc.slot);
 
   override prefill(n: number, gfp: number = GFP_KERNEL): PrefilledSheaf | null {
     requireInteger('n', n, 0, PREFILL_MAX);
@@ -72,19 +74,19 @@ export abstract class PrefillKmemCache extends KmemCache {
     }
   }
 
-  override flushPrefilled(pcs: PcsPtr): void {
+  override flushPrefilled(loans: PcsPtr): void {
     const { m, shadow } = this;
-    for (const sheaf of prefilledSheaves(m, pcs)) {
+    for (const sheaf of prefilledSheaves(m, loans)) {
       const end = sheaf + OBJECTS + m[sheaf + SIZE]!;
       if (this.checked) for (let at = sheaf + OBJECTS; at < end; at++) shadow[m[at]! >> 3] = 0; // B4
-      this.discard(sheaf, pcs);
+      this.discard(sheaf, loans);
     }
   }
 
   override endLoans(isLive: boolean): void {
     for (const sheaf of this.lent) sheaf.end(`went back when CPU ${this.cpu.id} went offline`);
     this.lent.length = 0;
-    if (isLive) this.flushPrefilled(this.pcs);
+    if (isLive) this.flushPrefilled(this.loans);
   }
 
   private begin(intent: number): void {
@@ -154,7 +156,7 @@ export abstract class PrefillKmemCache extends KmemCache {
   }
 
   private link(sheaf: SheafPtr, capacity: number): void {
-    linkPrefilled(this.m, this.pcs, sheaf, capacity);
+    linkPrefilled(this.m, this.loans, sheaf, capacity);
     this.cpu.inHand(0);
   }
 
@@ -208,7 +210,7 @@ export abstract class PrefillKmemCache extends KmemCache {
   private becomesSpare(sheaf: SheafPtr): boolean {
     const { m, pcs, cpu } = this;
     if (!this.lockForTurn() || m[pcs + SPARE] !== 0) return false;
-    this.unlink(sheaf, pcs);
+    this.unlink(sheaf, this.loans);
     m[pcs + SPARE] = sheaf;
     cpu.inHand(0);
     this.count(Stat.SHEAF_RETURN_FAST);
@@ -217,7 +219,7 @@ export abstract class PrefillKmemCache extends KmemCache {
 
   /** Full if memory allows and the barn wants it, else its objects go back to their slabs. */
   private returnToBarn(sheaf: SheafPtr, size: number, gfp: number): void {
-    const { cpu, desc, pcs } = this;
+    const { cpu, desc } = this;
     const barn = barnOf(cpu, desc, cpu.node);
     this.count(Stat.SHEAF_RETURN_SLOW);
     if (size < this.sheafCapacity) this.releaseEarly();
@@ -225,15 +227,15 @@ export abstract class PrefillKmemCache extends KmemCache {
       this.discard(sheaf);
       return;
     }
-    this.unlink(sheaf, pcs);
+    this.unlink(sheaf, this.loans);
     barnPutFullSheaf(cpu, barn, sheaf);
     cpu.inHand(0);
     this.count(Stat.BARN_PUT);
   }
 
   /** Gives the objects of a borrowed sheaf back to their slabs, and its memory to kmalloc. */
-  private discard(sheaf: SheafPtr, pcs: PcsPtr = this.pcs): void {
-    this.unlink(sheaf, pcs);
+  private discard(sheaf: SheafPtr, loans: PcsPtr = this.loans): void {
+    this.unlink(sheaf, loans);
     this.flushSheaf(sheaf);
     this.cpu.inHand(0);
     this.sheaves.freeEmptySheaf(this.desc, sheaf);

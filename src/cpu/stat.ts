@@ -1,5 +1,5 @@
 /**
- * The 26 counters of `enum stat_item`, by the kernel's names and in its order. Each CPU counts for itself; a
+ * The 26 counters of `enum stat_item`, by the kernel's names and in its order. Each thread counts for itself; a
  * reader adds. They are doubles, exact to 2^53, where the kernel's wrap at 2^32.
  */
 export const STAT_ITEMS = [
@@ -31,10 +31,27 @@ export const STAT_ITEMS = [
   'SHEAF_RETURN_SLOW',
 ] as const;
 
+/**
+ * What came of a CPU's sheaves being locked by somebody else: not in the kernel's list, and so behind it and under names
+ * of our own. `trylockFailures` are attempts; the bypasses are objects that for that reason came straight from a slab or
+ * went straight to one.
+ */
+export const TRYLOCK_ITEMS = ['trylockFailures', 'allocBypasses', 'freeBypasses'] as const;
+
+/** Numbers of one (thread, cache) block. */
+export const NR_COUNTERS = STAT_ITEMS.length + TRYLOCK_ITEMS.length;
+
 export type StatItem = (typeof STAT_ITEMS)[number];
 export type Stats = Record<StatItem, number>;
+export type TrylockItem = (typeof TRYLOCK_ITEMS)[number];
+export type TrylockStats = Record<TrylockItem, number>;
 
-/** Index of each item in a CPU's array. */
+/** Index of each item in a thread's array. */
 export const Stat = Object.freeze(
   Object.fromEntries(STAT_ITEMS.map((item, index) => [item, index])),
 ) as Readonly<Record<StatItem, number>>;
+
+/** The same for what is not in the kernel's list. */
+export const TrylockStat = Object.freeze(
+  Object.fromEntries(TRYLOCK_ITEMS.map((item, index) => [item, STAT_ITEMS.length + index])),
+) as Readonly<Record<TrylockItem, number>>;

@@ -1,5 +1,5 @@
 /**
- * This CPU: the calling thread's view of the arena, its locks, and the turn it is in.
+ * This CPU: the calling thread's view of the arena, the CPU it runs on, its locks, and the turn it is in.
  *
  * A turn is one synchronous run of JavaScript on this thread, from the first allocator call until control goes
  * back to the event loop. What a thread holds per turn it gives up in the microtask that ends it.
@@ -9,17 +9,25 @@ import {
   exchange,
   fetchOr,
   futexWake,
-  LOCK_STAT_CPU_WORDS,
   LOCK_STAT_TIERS,
+  LOCK_STAT_WORDS,
   LockRecord,
   type Locks,
   makeLocks,
   ownerWord,
 } from '../sync/index.js';
-import { CpuRecord, type CpuRecordPtr, claimCpu, cpuRecordOf, nodeOfCpu, releaseCpu } from './cpuSlot.js';
-import { type PcsPtr, statsOf } from './percpu.js';
+import { countersOf, type PcsPtr, pcsOf, statsOf } from './percpu.js';
+import {
+  claimThread,
+  nodeOfCpu,
+  releaseThread,
+  ThreadRecord,
+  type ThreadRecordPtr,
+  threadRecordOf,
+  type WantedSlot,
+} from './threadSlot.js';
 
-const INTENT = CpuRecord.locks;
+const INTENT = ThreadRecord.locks;
 const { intentDepth: INTENT_DEPTH, intentOp: INTENT_OP } = LockRecord;
 const { intentSlot: INTENT_SLOT, intentSheaf: INTENT_SHEAF } = LockRecord;
 
@@ -48,44 +56,51 @@ export class ThisCpu {
   readonly m: Words;
   readonly f64: Doubles;
   readonly geometry: Geometry;
+  /** The CPU slot: whose sheaves this thread uses. */
   readonly id: number;
+  /** The thread slot. The same number as `id`, unless threads share CPUs. */
+  readonly thread: number;
   readonly node: number;
-  readonly record: CpuRecordPtr;
+  readonly record: ThreadRecordPtr;
   readonly locks: Locks;
   online = true;
   /** Nesting of sheaf allocations on this thread; see allocEmptySheaf. */
   sheafAllocDepth = 0;
+  /** From the counters beside this CPU's sheaves to this thread's, in doubles; 0 unless threads share CPUs. */
+  private readonly toCounters: number;
   private readonly holders: TurnHolder[] = [];
   private turnEndQueued = false;
 
-  constructor(views: Views, geometry: Geometry, wanted: number | undefined, thread: number) {
+  constructor(views: Views, geometry: Geometry, wanted: WantedSlot, tid: number) {
     this.views = views;
     this.m = views.m;
     this.f64 = views.f64;
     this.geometry = geometry;
-    this.id = claimCpu(views.m, geometry, wanted, thread);
+    this.thread = claimThread(views.m, geometry, wanted, tid);
+    this.id = wanted.cpu ?? this.thread % geometry.cpus;
     this.node = nodeOfCpu(geometry, this.id);
-    this.record = cpuRecordOf(geometry, this.id);
-    const generation = views.m[this.record + CpuRecord.generation]!;
+    this.record = threadRecordOf(geometry, this.thread);
+    this.toCounters = countersOf(geometry, this.thread, 0) - statsOf(pcsOf(geometry, this.id, 0));
+    const generation = views.m[this.record + ThreadRecord.generation]!;
     this.locks = makeLocks(
       LOCK_STAT_TIERS[geometry.lockStat]!,
       views.m,
       views.f64,
-      ownerWord(this.id, generation),
-      (this.record + CpuRecord.locks) as never,
-      geometry.lockStats + this.id * LOCK_STAT_CPU_WORDS,
+      ownerWord(this.thread, generation),
+      (this.record + ThreadRecord.locks) as never,
+      geometry.lockStats + this.thread * LOCK_STAT_WORDS,
     );
   }
 
-  /** Adds to one of this CPU's counters. */
+  /** Adds to one of this thread's counters for the cache whose sheaves on this CPU are at `pcs`. */
   count(pcs: PcsPtr, item: number, n: number): void {
     const { f64 } = this;
-    const at = statsOf(pcs) + item;
+    const at = statsOf(pcs) + this.toCounters + item;
     f64[at] = f64[at]! + n;
   }
 
   /**
-   * Says what this CPU is in the middle of, for whoever reaps it: between taking something from one place and putting
+   * Says what this thread is in the middle of, for whoever reaps it: between taking something from one place and putting
    * it into another, nothing else in the arena leads to it. The outermost of nested operations is what is said.
    */
   enter(op: number, slot: number): void {
@@ -109,7 +124,7 @@ export class ThisCpu {
     m[at + INTENT_SLOT] = 0;
   }
 
-  /** Names the sheaf that is in this CPU's hands and in no list; 0 when it has a place again. */
+  /** Names the sheaf that is in this thread's hands and in no list; 0 when it has a place again. */
   inHand(sheaf: number): void {
     this.m[this.record + INTENT + INTENT_SHEAF] = sheaf;
   }
@@ -138,21 +153,21 @@ export class ThisCpu {
 
   /** Another CPU asked for something: give up what was asked for, keep the rest. */
   serveRequests(): void {
-    // Pairs with the fetchOr in requestCpu: the requests that were made before it are visible.
+    // Pairs with the fetchOr in requestThread: the requests that were made before it are visible.
     if (exchange(this.m, this.record, 0) === 0) return;
     for (const holder of this.holders) holder.releaseIfRequested();
   }
 
-  /** Asks another CPU to look at what it holds. It polls; there is no answer if it is blocked. */
-  requestCpu(cpu: number): void {
-    fetchOr(this.m, cpuRecordOf(this.geometry, cpu), REQUESTED);
+  /** Asks another thread to look at what it holds. It polls; there is no answer if it is blocked. */
+  requestThread(thread: number): void {
+    fetchOr(this.m, threadRecordOf(this.geometry, thread), REQUESTED);
   }
 
-  /** Gives the slot back. The caller has flushed its sheaves. */
+  /** Gives the slot back. The thread has left its CPU. */
   goOffline(): void {
     this.online = false;
-    releaseCpu(this.m, this.geometry, this.id);
-    futexWake(this.m, this.record + CpuRecord.state, 1);
+    releaseThread(this.m, this.geometry, this.thread);
+    futexWake(this.m, this.record + ThreadRecord.state, 1);
   }
 
   assertOnline(): void {

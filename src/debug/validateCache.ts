@@ -47,7 +47,8 @@ export function validateCache(
   const places: Places = new Map();
   const visit = sheafVisitor(context, cache, places, findings);
   if (cache.sheafCapacity > 0) collectSheaves(context, cache, visit, findings);
-  for (let cpu = 0; cpu < context.geometry.cpus; cpu++) visitPrefilled(context, cache, cpu, visit);
+  for (let thread = 0; thread < context.geometry.threads; thread++)
+    visitPrefilled(context, cache, thread, visit);
   cache.forEachCached((p, place) => {
     if (isObject(context, cache, p)) note(places, p, place, cache, findings);
     else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
@@ -109,12 +110,12 @@ function collectSheaves(context: CacheContext, cache: KmemCache, visit: Visit, f
   for (let node = 0; node < context.geometry.nodes; node++) visitBarn(context, cache, node, visit, findings);
 }
 
-/** What a CPU's thread has borrowed: sheaves of any capacity, in caches without sheaves too. */
-function visitPrefilled(context: CacheContext, cache: KmemCache, cpu: number, visit: Visit): void {
+/** What a thread has borrowed: sheaves of any capacity, in caches without sheaves too. */
+function visitPrefilled(context: CacheContext, cache: KmemCache, thread: number, visit: Visit): void {
   const { m } = context.views;
-  const head = pcsOf(context.geometry, cpu, cache.desc.slot) + Pcs.prefilled;
+  const head = pcsOf(context.geometry, thread, cache.desc.slot) + Pcs.prefilled;
   for (let sheaf = m[head] as SheafPtr; sheaf !== 0; sheaf = m[sheaf + Sheaf.link] as SheafPtr) {
-    if (!visit(sheaf, `prefilled of CPU ${cpu}`, 'prefilled', prefilledCapacity(m, sheaf))) break;
+    if (!visit(sheaf, `prefilled of CPU ${thread}`, 'prefilled', prefilledCapacity(m, sheaf))) break;
   }
 }
 
@@ -258,8 +259,8 @@ function validateNode(
   count(KmemCacheNode.nrPartial, listed.size, 'nr_partial');
   count(KmemCacheNode.nrSlabs, slabs.length, 'nr_slabs');
   count(KmemCacheNode.totalObjects, total, 'total_objects');
-  // A refiller may put private slabs back that became empty meanwhile, one batch per CPU.
-  const bound = cache.minPartial + context.geometry.cpus * Math.max(1, cache.sheafCapacity);
+  // A refiller may put private slabs back that became empty meanwhile, one batch per thread.
+  const bound = cache.minPartial + context.geometry.threads * Math.max(1, cache.sheafCapacity);
   findings.expect(
     empty <= bound,
     'I12',

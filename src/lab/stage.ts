@@ -8,7 +8,7 @@ import type { Finding } from '../debug/index.js';
 import { Zone, zoneOf } from '../page/index.js';
 import type { ArenaOptions } from '../plan.js';
 import { SLAB_NO_MERGE } from '../slab/index.js';
-import { LOCK_STAT_CPU_WORDS, type LockStatRow } from '../sync/index.js';
+import { LOCK_STAT_WORDS, type LockStatRow } from '../sync/index.js';
 import type { HeapKind } from './heaps.js';
 import { HISTOGRAM_WORDS, Histogram } from './histogram.js';
 import { type ReplayJob, type ReplayResult, type WorkloadJob, type WorkloadResult, wallMs } from './jobs.js';
@@ -22,8 +22,11 @@ import {
 } from './trace/index.js';
 import { workloadNamed } from './workloads/index.js';
 
-export interface StageOptions extends Omit<ArenaOptions, 'cpus' | 'buffer'> {
+export interface StageOptions extends Omit<ArenaOptions, 'threads' | 'buffer'> {
+  /** Threads of the pool; the calling thread is one more. */
   threads: number;
+  /** CPU slots, by default one for each thread; fewer under the 'op' policy, and the threads share them. */
+  cpus?: number;
   /** How long a thread waits for another before the run fails. */
   waitLimitMs?: number;
 }
@@ -100,9 +103,9 @@ export class Stage {
   readonly #made: string[] = [];
 
   constructor(options: StageOptions) {
-    const { threads, waitLimitMs, ...arenaOptions } = options;
-    this.arena = Arena.create({ ...arenaOptions, cpus: threads + 1 });
-    this.arena.online({ cpu: threads });
+    const { threads, cpus = threads + 1, waitLimitMs, ...arenaOptions } = options;
+    this.arena = Arena.create({ ...arenaOptions, cpus, threads: threads + 1 });
+    this.arena.online({ thread: threads });
     this.waitLimitMs = waitLimitMs;
     this.pool = new CpuPool(this.arena, waitLimitMs === undefined ? { threads } : { threads, waitLimitMs });
   }
@@ -226,7 +229,7 @@ export class Stage {
     const { arena } = this;
     const rows = arena.lockStat();
     const from = arena.geometry.lockStats;
-    if (rows.length > 0) arena.i32.fill(0, from, from + arena.geometry.cpus * LOCK_STAT_CPU_WORDS);
+    if (rows.length > 0) arena.i32.fill(0, from, from + arena.geometry.threads * LOCK_STAT_WORDS);
     return rows;
   }
 

@@ -1,6 +1,6 @@
 /** What a cache is and does, under the kernel's names: /proc/slabinfo and the files of /sys/kernel/slab. */
 import { barnFigures, type Caches, type KmemCache } from '../cache/index.js';
-import type { Stats } from '../cpu/index.js';
+import type { Stats, TrylockStats } from '../cpu/index.js';
 import { Page } from '../page/index.js';
 import {
   inuseOf,
@@ -11,8 +11,8 @@ import {
   SLAB_RECLAIM_ACCOUNT,
 } from '../slab/index.js';
 
-/** Attributes by their sysfs names, and the 26 counters. */
-export interface CacheInfo {
+/** Attributes by their sysfs names, and the 26 counters; then what the kernel does not count, by names of our own. */
+export interface CacheInfo extends TrylockStats {
   name: string;
   object_size: number;
   slab_size: number;
@@ -89,6 +89,7 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     cache_dma: flag(SLAB_CACHE_DMA),
     aliases: 0,
     stats: cache.stats(),
+    ...cache.trylockStats(),
   };
 }
 

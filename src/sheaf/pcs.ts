@@ -2,7 +2,7 @@
  * This CPU's sheaves of one cache. What is here runs when the fast path misses because main is empty or full: spare,
  * barn, slabs, in the kernel's order.
  */
-import { Pcs, Stat } from '../cpu/index.js';
+import { Pcs, Stat, TrylockStat } from '../cpu/index.js';
 import { NUMA_NO_NODE } from '../page/index.js';
 import {
   barnGetEmptySheaf,
@@ -20,6 +20,7 @@ const { spare: SPARE } = Pcs;
 const { size: SIZE } = Sheaf;
 // Imported names are looked up at each use; module-local constants are folded.
 const { BARN_GET, BARN_GET_FAIL, BARN_PUT, BARN_PUT_FAIL, SHEAF_REFILL } = Stat;
+const { allocBypasses: ALLOC_BYPASSES, freeBypasses: FREE_BYPASSES } = TrylockStat;
 const OBJECTS = SHEAF_OBJECTS;
 
 /** getEmptyMain found room; its other answers are those of barnReplaceFullSheaf. */
@@ -116,7 +117,7 @@ export class PcsLayer extends PcsFlush {
       barnPutFullSheaf(cpu, barn, full);
       cpu.inHand(0);
       this.count(BARN_PUT);
-      return false;
+      return this.passBy(ALLOC_BYPASSES);
     }
     this.holdForTurn();
     const spare = m[pcs + SPARE] as SheafPtr;
@@ -194,7 +195,7 @@ export class PcsLayer extends PcsFlush {
   private flushMainInstead(putFailed: boolean): boolean {
     if (putFailed) this.count(BARN_PUT_FAIL);
     if (!this.flushMain()) return false;
-    if (!this.trylockPcs()) return false;
+    if (!this.trylockPcs()) return this.passBy(FREE_BYPASSES);
     this.holdForTurn();
     return sheafSize(this.m, this.main) < this.capacity || this.replaceFullMain();
   }
@@ -204,7 +205,7 @@ export class PcsLayer extends PcsFlush {
     const barn = barnOf(cpu, desc, cpu.node);
     if (!this.trylockPcs()) {
       barnPutEmptySheaf(cpu, barn, empty);
-      return false;
+      return this.passBy(FREE_BYPASSES);
     }
     this.holdForTurn();
     const spare = m[pcs + SPARE] as SheafPtr;

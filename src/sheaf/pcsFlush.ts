@@ -2,13 +2,14 @@
  * Taking objects out of sheaves and giving them back to their slabs. That takes list_lock, and zone->lock for slabs that
  * become empty. Here the pcs lock is given back before; pcs.ts keeps this CPU's own where it comes straight back to it.
  */
-import { Pcs, type PcsPtr, Stat } from '../cpu/index.js';
+import { Pcs, type PcsPtr, Stat, TrylockStat } from '../cpu/index.js';
 import { PcsLock } from './pcsLock.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from './sheaf.js';
 
 const { main: MAIN, spare: SPARE } = Pcs;
 const { size: SIZE } = Sheaf;
 const { SHEAF_FLUSH } = Stat;
+const { freeBypasses: FREE_BYPASSES } = TrylockStat;
 const OBJECTS = SHEAF_OBJECTS;
 
 /** Objects that are copied out of main at once, to be freed without the lock. */
@@ -31,12 +32,12 @@ export class PcsFlush extends PcsLock {
     this.count(SHEAF_FLUSH, size);
   }
 
-  /** Flushes main in batches that are copied out under the lock and freed without it. True if any was flushed. */
+  /** For a free: flushes main in batches that are copied out under the lock and freed without it. True if any was. */
   protected flushMain(): boolean {
     const { m, batch } = this;
     let flushed = false;
     for (;;) {
-      if (!this.locked && !this.trylockPcs()) return flushed;
+      if (!this.locked && !this.trylockPcs()) return flushed || this.passBy(FREE_BYPASSES);
       this.fold();
       const size = m[this.main + SIZE]!;
       const n = Math.min(size, PCS_BATCH_MAX);

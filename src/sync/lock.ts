@@ -8,7 +8,7 @@
  *  L1  A lock is taken by one compare-exchange of UNLOCKED (or of bare WAITERS' remains, see L3) by the owner
  *      word. It synchronizes with the exchange in unlock, so all that was written under the lock is visible.
  *  L2  Before it, `pending` names the lock; after it the lock is on the held list and `pending` is cleared.
- *      The same again around unlock. Whoever reaps a dead CPU finds every lock it may own in these two places.
+ *      The same again around unlock. Whoever reaps a dead thread finds every lock it may own in these two places.
  *  L3  A waiter sets WAITERS before it sleeps, and a waiter that takes the lock after sleeping keeps WAITERS
  *      set: it cannot know whether another sleeper exists, and a spurious wake is cheaper than a lost one.
  *  L4  No sleep is unlimited: a wake can be swallowed by a thread that dies parked, so a sleeper looks again
@@ -17,7 +17,7 @@
 import { LINE_WORDS, LockError, type Ptr, struct, type Words } from '../struct/index.js';
 import { canSleep, cmpxchg, exchange, futexWait, futexWake, loadAcquire } from './atomic.js';
 import { LOCK_CLASS_NAMES, type LockClassId } from './lockClass.js';
-import { OWNER_DIED, ownerCpu, UNLOCKED, WAITERS } from './lockWord.js';
+import { OWNER_DIED, ownerThread, UNLOCKED, WAITERS } from './lockWord.js';
 
 /** A lock: its word, and who took it last, for counting owner changes. */
 export const Lock = struct('lock', { word: 1, lastOwner: 1 });
@@ -25,14 +25,14 @@ export type LockPtr = Ptr<'lock'>;
 
 export const HELD_LOCKS_MAX = 6;
 
-/** What the locks know about one CPU; written by that CPU alone, read by whoever reaps it. */
+/** What the locks know about one thread; written by that thread alone, read by whoever reaps it. */
 export const LockRecord = struct(
   'lock_record',
   { pending: 1, nrHeld: 1, held: HELD_LOCKS_MAX, intentDepth: 1, intentOp: 1, intentSlot: 1, intentSheaf: 1 },
   { alignWords: LINE_WORDS },
 );
 
-/** What a CPU may be in the middle of; 0 is nothing. BULK_PUSH moves no sheaf: it fills main and nothing else. */
+/** What a thread may be in the middle of; 0 is nothing. BULK_PUSH moves no sheaf: it fills main and nothing else. */
 export const Intent = {
   NONE: 0,
   ALLOC: 1,
@@ -69,7 +69,7 @@ export const LOCK_LIMIT_MS = 10_000;
 /** Locks without statistics: the base of every tier, and the one with no branch for them. */
 export class Locks {
   protected readonly m: Words;
-  /** This CPU's owner word: CPU + 1 and generation. */
+  /** This thread's owner word: its slot + 1 and generation. */
   readonly owner: number;
   protected readonly record: Ptr<'lock_record'>;
   protected readonly sleeps: boolean;
@@ -116,7 +116,7 @@ export class Locks {
   /** A trylock that keeps its own word (cpu_sheaves) reports here; nothing to do without statistics. */
   noteTry(_lock: LockPtr, _cls: LockClassId, _taken: boolean): void {}
 
-  /** How many locks this CPU holds now. */
+  /** How many locks this thread holds now. */
   get held(): number {
     return this.m[this.record + NR_HELD]!;
   }
@@ -162,7 +162,7 @@ export class Locks {
   private fail(lock: LockPtr, cls: LockClassId, word: number, why: string): never {
     this.m[this.record + PENDING] = 0;
     const name = LOCK_CLASS_NAMES[cls]!;
-    const owner = ownerCpu(word);
-    throw new LockError(`${name} at word ${lock}, owned by CPU ${owner}: ${why}`, name, owner);
+    const owner = ownerThread(word);
+    throw new LockError(`${name} at word ${lock}, owned by thread slot ${owner}: ${why}`, name, owner);
   }
 }

@@ -57,6 +57,8 @@ describe('wrong options', () => {
     [['replay', TRACE, '--policy', 'x'], /Allowed choices are turn, op/],
     [['replay', TRACE, '--nodes', '9'], /^granary: nodes is 9; it must be an integer from 1 to 2\n$/],
     [['info', '--bytes', 'many'], /It must be a size like/],
+    [['info', '--threads', '1'], /^granary: threads is 1; it must be an integer from 2 to 64\n$/],
+    [['info', '--threads', '8'], /^granary: threads is 9, more than cpus, 2, .*only with lockPolicy 'op'\n$/],
     [['info', '--bytes', '64k'], /^granary: bytes is 65536; .* must be at least \d+\n$/],
   ])('%j end with status 2 and a reason', (args, reason) => {
     const { status, stdout, stderr } = granary(...args);
@@ -149,6 +151,17 @@ describe('info', () => {
     expect(stdout).toMatch(/^MemUsedMax: +\d+ kB$/m);
     expect(stdout).toMatch(/^ALLOC_FASTPATH +\d+$/m);
     expect(stdout).toMatch(/validate: 0 findings\n$/);
+  });
+
+  it('shows what came of CPUs that are shared', () => {
+    const { status, stdout } = granary('info', '--policy', 'op', '--cpus', '2', '--threads', '5', '--json');
+    expect(status).toBe(0);
+    const report = JSON.parse(stdout) as { caches: Array<Record<string, number>> };
+    expect(report).toMatchObject({ cpus: 2, threads: 5, problems: [] });
+    for (const cache of report.caches) {
+      for (const item of ['trylockFailures', 'allocBypasses', 'freeBypasses'])
+        expect(cache[item]).toBeGreaterThanOrEqual(0);
+    }
   });
 
   it('prints it as JSON', () => {

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { Registry } from '#src/cache/index.js';
-import { CpuRecord, cpuRecordOf, Pcs, pcsOf } from '#src/cpu/index.js';
+import { Pcs, pcsOf, ThreadRecord, threadRecordOf } from '#src/cpu/index.js';
 import { INVARIANTS, type Invariant } from '#src/debug/index.js';
 import type { Arena, Finding } from '#src/index.js';
 import { Page, type PagePtr, PG_PARTIAL, virtToPage, Zone, zoneOf } from '#src/page/index.js';
@@ -340,7 +340,7 @@ describe('I20', () => {
 
   it('a CPU that says it holds a lock', () => {
     plant(['I20'], /CPU 0: holds 2 locks/, ({ arena, m }) => {
-      m[cpuRecordOf(arena.geometry, 0) + CpuRecord.locks + LockRecord.nrHeld] = 2;
+      m[threadRecordOf(arena.geometry, 0) + ThreadRecord.locks + LockRecord.nrHeld] = 2;
     });
   });
 });

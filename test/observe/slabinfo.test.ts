@@ -96,6 +96,9 @@ describe('cacheInfo', () => {
       cache_dma: 0,
       aliases: 0,
       stats: cache.stats(),
+      trylockFailures: 0,
+      allocBypasses: 0,
+      freeBypasses: 0,
     });
   });
 
