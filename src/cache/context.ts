@@ -14,6 +14,7 @@ export interface CacheContext extends SheafSource {
   readonly check: CheckLevel;
   /** What the cache in a registry slot is. */
   describe(slot: number): CacheDesc;
+  setupPercpuArray(cache: KmemCache, count: number): KmemCache;
   shrink(cache: KmemCache): ShrinkReport;
   destroy(cache: KmemCache): LeakReport;
 }

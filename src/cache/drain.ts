@@ -1,5 +1,5 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
-import { CpuRecord, cpuRecordOf, Pcs, type PcsPtr, pcsOf, Stat, statsOf } from '../cpu/index.js';
+import { CpuRecord, cpuRecordOf, Pcs, type PcsPtr, pcsOf, statsOf } from '../cpu/index.js';
 import {
   Barn,
   barnGetEmptySheaf,
@@ -13,7 +13,7 @@ import { SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
 import { cmpxchg, isOwnedBy, LockRecord } from '../sync/index.js';
 import type { Caches } from './caches.js';
-import { releaseCache } from './create.js';
+import { LAYER_SETUP, releaseCache } from './create.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
 import { publishSlot } from './registry.js';
@@ -85,7 +85,7 @@ function lockAll(caches: Caches, cache: KmemCache): void {
     if (lockRemotePcs(cpu, pcsOf(geometry, id, cache.desc.slot), id)) continue;
     for (let taken = 0; taken < id; taken++) unlockRemotePcs(cpu, pcsOf(geometry, taken, cache.desc.slot));
     throw new CpuError(
-      `CPU ${id} did not give up its sheaves of ${cache.name}: it is blocked within a turn; ` +
+      `CPU ${id} did not give up its ${cache.layer} of ${cache.name}: it is blocked within a turn; ` +
         'call arena.endTurn() before a thread waits, and destroy again',
     );
   }
@@ -101,12 +101,21 @@ export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: nu
   const word = m[pcs + Pcs.lock]!;
   clearRequestsOf(caches, cache, owner);
   if (word !== 0 && !isOwnedBy(word, owner)) return [`${cache.name}: its pcs lock is held by somebody else`];
-  if (word !== 0 && mayHaveDiedIn(caches, cache, cpu)) return abandonPcs(caches, cache, cpu);
+  const { abandon } = LAYER_SETUP[cache.layer];
+  if (word !== 0 && abandon !== undefined && mayHaveDiedIn(caches, cache, cpu)) {
+    if (abandon(caches, cache.desc, pcs)) {
+      unlockRemotePcs(caches.cpu, pcs);
+      return [`${cache.name}: the ${cache.layer} of CPU ${cpu} were given up, with the objects in them`];
+    }
+    throw new CpuError(
+      `no memory for the ${cache.layer} of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,
+    );
+  }
   if (cmpxchg(m, pcs + Pcs.lock, word, caches.cpu.locks.owner) !== word) {
     return [`${cache.name}: its pcs lock changed hands while it was reaped`];
   }
   try {
-    if (word !== 0 && cache.sheafCapacity > 0) foldDead(caches, pcs);
+    if (word !== 0 && cache.mainCapacity > 0) foldDead(caches, cache, pcs);
     cache.detachPcs(pcs);
   } finally {
     unlockRemotePcs(caches.cpu, pcs);
@@ -124,26 +133,6 @@ function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, cpu: 
   return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;
 }
 
-/**
- * Main or spare may be in the barn by now, or on another CPU, if the thread died between the halves of an exchange.
- * Nobody can tell, so they stay where they are: what is lost is memory, where flushing them could free it twice.
- */
-function abandonPcs(caches: Caches, cache: KmemCache, cpu: number): string[] {
-  const { m } = caches.views;
-  const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
-  const fresh = caches.allocEmptySheaf(cache.desc, cache.sheafCapacity);
-  if (fresh === 0) {
-    throw new CpuError(
-      `no memory for a sheaf of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,
-    );
-  }
-  m[pcs + Pcs.main] = fresh;
-  m[pcs + Pcs.spare] = 0;
-  m[pcs + Pcs.base] = 0;
-  unlockRemotePcs(caches.cpu, pcs);
-  return [`${cache.name}: the sheaves of CPU ${cpu} were given up, with the objects in them`];
-}
-
 /** The dead thread asked somebody for a lock: that wish died with it. */
 function clearRequestsOf(caches: Caches, cache: KmemCache, owner: number): void {
   for (let id = 0; id < caches.geometry.cpus; id++) {
@@ -153,15 +142,15 @@ function clearRequestsOf(caches: Caches, cache: KmemCache, owner: number): void 
 }
 
 /** Counts what the dead thread's main had counted; its objects that were pushed but still marked are free (P4). */
-function foldDead(caches: Caches, pcs: PcsPtr): void {
+function foldDead(caches: Caches, { counters }: KmemCache, pcs: PcsPtr): void {
   const { m, f64, shadow } = caches.views;
   const main = m[pcs + Pcs.main]!;
   const word = m[main + Sheaf.size]!;
   const size = word & SIZE_MASK;
   const allocs = word >>> COUNT_SHIFT;
   const stats = statsOf(pcs);
-  f64[stats + Stat.ALLOC_FASTPATH] = f64[stats + Stat.ALLOC_FASTPATH]! + allocs;
-  f64[stats + Stat.FREE_FASTPATH] = f64[stats + Stat.FREE_FASTPATH]! + (size - m[pcs + Pcs.base]! + allocs);
+  f64[stats + counters.alloc] = f64[stats + counters.alloc]! + allocs;
+  f64[stats + counters.free] = f64[stats + counters.free]! + (size - m[pcs + Pcs.base]! + allocs);
   m[main + Sheaf.size] = size;
   if (caches.check === 'none') return;
   for (let i = 0; i < size; i++) shadow[m[main + Sheaf.SIZEOF + i]! >> 3] = 0;

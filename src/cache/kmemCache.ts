@@ -4,7 +4,7 @@
  * `alloc` and `free` are in fastPath.ts, in a class that is made once per arena and thread. Here is what they call
  * when they miss, and everything that is not hot.
  */
-import { type PcsPtr, Stat, type StatItem, type Stats, sumStats } from '../cpu/index.js';
+import { type PcsPtr, Stat, type StatItem, type Stats, sumLayerStats, sumStats } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
 import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
@@ -24,7 +24,7 @@ import { RegistrySlot, registrySlot } from './registry.js';
 const { size: SIZE } = Sheaf;
 const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
-const { ALLOC_FASTPATH, FREE_FASTPATH, FREE_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
+const { FREE_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
 const OBJECTS = SHEAF_OBJECTS;
 
 /** What destroy found: a cache is gone when nothing leaked, else it is unlinked and its memory stays. */
@@ -122,15 +122,37 @@ export abstract class KmemCache extends PcsLayer {
     this.assertAlive();
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
-      let p = 0;
-      if (node === this.cpu.node) p = this.allocIfTopIsOn(node);
-      else this.count(ALLOC_NODE_MISMATCH);
+      const p = this.allocCachedOn(node);
       if (this.context.policy === 'op') this.release();
       return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp, node), gfp);
     } finally {
       if (this.context.policy === 'op') this.release();
       this.cpu.leave();
     }
+  }
+
+  /**
+   * Fills this CPU's array, of the layer `percpu-array`, up to `count` objects. False when out of memory. It promises
+   * nothing: another CPU may flush the array before it is used. Throws RangeError when there is no array or `count`
+   * exceeds it. Kernel: `kmem_cache_prefill_percpu_array`.
+   */
+  prefillArray(count: number, _gfp = GFP_KERNEL): boolean {
+    this.assertAlive();
+    throw new RangeError(
+      `cache ${this.name} has the layer '${this.layer}' and no array to prefill with ${count} objects`,
+    );
+  }
+
+  /**
+   * Puts an array of `count` objects per CPU in front of a cache that was made with the layer `none` and
+   * SLAB_NO_MERGE. Returns the handle to use from now on; older ones pass the array by. Throws RangeError, or
+   * OutOfMemoryError, with nothing changed. Kernel: `kmem_cache_setup_percpu_array`.
+   * @example
+   * const cache = arena.createCache('msg', { size: 96, layer: 'none', flags: SLAB_NO_MERGE }).setupPercpuArray(64);
+   */
+  setupPercpuArray(count: number): KmemCache {
+    this.assertAlive();
+    return this.context.setupPercpuArray(this, count);
   }
 
   /** Frees memory that nobody uses: all CPUs' sheaves, the barns, empty slabs. Kernel: `kmem_cache_shrink`. */
@@ -151,7 +173,13 @@ export abstract class KmemCache extends PcsLayer {
     return sumStats(this.cpu.f64, this.context.geometry, this.desc.slot);
   }
 
-  /** One of the counters. */
+  /** What the layer counts beyond the 26, summed like them; `{}` for sheaves and none. */
+  layerStats(): Record<string, number> {
+    this.releaseEarly();
+    return sumLayerStats(this.cpu.f64, this.context.geometry, this.desc.slot, this.layer);
+  }
+
+  /** One of the 26. */
   stat(item: StatItem): number {
     return this.stats()[item];
   }
@@ -174,7 +202,7 @@ export abstract class KmemCache extends PcsLayer {
 
   /** Takes the objects out of another CPU's sheaves; the caller holds its pcs lock. */
   detachPcs(pcs: PcsPtr): void {
-    if (this.sheafCapacity > 0) this.detach(pcs);
+    this.detach(pcs);
   }
 
   /** Gives what detachPcs took back to the slabs; the caller has given up the pcs lock. */
@@ -305,17 +333,6 @@ export abstract class KmemCache extends PcsLayer {
     return true;
   }
 
-  /** Puts marks back after a bulk free met a bad address. */
-  protected takeBackAll(list: Int32Array, n: number): void {
-    let i = 0;
-    try {
-      for (; i < n; i++) this.takeBack(list[i]!);
-    } catch (error) {
-      while (--i >= 0) this.shadow[list[i]! >> 3] = this.tag;
-      throw error;
-    }
-  }
-
   /** Has the lock for this turn, taking it if it is free. */
   protected lockForTurn(): boolean {
     if (!this.locked) {
@@ -333,7 +350,7 @@ export abstract class KmemCache extends PcsLayer {
     const size = m[this.main + SIZE]!;
     m[this.main + SIZE] = size - 1;
     this.rebase(size - 1);
-    this.count(ALLOC_FASTPATH);
+    this.count(this.counters.alloc);
     return m[this.main + OBJECTS + size - 1]!;
   }
 
@@ -345,8 +362,15 @@ export abstract class KmemCache extends PcsLayer {
     m[this.main + OBJECTS + size] = p;
     m[this.main + SIZE] = size + 1;
     this.rebase(size + 1);
-    this.count(FREE_FASTPATH);
+    this.count(this.counters.free);
     return true;
+  }
+
+  /** An object of `node` out of what this CPU has cached, or 0. */
+  protected allocCachedOn(node: number): number {
+    if (node === this.cpu.node) return this.allocIfTopIsOn(node);
+    this.count(ALLOC_NODE_MISMATCH);
+    return 0;
   }
 
   /** The top object, if it lies on `node`; otherwise it stays. Kernel: the node test in `alloc_from_pcs`. */

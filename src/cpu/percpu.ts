@@ -2,8 +2,16 @@
  * The static per-CPU areas: for each CPU and each cache one block of `slub_percpu_sheaves` and counters. A block
  * belongs to its CPU; nothing of another CPU shares a cache line with it.
  */
-import { type Doubles, type Geometry, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
-import { STAT_ITEMS, type StatItem, type Stats } from './stat.js';
+import {
+  type Doubles,
+  type Geometry,
+  type Layer,
+  LINE_WORDS,
+  type Ptr,
+  struct,
+  type Words,
+} from '../struct/index.js';
+import { LAYER_STAT_ITEMS, STAT_COUNT, STAT_ITEMS, type StatItem, type Stats } from './stat.js';
 
 /**
  * The kernel's `struct slub_percpu_sheaves`, one line per CPU and cache.
@@ -20,7 +28,7 @@ export const Pcs = struct(
 const PCS_WORDS = Pcs.SIZEOF;
 export type PcsPtr = Ptr<'slub_percpu_sheaves'>;
 
-const STAT_WORDS = Math.ceil((STAT_ITEMS.length * 2) / LINE_WORDS) * LINE_WORDS;
+const STAT_WORDS = Math.ceil((STAT_COUNT * 2) / LINE_WORDS) * LINE_WORDS;
 
 /** Words of one (CPU, cache) block. */
 export const PERCPU_BLOCK_WORDS = Pcs.SIZEOF + STAT_WORDS;
@@ -39,11 +47,29 @@ export function statsOf(pcs: PcsPtr): number {
 export function sumStats(f64: Doubles, geometry: Geometry, slot: number): Stats {
   const sums = {} as Stats;
   STAT_ITEMS.forEach((item: StatItem, index) => {
-    let sum = 0;
-    for (let cpu = 0; cpu < geometry.cpus; cpu++) sum += f64[statsOf(pcsOf(geometry, cpu, slot)) + index]!;
-    sums[item] = sum;
+    sums[item] = sumOf(f64, geometry, slot, index);
   });
   return sums;
+}
+
+/** The same for what the cache's layer counts beyond the 26. */
+export function sumLayerStats(
+  f64: Doubles,
+  geometry: Geometry,
+  slot: number,
+  layer: Layer,
+): Record<string, number> {
+  const sums: Record<string, number> = {};
+  LAYER_STAT_ITEMS[layer].forEach((item, i) => {
+    sums[item] = sumOf(f64, geometry, slot, STAT_ITEMS.length + i);
+  });
+  return sums;
+}
+
+function sumOf(f64: Doubles, geometry: Geometry, slot: number, index: number): number {
+  let sum = 0;
+  for (let cpu = 0; cpu < geometry.cpus; cpu++) sum += f64[statsOf(pcsOf(geometry, cpu, slot)) + index]!;
+  return sum;
 }
 
 /** Empties the blocks of a registry slot, for the next cache that gets it. */

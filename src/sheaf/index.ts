@@ -1,5 +1,6 @@
 export * from './barn.js';
 export * from './pcs.js';
 export { PCS_BATCH_MAX } from './pcsFlush.js';
-export { BOOT_SHEAF, type SheafSource } from './pcsLock.js';
+export { BOOT_SHEAF, type MainCounters, type SheafSource } from './pcsLock.js';
+export * from './percpuArray.js';
 export * from './sheaf.js';
