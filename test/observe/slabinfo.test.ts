@@ -83,6 +83,8 @@ describe('cacheInfo', () => {
       order: 0,
       objs_per_slab: 21,
       sheaf_capacity: 60,
+      layer: 'sheaves',
+      array_size: 0,
       min_partial: 7,
       slabs: 15,
       partial: 2,
@@ -96,6 +98,7 @@ describe('cacheInfo', () => {
       cache_dma: 0,
       aliases: 0,
       stats: cache.stats(),
+      layer_stats: {},
     });
   });
 
