@@ -13,7 +13,7 @@ export {
   type ShrinkReport,
   ZERO_SIZE_PTR,
 } from './cache/index.js';
-export { STAT_ITEMS, type StatItem, type Stats, type ThisCpu } from './cpu/index.js';
+export { LAYER_STAT_ITEMS, STAT_ITEMS, type StatItem, type Stats, type ThisCpu } from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
 export type { CacheInfo } from './observe/index.js';
 export {
@@ -43,6 +43,7 @@ export {
   type CheckLevel,
   CpuError,
   GranaryError,
+  type Layer,
   LockError,
   type LockPolicy,
   SlabBugError,
