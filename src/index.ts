@@ -15,6 +15,7 @@ export {
   ZERO_SIZE_PTR,
 } from './cache/index.js';
 export {
+  LAYER_STAT_ITEMS,
   STAT_ITEMS,
   type StatItem,
   type Stats,
@@ -53,6 +54,7 @@ export {
   type CheckLevel,
   CpuError,
   GranaryError,
+  type Layer,
   LockError,
   type LockPolicy,
   SlabBugError,

@@ -65,8 +65,9 @@ export const BARN_SHEAVES_MAX = 1000;
 export const NODES_MAX = 16;
 /** A node must at least hold the slabs of the first caches. */
 const NODE_PAGES_MIN = 64;
-/** A CPU's sheaves of the kmalloc caches come to 2240 bytes. */
+/** A CPU's sheaves of the kmalloc caches come to 2240 bytes, its arrays to 4480. */
 const CPU_PAGES_MIN = 0.6;
+const CPU_ARRAY_PAGES_MIN = 1.1;
 
 export function isSharedArrayBuffer(value: unknown): value is SharedArrayBuffer {
   return Object.prototype.toString.call(value) === '[object SharedArrayBuffer]';
@@ -96,7 +97,7 @@ export function planArena(options: ArenaOptions): Geometry {
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
 
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat };
+  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -139,6 +140,7 @@ interface Shape {
   maxCaches: number;
   check: CheckLevel;
   lockStat: LockStatTier;
+  layer: Layer;
 }
 
 /** Where each region begins, in the order in which they lie. */
@@ -177,7 +179,8 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
 
 /** `bytes` if that will do, or else the least that will: what lies before the heap grows with the arena, too. */
 function leastBytes(bytes: number, shape: Shape): number {
-  const heapPages = shape.nodes * NODE_PAGES_MIN + Math.ceil(shape.cpus * CPU_PAGES_MIN);
+  const cpuPages = shape.layer === 'percpu-array' ? CPU_ARRAY_PAGES_MIN : CPU_PAGES_MIN;
+  const heapPages = shape.nodes * NODE_PAGES_MIN + Math.ceil(shape.cpus * cpuPages);
   for (let least = bytes; ; ) {
     const wanted = (layOut(least, shape).firstPfn + heapPages) * PAGE_SIZE;
     if (wanted <= least) return least;

@@ -33,19 +33,23 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
 
   private allocAll(out: Int32Array, n: number, gfp: number): boolean {
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
-    let got = this.popBulk(out, n);
-    if (got < n) {
-      const rest = n - got;
-      const refilled = this.slabs.refillObjects(this.desc, out, got, rest, rest, gfp);
-      got += refilled;
-      if (got < n) {
-        this.slabs.freeObjects(this.desc, out, 0, got);
+    const popped = this.popBulk(out, n);
+    if (popped < n) {
+      const rest = n - popped;
+      const refilled = this.slabs.refillObjects(this.desc, out, popped, rest, rest, gfp);
+      if (refilled < rest) {
+        this.undoBulk(out, popped, refilled);
         return false;
       }
       this.count(Stat.ALLOC_SLOWPATH, rest);
     }
     for (let i = 0; i < n; i++) this.handOut(out[i]!, gfp);
     return true;
+  }
+
+  /** Out of memory: `popped` objects out of what is cached and `refilled` out of slabs go back. */
+  protected undoBulk(out: Int32Array, popped: number, refilled: number): void {
+    this.slabs.freeObjects(this.desc, out, 0, popped + refilled);
   }
 
   /** Takes what main, spare and the barn have, up to `n`; nothing is refilled here. */
@@ -65,7 +69,7 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
         for (let i = 0; i < batch; i++) out[got + i] = m[first + i]!;
         m[this.main + SIZE] = size - batch;
         this.rebase(size - batch);
-        this.count(Stat.ALLOC_FASTPATH, batch);
+        this.count(this.counters.alloc, batch);
         got += batch;
       }
     } finally {
@@ -84,6 +88,17 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
       this.freeAll(list, n);
     } finally {
       this.cpu.leave();
+    }
+  }
+
+  /** Puts marks back after a bulk free met a bad address. */
+  private takeBackAll(list: Int32Array, n: number): void {
+    let i = 0;
+    try {
+      for (; i < n; i++) this.takeBack(list[i]!);
+    } catch (error) {
+      while (--i >= 0) this.shadow[list[i]! >> 3] = this.tag;
+      throw error;
     }
   }
 
@@ -108,7 +123,7 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
   }
 
   /** Pushes `list[from..n)`; returns the index of the first that found no room. */
-  private pushBulk(list: Int32Array, from: number, n: number): number {
+  protected pushBulk(list: Int32Array, from: number, n: number): number {
     const { m } = this;
     if (from === n) return from;
     if (!this.lockForBulk() && !this.passBy(TrylockStat.freeBypasses, n - from)) return from;
@@ -125,7 +140,7 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
         for (let i = 0; i < batch; i++) m[top + i] = list[at + i]!;
         m[this.main + SIZE] = size + batch;
         this.rebase(size + batch);
-        this.count(Stat.FREE_FASTPATH, batch);
+        this.count(this.counters.free, batch);
         at += batch;
       }
     } finally {

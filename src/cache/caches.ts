@@ -4,6 +4,7 @@ import { __GFP_THISNODE, __GFP_ZERO, GFP_KERNEL, PageAllocator } from '../page/i
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
   type CacheDesc,
+  KmemCacheStruct,
   readCacheDesc,
   readName,
   SLAB_KMALLOC,
@@ -21,7 +22,7 @@ import {
   type LockPolicy,
   WORD_BYTES,
 } from '../struct/index.js';
-import { Intent, LockClass } from '../sync/index.js';
+import { Intent, LockClass, loadAcquire } from '../sync/index.js';
 import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
 import type { CacheContext } from './context.js';
 import { countSheaf, createInSlot } from './create.js';
@@ -32,6 +33,7 @@ import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
+import { setUpArrays } from './setupArray.js';
 
 export class Caches implements CacheContext {
   readonly cpu: ThisCpu;
@@ -94,9 +96,9 @@ export class Caches implements CacheContext {
   create(name: string, options: CacheOptions): KmemCache {
     this.cpu.assertOnline();
     checkName(name);
-    const layout = layoutFor(options, this.geometry.cpus);
+    const layout = layoutFor(options, this.geometry.cpus, this.layer);
     const layer = options.layer ?? this.layer;
-    const flags = (options.flags ?? 0) | (options.sheafCapacity ? SLAB_NO_MERGE : 0);
+    const flags = (options.flags ?? 0) | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);
@@ -120,7 +122,7 @@ export class Caches implements CacheContext {
     if (known !== undefined) return known;
     return this.withSlabMutex(() => {
       const slot = findByName(this.views.m, this.geometry, name);
-      if (slot >= 0) return this.handle(slot);
+      if (slot >= 0) return this.current(slot);
       const names = this.liveNames().filter((known) => !known.startsWith('km'));
       throw new RangeError(
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
@@ -128,9 +130,20 @@ export class Caches implements CacheContext {
     });
   }
 
-  /** Whether a handle's cache still exists; needs no lock, since the registry's slots never move. */
+  /** Whether a handle's cache still exists, with its layer; needs no lock, since the registry's slots never move. */
   private isLive({ desc }: KmemCache): boolean {
-    return this.views.m[registrySlot(this.geometry, desc.slot) + RegistrySlot.serial] === desc.serial;
+    return (
+      this.views.m[registrySlot(this.geometry, desc.slot) + RegistrySlot.serial] === desc.serial &&
+      // Pairs with the release in setUpArrays: whoever sees the new layer sees its arrays.
+      LAYERS[loadAcquire(this.views.m, desc.ptr + KmemCacheStruct.layer)] === desc.layer
+    );
+  }
+
+  /** The same as `handle`, and a new one when the cache has got another layer since. */
+  private current(slot: number): KmemCache {
+    const known = this.handles[slot];
+    if (known !== undefined && !this.isLive(known)) delete this.handles[slot];
+    return this.handle(slot);
   }
 
   names(): string[] {
@@ -144,18 +157,25 @@ export class Caches implements CacheContext {
 
   /** All live caches, opened. slab_mutex held, or nobody else about. */
   all(): KmemCache[] {
-    return [...liveSlots(this.views.m, this.geometry)].map(({ slot }) => this.handle(slot));
+    return [...liveSlots(this.views.m, this.geometry)].map(({ slot }) => this.current(slot));
   }
 
   shrink(cache: KmemCache): ShrinkReport {
-    return this.withSlabMutex(() => shrinkCache(this, cache));
+    return this.withSlabMutex(() => shrinkCache(this, this.current(cache.desc.slot)));
   }
 
   destroy(cache: KmemCache): LeakReport {
     if (cache.desc.slot < FIRST_KMALLOC_SLOT || (cache.desc.flags & SLAB_KMALLOC) !== 0) {
       throw new RangeError(`${cache.name} is one of the arena's own caches; it lives as long as the arena`);
     }
-    return this.withSlabMutex(() => destroyCache(this, cache));
+    return this.withSlabMutex(() => destroyCache(this, this.current(cache.desc.slot)));
+  }
+
+  setupPercpuArray(cache: KmemCache, count: number): KmemCache {
+    return this.withSlabMutex(() => {
+      setUpArrays(this, this.current(cache.desc.slot), count);
+      return this.current(cache.desc.slot);
+    });
   }
 
   /** Kernel: `alloc_empty_sheaf`. */

@@ -17,6 +17,7 @@ export interface CacheContext extends SheafSource {
   readonly prefilledSheaf: PrefilledSheafClass;
   /** What the cache in a registry slot is. */
   describe(slot: number): CacheDesc;
+  setupPercpuArray(cache: KmemCache, count: number): KmemCache;
   shrink(cache: KmemCache): ShrinkReport;
   destroy(cache: KmemCache): LeakReport;
 }

@@ -1,5 +1,5 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
-import { countersOf, Pcs, pcsOf, Stat, sharesCpus, ThreadRecord, threadRecordOf } from '../cpu/index.js';
+import { countersOf, Pcs, pcsOf, sharesCpus, ThreadRecord, threadRecordOf } from '../cpu/index.js';
 import {
   Barn,
   barnGetEmptySheaf,
@@ -14,7 +14,7 @@ import { SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
 import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
 import type { Caches } from './caches.js';
-import { releaseCache } from './create.js';
+import { LAYER_SETUP, releaseCache } from './create.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
 import { publishSlot } from './registry.js';
@@ -102,7 +102,9 @@ function lockAll(caches: Caches, cache: KmemCache): void {
       caches.policy === 'turn'
         ? 'it is blocked within a turn; call arena.endTurn() before a thread waits'
         : `thread slot ${holder} has their lock; if its thread is gone, call arena.cpuDead(${holder})`;
-    throw new CpuError(`CPU ${id} did not give up its sheaves of ${cache.name}: ${why}, and destroy again`);
+    throw new CpuError(
+      `CPU ${id} did not give up its ${cache.layer} of ${cache.name}: ${why}, and destroy again`,
+    );
   }
 }
 
@@ -130,7 +132,9 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
   const pcs = pcsOf(caches.geometry, dead.cpu, cache.desc.slot);
   const word = loadAcquire(m, pcs + Pcs.lock);
   const held = isOwnedBy(word, dead.owner);
-  if (held && mayHaveDiedIn(caches, cache, dead.thread)) return abandonPcs(caches, cache, dead.cpu);
+  if (held && LAYER_SETUP[cache.layer].abandon !== undefined && mayHaveDiedIn(caches, cache, dead.thread)) {
+    return abandonPcs(caches, cache, dead.cpu);
+  }
   if (!held && dead.othersStay) return [];
   if (!held && word !== 0)
     return lockedByOther(caches, `${cache.name}: its pcs lock is held by somebody else`);
@@ -138,7 +142,7 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
     return lockedByOther(caches, `${cache.name}: its pcs lock changed hands while it was reaped`);
   }
   try {
-    if (held && cache.sheafCapacity > 0) foldDead(caches, cache, dead);
+    if (held && cache.mainCapacity > 0) foldDead(caches, cache, dead);
     if (!dead.othersStay) cache.detachPcs(pcs);
   } finally {
     unlockRemotePcs(caches.cpu, pcs);
@@ -160,24 +164,17 @@ function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, threa
   return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;
 }
 
-/**
- * Main or spare may be in the barn by now, or on another CPU, if the thread died between the halves of an exchange.
- * Nobody can tell, so they stay where they are: what is lost is memory, where flushing them could free it twice.
- */
+/** Main and spare, or whatever the layer has in their place, stay with what is lost; the CPU gets new ones. */
 function abandonPcs(caches: Caches, cache: KmemCache, cpu: number): string[] {
-  const { m } = caches.views;
   const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
-  const fresh = caches.allocEmptySheaf(cache.desc, cache.sheafCapacity);
-  if (fresh === 0) {
+  const what = cache.layer === 'sheaves' ? 'sheaves' : `${cache.layer} state`;
+  if (!LAYER_SETUP[cache.layer].abandon!(caches, cache.desc, pcs)) {
     throw new CpuError(
-      `no memory for a sheaf of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,
+      `no memory for the ${what} of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,
     );
   }
-  m[pcs + Pcs.main] = fresh;
-  m[pcs + Pcs.spare] = 0;
-  m[pcs + Pcs.base] = 0;
   unlockRemotePcs(caches.cpu, pcs);
-  return [`${cache.name}: the sheaves of CPU ${cpu} were given up, with the objects in them`];
+  return [`${cache.name}: the ${what} of CPU ${cpu} were given up, with the objects in them`];
 }
 
 /** The dead thread asked somebody for a lock: that wish died with it. */
@@ -189,7 +186,7 @@ function clearRequestsOf(caches: Caches, cache: KmemCache, owner: number): void 
 }
 
 /** Counts what the dead thread's main had counted; its objects that were pushed but still marked are free (P4). */
-function foldDead(caches: Caches, { desc }: KmemCache, { cpu, thread }: DeadThread): void {
+function foldDead(caches: Caches, { desc, counters }: KmemCache, { cpu, thread }: DeadThread): void {
   const { m, f64, shadow } = caches.views;
   const pcs = pcsOf(caches.geometry, cpu, desc.slot);
   const main = m[pcs + Pcs.main]!;
@@ -197,8 +194,8 @@ function foldDead(caches: Caches, { desc }: KmemCache, { cpu, thread }: DeadThre
   const size = word & SIZE_MASK;
   const allocs = word >>> COUNT_SHIFT;
   const stats = countersOf(caches.geometry, thread, desc.slot);
-  f64[stats + Stat.ALLOC_FASTPATH] = f64[stats + Stat.ALLOC_FASTPATH]! + allocs;
-  f64[stats + Stat.FREE_FASTPATH] = f64[stats + Stat.FREE_FASTPATH]! + (size - m[pcs + Pcs.base]! + allocs);
+  f64[stats + counters.alloc] = f64[stats + counters.alloc]! + allocs;
+  f64[stats + counters.free] = f64[stats + counters.free]! + (size - m[pcs + Pcs.base]! + allocs);
   m[main + Sheaf.size] = size;
   if (caches.check === 'none') return;
   for (let i = 0; i < size; i++) shadow[m[main + Sheaf.SIZEOF + i]! >> 3] = 0;

@@ -24,6 +24,7 @@ import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
 import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
+import { OpArrayKmemCache, turnArrayClass } from './fastPathArray.js';
 import type { KmemCache } from './kmemCache.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
 
@@ -40,10 +41,13 @@ export interface HotCode {
 export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const policy = LOCK_POLICIES[geometry.lockPolicy]!;
   const check = CHECK_LEVELS[geometry.check]!;
-  const sheaves = policy === 'turn' ? turnClass(views, geometry.nodes, check) : opClass();
+  const turn = policy === 'turn';
+  const { nodes } = geometry;
+  const sheaves = turn ? turnClass(views, nodes, check) : opClass();
+  const arrays = turn ? turnArrayClass(views, nodes, check) : OpArrayKmemCache;
   return {
     // Without sheaves a cache has capacity 0, and every operation goes to the slabs.
-    classes: { sheaves, 'percpu-array': sheaves, 'cpu-slab': sheaves, none: sheaves },
+    classes: { sheaves, 'percpu-array': arrays, 'cpu-slab': sheaves, none: sheaves },
     prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };

@@ -9,6 +9,7 @@ import {
   Stat,
   type StatItem,
   type Stats,
+  sumLayerStats,
   sumStats,
   sumTrylockStats,
   TrylockStat,
@@ -34,7 +35,7 @@ import { RegistrySlot, registrySlot } from './registry.js';
 const { size: SIZE } = Sheaf;
 const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
-const { ALLOC_FASTPATH, FREE_FASTPATH, FREE_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
+const { FREE_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
 const { allocBypasses: ALLOC_BYPASSES, freeBypasses: FREE_BYPASSES } = TrylockStat;
 const OBJECTS = SHEAF_OBJECTS;
 
@@ -157,15 +158,37 @@ export abstract class KmemCache extends PcsLayer {
     this.assertAlive();
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
-      let p = 0;
-      if (node === this.cpu.node) p = this.allocIfTopIsOn(node, gfp);
-      else this.count(ALLOC_NODE_MISMATCH);
+      const p = this.allocCachedOn(node, gfp);
       if (this.context.policy === 'op') this.release();
       return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp, node), gfp);
     } finally {
       if (this.context.policy === 'op') this.release();
       this.cpu.leave();
     }
+  }
+
+  /**
+   * Fills this CPU's array, of the layer `percpu-array`, up to `count` objects. False when out of memory. It promises
+   * nothing: another CPU may flush the array before it is used. Throws RangeError when there is no array or `count`
+   * exceeds it. Kernel: `kmem_cache_prefill_percpu_array`.
+   */
+  prefillArray(count: number, _gfp = GFP_KERNEL): boolean {
+    this.assertAlive();
+    throw new RangeError(
+      `cache ${this.name} has the layer '${this.layer}' and no array to prefill with ${count} objects`,
+    );
+  }
+
+  /**
+   * Puts an array of `count` objects per CPU in front of a cache that was made with the layer `none` and
+   * SLAB_NO_MERGE. Returns the handle to use from now on; older ones pass the array by. Throws RangeError, or
+   * OutOfMemoryError, with nothing changed. Kernel: `kmem_cache_setup_percpu_array`.
+   * @example
+   * const cache = arena.createCache('msg', { size: 96, layer: 'none', flags: SLAB_NO_MERGE }).setupPercpuArray(64);
+   */
+  setupPercpuArray(count: number): KmemCache {
+    this.assertAlive();
+    return this.context.setupPercpuArray(this, count);
   }
 
   /** Frees memory that nobody uses: all CPUs' sheaves, the barns, empty slabs. Kernel: `kmem_cache_shrink`. */
@@ -190,7 +213,13 @@ export abstract class KmemCache extends PcsLayer {
     return sumStats(this.cpu.f64, this.context.geometry, this.desc.slot);
   }
 
-  /** One of the counters. */
+  /** What the layer counts beyond the 26, summed like them; `{}` for sheaves and none. */
+  layerStats(): Record<string, number> {
+    this.releaseEarly();
+    return sumLayerStats(this.cpu.f64, this.context.geometry, this.desc.slot, this.layer);
+  }
+
+  /** One of the 26. */
   stat(item: StatItem): number {
     return this.stats()[item];
   }
@@ -218,7 +247,7 @@ export abstract class KmemCache extends PcsLayer {
 
   /** Takes the objects out of another CPU's sheaves; the caller holds its pcs lock. */
   detachPcs(pcs: PcsPtr): void {
-    if (this.sheafCapacity > 0) this.detach(pcs);
+    this.detach(pcs);
   }
 
   /** Gives what detachPcs took back to the slabs; the caller has given up the pcs lock. */
@@ -355,17 +384,6 @@ export abstract class KmemCache extends PcsLayer {
     return true;
   }
 
-  /** Puts marks back after a bulk free met a bad address. */
-  protected takeBackAll(list: Int32Array, n: number): void {
-    let i = 0;
-    try {
-      for (; i < n; i++) this.takeBack(list[i]!);
-    } catch (error) {
-      while (--i >= 0) this.shadow[list[i]! >> 3] = this.tag;
-      throw error;
-    }
-  }
-
   /** Has the lock for this turn, taking it if it is free. */
   protected lockForTurn(): boolean {
     if (!this.locked) {
@@ -383,7 +401,7 @@ export abstract class KmemCache extends PcsLayer {
     const size = m[this.main + SIZE]!;
     m[this.main + SIZE] = size - 1;
     this.rebase(size - 1);
-    this.count(ALLOC_FASTPATH);
+    this.count(this.counters.alloc);
     return m[this.main + OBJECTS + size - 1]!;
   }
 
@@ -395,8 +413,15 @@ export abstract class KmemCache extends PcsLayer {
     m[this.main + OBJECTS + size] = p;
     m[this.main + SIZE] = size + 1;
     this.rebase(size + 1);
-    this.count(FREE_FASTPATH);
+    this.count(this.counters.free);
     return true;
+  }
+
+  /** An object of `node` out of what this CPU has cached, or 0. */
+  protected allocCachedOn(node: number, gfp: number): number {
+    if (node === this.cpu.node) return this.allocIfTopIsOn(node, gfp);
+    this.count(ALLOC_NODE_MISMATCH);
+    return 0;
   }
 
   /** The top object, if it lies on `node`; otherwise it stays. Kernel: the node test in `alloc_from_pcs`. */

@@ -3,8 +3,18 @@
  * the counters are those of thread slot t, the sheaves those of CPU t; nothing of another shares a cache line with
  * either. Where threads share CPUs there are more threads than CPUs, and the sheaves of the last blocks are not used.
  */
-import { type Doubles, type Geometry, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
 import {
+  type Doubles,
+  type Geometry,
+  type Layer,
+  LINE_WORDS,
+  type Ptr,
+  struct,
+  type Words,
+} from '../struct/index.js';
+import {
+  LAYER_STAT_ITEMS,
+  layerStats,
   NR_COUNTERS,
   STAT_ITEMS,
   Stat,
@@ -76,6 +86,16 @@ export function sumStats(f64: Doubles, geometry: Geometry, slot: number): Stats 
 /** The same for the counters of failed trylocks. */
 export function sumTrylockStats(f64: Doubles, geometry: Geometry, slot: number): TrylockStats {
   return sumOver(f64, geometry, slot, TRYLOCK_ITEMS, TrylockStat);
+}
+
+/** The same for what the cache's layer counts beyond the 26. */
+export function sumLayerStats(
+  f64: Doubles,
+  geometry: Geometry,
+  slot: number,
+  layer: Layer,
+): Record<string, number> {
+  return sumOver<string>(f64, geometry, slot, LAYER_STAT_ITEMS[layer], layerStats(layer));
 }
 
 /** Empties the blocks of a registry slot, for the next cache that gets it. */

@@ -1,3 +1,5 @@
+import type { Layer } from '../struct/index.js';
+
 /**
  * The 26 counters of `enum stat_item`, by the kernel's names and in its order. Each thread counts for itself; a
  * reader adds. They are doubles, exact to 2^53, where the kernel's wrap at 2^32.
@@ -38,9 +40,6 @@ export const STAT_ITEMS = [
  */
 export const TRYLOCK_ITEMS = ['trylockFailures', 'allocBypasses', 'freeBypasses'] as const;
 
-/** Numbers of one (thread, cache) block. */
-export const NR_COUNTERS = STAT_ITEMS.length + TRYLOCK_ITEMS.length;
-
 export type StatItem = (typeof STAT_ITEMS)[number];
 export type Stats = Record<StatItem, number>;
 export type TrylockItem = (typeof TRYLOCK_ITEMS)[number];
@@ -55,3 +54,26 @@ export const Stat = Object.freeze(
 export const TrylockStat = Object.freeze(
   Object.fromEntries(TRYLOCK_ITEMS.map((item, index) => [item, STAT_ITEMS.length + index])),
 ) as Readonly<Record<TrylockItem, number>>;
+
+/** What a layer counts beyond the 26 and the trylocks. Each layer's begin at the same place, behind those. */
+export const LAYER_STAT_ITEMS = {
+  sheaves: [],
+  /** Objects that the array gave and took, and that were moved into it and out of it. */
+  'percpu-array': ['ALLOC_PCA', 'FREE_PCA', 'PCA_REFILL', 'PCA_FLUSH'],
+  'cpu-slab': [],
+  none: [],
+} as const satisfies Readonly<Record<Layer, readonly string[]>>;
+
+type LayerStatItem<L extends Layer> = (typeof LAYER_STAT_ITEMS)[L][number];
+
+const LAYER_ITEMS_AT = STAT_ITEMS.length + TRYLOCK_ITEMS.length;
+
+/** Index of a layer's items in a thread's array. */
+export function layerStats<L extends Layer>(layer: L): Readonly<Record<LayerStatItem<L>, number>> {
+  const items: readonly string[] = LAYER_STAT_ITEMS[layer];
+  return Object.freeze(Object.fromEntries(items.map((item, i) => [item, LAYER_ITEMS_AT + i]))) as never;
+}
+
+/** Numbers of one (thread, cache) block: those that every cache has, and as many as the layer that counts most. */
+export const NR_COUNTERS =
+  LAYER_ITEMS_AT + Math.max(...Object.values(LAYER_STAT_ITEMS).map((items) => items.length));

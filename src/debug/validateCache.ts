@@ -21,6 +21,7 @@ import {
   Barn,
   barnOf,
   COUNT_SHIFT,
+  PercpuArray,
   prefilledCapacity,
   SHEAF_OBJECTS,
   Sheaf,
@@ -47,6 +48,7 @@ export function validateCache(
   const places: Places = new Map();
   const visit = sheafVisitor(context, cache, places, findings);
   if (cache.sheafCapacity > 0) collectSheaves(context, cache, visit, findings);
+  if (cache.layer === 'percpu-array' && cache.mainCapacity > 0) checkArrays(context, cache, findings);
   for (let thread = 0; thread < context.geometry.threads; thread++)
     visitPrefilled(context, cache, thread, visit);
   cache.forEachCached((p, place) => {
@@ -57,6 +59,25 @@ export function validateCache(
   for (let node = 0; node < context.geometry.nodes; node++) {
     const here = slabs.filter((page) => pages.nodeOf(page) === node);
     validateNode(context, cache, node, here, findings);
+  }
+}
+
+/** The arrays themselves; what is in them is visited by the cache. */
+function checkArrays(context: CacheContext, cache: KmemCache, findings: Findings): void {
+  const { m } = context.views;
+  for (let cpu = 0; cpu < context.geometry.cpus; cpu++) {
+    const pcs = pcsOf(context.geometry, cpu, cache.desc.slot);
+    const array = m[pcs + Pcs.main]!;
+    const lock = m[pcs + Pcs.lock]!;
+    findings.expect(array !== 0, 'I1', cache.name, () => `CPU ${cpu} has no array`);
+    // A used word with operations not yet counted is larger than any array.
+    const used = array === 0 ? 0 : m[array + PercpuArray.used]!;
+    findings.expect(used >= 0 && used <= cache.mainCapacity, 'I2', cache.name, () => {
+      return `the array of CPU ${cpu}: used ${used}, count ${cache.mainCapacity}`;
+    });
+    findings.expect(lock === 0, 'I20', cache.name, () => {
+      return `the array of CPU ${cpu} is locked by 0x${lock.toString(16)}`;
+    });
   }
 }
 
@@ -260,7 +281,7 @@ function validateNode(
   count(KmemCacheNode.nrSlabs, slabs.length, 'nr_slabs');
   count(KmemCacheNode.totalObjects, total, 'total_objects');
   // A refiller may put private slabs back that became empty meanwhile, one batch per thread.
-  const bound = cache.minPartial + context.geometry.threads * Math.max(1, cache.sheafCapacity);
+  const bound = cache.minPartial + context.geometry.threads * Math.max(1, cache.mainCapacity);
   findings.expect(
     empty <= bound,
     'I12',

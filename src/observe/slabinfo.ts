@@ -5,11 +5,13 @@ import { Page } from '../page/index.js';
 import {
   inuseOf,
   KmemCacheNode,
+  KmemCacheStruct,
   nodeOf,
   SLAB_CACHE_DMA,
   SLAB_HWCACHE_ALIGN,
   SLAB_RECLAIM_ACCOUNT,
 } from '../slab/index.js';
+import type { Layer } from '../struct/index.js';
 
 /** Attributes by their sysfs names, and the 26 counters; then what the kernel does not count, by names of our own. */
 export interface CacheInfo extends TrylockStats {
@@ -20,6 +22,9 @@ export interface CacheInfo extends TrylockStats {
   order: number;
   objs_per_slab: number;
   sheaf_capacity: number;
+  layer: Layer;
+  /** Objects in the array of a CPU, in the layer `percpu-array`. */
+  array_size: number;
   min_partial: number;
   slabs: number;
   /** Slabs on partial lists. */
@@ -35,6 +40,8 @@ export interface CacheInfo extends TrylockStats {
   cache_dma: 0 | 1;
   aliases: number;
   stats: Stats;
+  /** What the layer counts beyond the 26. */
+  layer_stats: Record<string, number>;
 }
 
 interface NodeSums {
@@ -76,6 +83,8 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     order: cache.order,
     objs_per_slab: cache.objsPerSlab,
     sheaf_capacity: cache.sheafCapacity,
+    layer: cache.layer,
+    array_size: caches.views.m[cache.desc.ptr + KmemCacheStruct.arraySize]!,
     min_partial: cache.minPartial,
     slabs: sums.slabs,
     partial: sums.partial,
@@ -90,6 +99,7 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     aliases: 0,
     stats: cache.stats(),
     ...cache.trylockStats(),
+    layer_stats: cache.layerStats(),
   };
 }
 

@@ -55,7 +55,7 @@ export class PcsFlush extends PcsLock {
 
   /** Flushes this CPU's own sheaves. Kernel: `pcs_flush_all`. */
   protected flushOwn(): void {
-    if (this.sheafCapacity === 0) return;
+    if (this.mainCapacity === 0) return;
     if (!this.locked && !this.trylockPcs()) return;
     this.fold();
     this.detach(this.pcs);
@@ -70,7 +70,8 @@ export class PcsFlush extends PcsLock {
    */
   protected detach(pcs: PcsPtr): void {
     const { m } = this;
-    this.detachedObjects ??= new Int32Array(this.sheafCapacity);
+    if (this.mainCapacity === 0) return;
+    this.detachedObjects ??= new Int32Array(this.mainCapacity);
     const main = m[pcs + MAIN] as SheafPtr;
     const size = m[main + SIZE]!;
     for (let i = 0; i < size; i++) this.detachedObjects[i] = m[main + OBJECTS + i]!;
@@ -93,6 +94,6 @@ export class PcsFlush extends PcsLock {
     }
     if (nrDetached === 0) return;
     this.slabs.freeObjects(this.desc, this.detachedObjects!, 0, nrDetached);
-    this.count(SHEAF_FLUSH, nrDetached);
+    this.count(this.counters.flush, nrDetached);
   }
 }

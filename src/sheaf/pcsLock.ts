@@ -22,7 +22,6 @@ import { COUNT_SHIFT, Sheaf, type SheafPtr, SIZE_MASK } from './sheaf.js';
 const { lock: LOCK, main: MAIN, request: REQUEST, base: BASE } = Pcs;
 const { size: SIZE } = Sheaf;
 // Imported names are looked up at each use; module-local constants are folded.
-const { ALLOC_FASTPATH, FREE_FASTPATH } = Stat;
 const { trylockFailures: TRYLOCK_FAILURES } = TrylockStat;
 const MASK = SIZE_MASK;
 const SHIFT = COUNT_SHIFT;
@@ -38,6 +37,19 @@ export interface SheafSource {
   freeEmptySheaf(s: CacheDesc, sheaf: SheafPtr): void;
 }
 
+/** Indices of counters. */
+export interface MainCounters {
+  readonly alloc: number;
+  readonly free: number;
+  readonly flush: number;
+}
+
+const SHEAF_COUNTERS: MainCounters = {
+  alloc: Stat.ALLOC_FASTPATH,
+  free: Stat.FREE_FASTPATH,
+  flush: Stat.SHEAF_FLUSH,
+};
+
 export class PcsLock implements TurnHolder {
   readonly desc: CacheDesc;
   protected readonly cpu: ThisCpu;
@@ -50,12 +62,16 @@ export class PcsLock implements TurnHolder {
   /** Mark of this cache's allocated objects in the shadow. */
   protected readonly tag: number;
   /** Objects a sheaf of this cache holds; 0 for caches without sheaves. */
-  sheafCapacity: number;
+  sheafCapacity = 0;
+  /** Objects that main holds, sheaf or array; 0 for caches that have neither. */
+  mainCapacity = 0;
   /** Main while we hold the lock, else the bootstrap sheaf. */
   protected main: SheafPtr = BOOT_SHEAF;
-  /** The same as sheafCapacity while we hold the lock, else 0. */
+  /** The same as mainCapacity while we hold the lock, else 0. */
   protected capacity = 0;
   protected locked = false;
+  /** What counts the objects that main gave, took, and had flushed. */
+  readonly counters: MainCounters;
   /** Whether the end of this turn will call release. */
   private queued = false;
 
@@ -68,7 +84,18 @@ export class PcsLock implements TurnHolder {
     this.pcs = pcsOf(cpu.geometry, cpu.id, desc.slot);
     this.request = cpu.record;
     this.tag = desc.tag;
-    this.sheafCapacity = cpu.m[desc.ptr + KmemCacheStruct.sheafCapacity]!;
+    this.counters = this.mainCounters();
+    this.learnCapacity();
+  }
+
+  /** Reads how much main holds; again, when the layer of a cache came after its handle. */
+  learnCapacity(): void {
+    this.sheafCapacity = this.m[this.desc.ptr + KmemCacheStruct.sheafCapacity]!;
+    this.mainCapacity = this.sheafCapacity;
+  }
+
+  protected mainCounters(): MainCounters {
+    return SHEAF_COUNTERS;
   }
 
   protected count(item: number, n = 1): void {
@@ -86,7 +113,7 @@ export class PcsLock implements TurnHolder {
       return false;
     }
     this.locked = true;
-    this.capacity = this.sheafCapacity;
+    this.capacity = this.mainCapacity;
     this.main = this.capacity === 0 ? BOOT_SHEAF : (m[pcs + MAIN] as SheafPtr);
     m[pcs + BASE] = m[this.main + SIZE]!;
     return true;
@@ -131,10 +158,10 @@ export class PcsLock implements TurnHolder {
     const allocs = word >>> SHIFT;
     const frees = size - m[pcs + BASE]! + allocs;
     if (allocs !== 0) {
-      this.count(ALLOC_FASTPATH, allocs);
+      this.count(this.counters.alloc, allocs);
       m[main + SIZE] = size;
     }
-    if (frees !== 0) this.count(FREE_FASTPATH, frees);
+    if (frees !== 0) this.count(this.counters.free, frees);
     m[pcs + BASE] = size;
   }
 

@@ -35,6 +35,8 @@ export const KmemCacheStruct = struct('kmem_cache', {
   /** Empty slabs stay on a node's partial list while nr_partial is below this. Tunable. */
   minPartial: 1,
   sheafCapacity: 1,
+  /** Objects of a CPU's array, in the layer `percpu-array`. */
+  arraySize: 1,
   /** Index in LAYERS. */
   layer: 1,
   defragRatio: 1,

@@ -83,6 +83,8 @@ describe('cacheInfo', () => {
       order: 0,
       objs_per_slab: 21,
       sheaf_capacity: 60,
+      layer: 'sheaves',
+      array_size: 0,
       min_partial: 7,
       slabs: 15,
       partial: 2,
@@ -99,6 +101,7 @@ describe('cacheInfo', () => {
       trylockFailures: 0,
       allocBypasses: 0,
       freeBypasses: 0,
+      layer_stats: {},
     });
   });
 

@@ -188,9 +188,9 @@ function imageOf(arena: Arena): Buffer {
       image.fill(0, (pcs + Pcs.base) * 4, (pcs + Pcs.base + 1) * 4);
     }
     for (const cache of inside(arena).all()) {
-      if (cache.sheafCapacity === 0) continue;
+      if (cache.mainCapacity === 0) continue;
       const { at, size } = sheavesOf(arena, cache, cpu).main;
-      image.fill(0, (at + SHEAF_OBJECTS + size) * 4, (at + SHEAF_OBJECTS + cache.sheafCapacity) * 4);
+      image.fill(0, (at + SHEAF_OBJECTS + size) * 4, (at + SHEAF_OBJECTS + cache.mainCapacity) * 4);
     }
   }
   return image;
