@@ -2,8 +2,16 @@
  * The static per-CPU areas: for each CPU and each cache one block of `slub_percpu_sheaves` and counters. A block
  * belongs to its CPU; nothing of another CPU shares a cache line with it.
  */
-import { type Doubles, type Geometry, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
-import { STAT_ITEMS, type StatItem, type Stats } from './stat.js';
+import {
+  type Doubles,
+  type Geometry,
+  type Layer,
+  LINE_WORDS,
+  type Ptr,
+  struct,
+  type Words,
+} from '../struct/index.js';
+import { LAYER_STAT_ITEMS, STAT_ITEMS, type StatItem, type Stats } from './stat.js';
 
 /**
  * The kernel's `struct slub_percpu_sheaves`, one line per CPU and cache.
@@ -20,7 +28,35 @@ export const Pcs = struct(
 const PCS_WORDS = Pcs.SIZEOF;
 export type PcsPtr = Ptr<'slub_percpu_sheaves'>;
 
-const STAT_WORDS = Math.ceil((STAT_ITEMS.length * 2) / LINE_WORDS) * LINE_WORDS;
+/**
+ * The same line in a cache of layer 'cpu-slab', as kernels before 7.0 had it: `struct kmem_cache_cpu`. `lock`,
+ * `lastOwner` and `request` are those of {@link Pcs}, `base` is 0; the rest is the CPU's own while it holds the lock.
+ *
+ * `freelist` is the address of the first free object that the CPU took over from its slab, 0 for none. The slab begins
+ * at address `slabStart` and has `slabBytes` bytes, both 0 without a slab, so that one comparison tells whether an
+ * object is one of it. `partial` is the page of the first of `nrPartial` frozen slabs, linked through their pages.
+ * `allocs` and `frees` count the fast paths since the last fold; the sign of `allocs` is a full count.
+ */
+export const CpuSlab = struct(
+  'kmem_cache_cpu',
+  {
+    lock: 1,
+    lastOwner: 1,
+    freelist: 1,
+    slabStart: 1,
+    slabBytes: 1,
+    request: 1,
+    base: 1,
+    allocs: 1,
+    frees: 1,
+    partial: 1,
+    nrPartial: 1,
+  },
+  { alignWords: LINE_WORDS },
+);
+
+const LAYER_STATS_MAX = Math.max(...Object.values(LAYER_STAT_ITEMS).map(({ length }) => length));
+const STAT_WORDS = Math.ceil(((STAT_ITEMS.length + LAYER_STATS_MAX) * 2) / LINE_WORDS) * LINE_WORDS;
 
 /** Words of one (CPU, cache) block. */
 export const PERCPU_BLOCK_WORDS = Pcs.SIZEOF + STAT_WORDS;
@@ -41,6 +77,23 @@ export function sumStats(f64: Doubles, geometry: Geometry, slot: number): Stats 
   STAT_ITEMS.forEach((item: StatItem, index) => {
     let sum = 0;
     for (let cpu = 0; cpu < geometry.cpus; cpu++) sum += f64[statsOf(pcsOf(geometry, cpu, slot)) + index]!;
+    sums[item] = sum;
+  });
+  return sums;
+}
+
+/** The same for the counters that the cache's layer has beyond the 26. */
+export function sumLayerStats(
+  f64: Doubles,
+  geometry: Geometry,
+  slot: number,
+  layer: Layer,
+): Record<string, number> {
+  const sums: Record<string, number> = {};
+  LAYER_STAT_ITEMS[layer].forEach((item, index) => {
+    const at = STAT_ITEMS.length + index;
+    let sum = 0;
+    for (let cpu = 0; cpu < geometry.cpus; cpu++) sum += f64[statsOf(pcsOf(geometry, cpu, slot)) + at]!;
     sums[item] = sum;
   });
   return sums;

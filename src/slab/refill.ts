@@ -18,7 +18,7 @@ const { HEAD: HEAD_AT, TAIL: TAIL_AT, COUNT: COUNT_AT } = Chain;
 const LIST_LOCK_CLASS = LockClass.ListLock;
 
 export class BatchSlabs extends Slabs {
-  private readonly loops: FreelistLoops;
+  protected readonly loops: FreelistLoops;
 
   constructor(cpu: ThisCpu, pages: PageAllocator, loops: FreelistLoops) {
     super(cpu, pages);
@@ -71,7 +71,7 @@ export class BatchSlabs extends Slabs {
     return total;
   }
 
-  private refillFromNode(
+  protected refillFromNode(
     s: CacheDesc,
     node: number,
     out: Int32Array,
