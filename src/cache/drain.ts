@@ -1,14 +1,6 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
-import { CpuRecord, cpuRecordOf, Pcs, type PcsPtr, pcsOf, Stat, statsOf } from '../cpu/index.js';
-import {
-  Barn,
-  barnGetEmptySheaf,
-  barnGetFullSheaf,
-  barnOf,
-  COUNT_SHIFT,
-  Sheaf,
-  SIZE_MASK,
-} from '../sheaf/index.js';
+import { CpuRecord, cpuRecordOf, Pcs, pcsOf } from '../cpu/index.js';
+import { Barn, barnGetEmptySheaf, barnGetFullSheaf, barnOf } from '../sheaf/index.js';
 import { SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
 import { cmpxchg, isOwnedBy, LockRecord } from '../sync/index.js';
@@ -16,6 +8,7 @@ import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
+import { LAYER_REAP } from './reapLayer.js';
 import { publishSlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
 
@@ -92,8 +85,8 @@ function lockAll(caches: Caches, cache: KmemCache): void {
 }
 
 /**
- * Flushes what a dead thread's CPU holds of one cache; the slot is DYING and nobody else touches it. The size word is
- * always current, so nothing is lost but an operation that was under way.
+ * Flushes what a dead thread's CPU holds of one cache; the slot is DYING and nobody else touches it. Size words and
+ * freelists are always current, so nothing is lost but an operation that was under way.
  */
 export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: number): string[] {
   const { m } = caches.views;
@@ -106,7 +99,7 @@ export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: nu
     return [`${cache.name}: its pcs lock changed hands while it was reaped`];
   }
   try {
-    if (word !== 0 && cache.sheafCapacity > 0) foldDead(caches, pcs);
+    if (word !== 0) LAYER_REAP[cache.layer].fold(caches, cache, pcs);
     cache.detachPcs(pcs);
   } finally {
     unlockRemotePcs(caches.cpu, pcs);
@@ -116,32 +109,20 @@ export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: nu
 }
 
 /** Whether the operation that the thread died in may have been at work on this pcs, whose lock it had. */
-function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, cpu: number): boolean {
+function mayHaveDiedIn(caches: Caches, cache: KmemCache, cpu: number): boolean {
+  const { desc } = cache;
   const { m } = caches.views;
   const record = cpuRecordOf(caches.geometry, cpu) + CpuRecord.locks;
-  if (sheafCapacity === 0 || m[record + LockRecord.intentDepth] === 0) return false;
+  if (!LAYER_REAP[cache.layer].hasState(cache) || m[record + LockRecord.intentDepth] === 0) return false;
   // Sheaves come from the kmalloc caches, so an operation on any cache may be one on theirs.
   return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;
 }
 
-/**
- * Main or spare may be in the barn by now, or on another CPU, if the thread died between the halves of an exchange.
- * Nobody can tell, so they stay where they are: what is lost is memory, where flushing them could free it twice.
- */
+/** Forgets what the pcs leads to, and gives its lock up. */
 function abandonPcs(caches: Caches, cache: KmemCache, cpu: number): string[] {
-  const { m } = caches.views;
-  const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
-  const fresh = caches.allocEmptySheaf(cache.desc, cache.sheafCapacity);
-  if (fresh === 0) {
-    throw new CpuError(
-      `no memory for a sheaf of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,
-    );
-  }
-  m[pcs + Pcs.main] = fresh;
-  m[pcs + Pcs.spare] = 0;
-  m[pcs + Pcs.base] = 0;
-  unlockRemotePcs(caches.cpu, pcs);
-  return [`${cache.name}: the sheaves of CPU ${cpu} were given up, with the objects in them`];
+  const lost = LAYER_REAP[cache.layer].abandon(caches, cache, cpu);
+  unlockRemotePcs(caches.cpu, pcsOf(caches.geometry, cpu, cache.desc.slot));
+  return [`${cache.name}: ${lost}`];
 }
 
 /** The dead thread asked somebody for a lock: that wish died with it. */
@@ -150,21 +131,6 @@ function clearRequestsOf(caches: Caches, cache: KmemCache, owner: number): void 
     const at = pcsOf(caches.geometry, id, cache.desc.slot) + Pcs.request;
     if (isOwnedBy(caches.views.m[at]!, owner)) cmpxchg(caches.views.m, at, owner, 0);
   }
-}
-
-/** Counts what the dead thread's main had counted; its objects that were pushed but still marked are free (P4). */
-function foldDead(caches: Caches, pcs: PcsPtr): void {
-  const { m, f64, shadow } = caches.views;
-  const main = m[pcs + Pcs.main]!;
-  const word = m[main + Sheaf.size]!;
-  const size = word & SIZE_MASK;
-  const allocs = word >>> COUNT_SHIFT;
-  const stats = statsOf(pcs);
-  f64[stats + Stat.ALLOC_FASTPATH] = f64[stats + Stat.ALLOC_FASTPATH]! + allocs;
-  f64[stats + Stat.FREE_FASTPATH] = f64[stats + Stat.FREE_FASTPATH]! + (size - m[pcs + Pcs.base]! + allocs);
-  m[main + Sheaf.size] = size;
-  if (caches.check === 'none') return;
-  for (let i = 0; i < size; i++) shadow[m[main + Sheaf.SIZEOF + i]! >> 3] = 0;
 }
 
 /** Figures of a cache's barns: sheaves by node. */

@@ -21,6 +21,8 @@ import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
 import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
+import { opCpuSlabClass, turnCpuSlabClass } from './cpuSlabPath.js';
+import { directClass } from './directCache.js';
 import type { KmemCache } from './kmemCache.js';
 
 export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCache>) => KmemCache;
@@ -35,10 +37,12 @@ export interface HotCode {
 export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const policy = LOCK_POLICIES[geometry.lockPolicy]!;
   const check = CHECK_LEVELS[geometry.check]!;
-  const sheaves = policy === 'turn' ? turnClass(views, geometry.nodes, check) : opClass();
+  const turn = policy === 'turn';
+  const sheaves = turn ? turnClass(views, geometry.nodes, check) : opClass();
+  const cpuSlab = turn ? turnCpuSlabClass(views, check) : opCpuSlabClass();
   return {
     // Without sheaves a cache has capacity 0, and every operation goes to the slabs.
-    classes: { sheaves, 'percpu-array': sheaves, 'cpu-slab': sheaves, none: sheaves },
+    classes: { sheaves, 'percpu-array': sheaves, 'cpu-slab': cpuSlab, none: directClass() },
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };
 }

@@ -4,7 +4,7 @@
  * `alloc` and `free` are in fastPath.ts, in a class that is made once per arena and thread. Here is what they call
  * when they miss, and everything that is not hot.
  */
-import { type PcsPtr, Stat, type StatItem, type Stats, sumStats } from '../cpu/index.js';
+import { type PcsPtr, Stat, type StatItem, type Stats, sumLayerStats, sumStats } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
 import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
@@ -156,6 +156,12 @@ export abstract class KmemCache extends PcsLayer {
     return this.stats()[item];
   }
 
+  /** The counters that the cache's layer has beyond the 26, by name; none for sheaves and for layer 'none'. */
+  layerStats(): Record<string, number> {
+    this.releaseEarly();
+    return sumLayerStats(this.cpu.f64, this.context.geometry, this.desc.slot, this.layer);
+  }
+
   /** Throws unless this thread is a CPU and the cache still exists. */
   assertAlive(): void {
     this.cpu.assertOnline();
@@ -181,6 +187,9 @@ export abstract class KmemCache extends PcsLayer {
   flushDetachedPcs(): void {
     this.flushDetached();
   }
+
+  /** Lets go of what detachPcs took: it was a dead thread's, and cannot be told to be whole. */
+  forgetDetachedPcs(): void {}
 
   flushAndFreeSheaf(sheaf: SheafPtr): void {
     this.flushSheaf(sheaf);
@@ -278,7 +287,7 @@ export abstract class KmemCache extends PcsLayer {
   }
 
   /** Throws the report of what is wrong with an address that is not an allocated object; reads only. */
-  private assertFreeable(p: number): void {
+  protected assertFreeable(p: number): void {
     if (this.checked && !this.isMarked(p)) throw badFree(this.context, this.desc, p);
   }
 

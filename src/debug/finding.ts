@@ -16,7 +16,8 @@ export const INVARIANTS = {
   I17: 'every slab belongs to a cache of the registry',
   I20: 'no lock is held by a CPU that is not in the middle of something',
   I21: 'sheaf allocation nests at most once',
-  I22: 'a slab with free objects is on the partial list',
+  I22: 'a slab with free objects is on the partial list, or a CPU has it',
+  I23: 'a frozen slab is the cpu slab of one CPU or on one cpu partial list, and no other slab is',
   PAGES: 'pages are free in exactly one block, and the counts agree',
 } as const;
 export type Invariant = keyof typeof INVARIANTS;

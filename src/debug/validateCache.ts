@@ -24,6 +24,7 @@ import {
 } from '../sheaf/index.js';
 import { inuseOf, isFrozen, KmemCacheNode, nodeOf } from '../slab/index.js';
 import type { Findings } from './finding.js';
+import { validateCpuSlabs } from './validateCpuSlabs.js';
 
 /** Objects that are free somewhere, with the place. */
 type Places = Map<number, string>;
@@ -37,6 +38,7 @@ export function validateCache(
 ): void {
   const places: Places = new Map();
   if (cache.sheafCapacity > 0) collectSheaves(context, cache, places, findings);
+  if (cache.layer === 'cpu-slab') validateCpuSlabs(context, cache, slabs, findings);
   cache.forEachCached((p, place) => {
     if (isObject(context, cache, p)) note(places, p, place, cache, findings);
     else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);

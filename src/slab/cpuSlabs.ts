@@ -292,6 +292,12 @@ export class CpuSlabs extends CpuPartialSlabs {
     return this.allocUnfrozen(s, gfp, node);
   }
 
+  /** One object of a new slab that nobody knows yet; the others go to the partial list. */
+  allocFirst(s: CacheDesc, page: PagePtr): number {
+    this.allocFromNewSlab(s, page, 1, this.scratch, 0);
+    return this.scratch[0]!;
+  }
+
   /** Takes a slab off the list for one object and gives it back, which is dearer than a pop, and safe: see above. */
   allocUnfrozen(s: CacheDesc, gfp: number, node: number): number {
     const near = node === NUMA_NO_NODE ? this.cpu.node : node;
