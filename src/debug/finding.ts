@@ -9,7 +9,7 @@ export const INVARIANTS = {
   I7: 'SL_partial is set exactly on slabs that are on the partial list',
   I8: 'a slab on the partial list has a free object',
   I9: 'inuse is objects minus the length of the freelist',
-  I10: 'an object is on the freelist, in a sheaf, or allocated',
+  I10: 'an object is on a freelist, in a sheaf, or allocated',
   I11: 'nr_partial, nr_slabs and total_objects agree with the slabs',
   I12: 'no more than min_partial empty slabs stay on a partial list',
   I13: 'no object is free in two places',

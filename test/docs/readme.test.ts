@@ -145,7 +145,7 @@ describe('figures and names that are in the source as well', () => {
     const { geometry } = granary.Arena.create({ bytes: 64 << 20 });
     const bytes = (from: number, to: number): string => `| ${(to - from) * 4} |`;
     expect(page).toContain(
-      `| 320 x cpus x maxCaches | \`Pcs\` and 26 counters ${bytes(geometry.percpu, geometry.memmap)}`,
+      `| 384 x cpus x maxCaches | \`Pcs\` and 40 counters ${bytes(geometry.percpu, geometry.memmap)}`,
     );
     expect(page).toContain(`| \`Page\` ${bytes(geometry.memmap, geometry.shadow / 4)}`);
     expect(page).toContain(`| ${geometry.bytes / 8} |`);

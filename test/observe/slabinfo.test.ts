@@ -95,6 +95,9 @@ describe('cacheInfo', () => {
       reclaim_account: 1,
       cache_dma: 0,
       aliases: 0,
+      cpu_partial: 0,
+      slabs_cpu_partial: '0(0)',
+      cpu_slabs: 0,
       stats: cache.stats(),
     });
   });
