@@ -211,8 +211,9 @@ export abstract class CpuSlabKmemCache extends BulkKmemCache {
         return this.popObject();
       }
       this.unlockPcs();
-      const page = slabs.newSlab(desc, flags, node === NUMA_NO_NODE ? cpu.node : node);
-      const locked = this.trylockPcs();
+      const page = slabs.newFrozenSlab(desc, flags, node === NUMA_NO_NODE ? cpu.node : node);
+      // What made room for the pages may have used this cache, and have the lock and a slab by now.
+      const locked = this.locked || this.trylockPcs();
       if (locked) this.holdForTurn();
       if (page !== 0 && locked) {
         slabs.installNewSlab(desc, pcs, page);

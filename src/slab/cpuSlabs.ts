@@ -177,6 +177,14 @@ export class CpuSlabs extends CpuPartialSlabs {
     }
   }
 
+  /** Pages for a slab that a CPU is to have, or 0; nobody else knows of it, and no lock is held. */
+  newFrozenSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
+    const { m } = this;
+    const page = this.newSlab(s, gfp, node);
+    if (page !== 0) m[page + SLAB_WORD] = packSlabWord(0, m[page + OBJECTS]!) | FROZEN;
+    return page;
+  }
+
   /** A new slab, of which nobody knows yet, becomes the cpu slab; one that `c` got meanwhile is deactivated. */
   installNewSlab(s: CacheDesc, c: PcsPtr, page: PagePtr): void {
     const { m } = this;

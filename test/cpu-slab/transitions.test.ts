@@ -186,7 +186,8 @@ describe.each(CASES)('policy $lockPolicy, $nodes nodes', (options) => {
       DEACTIVATE_TO_TAIL: 2,
       FREE_ADD_PARTIAL: 1,
     });
-    for (const cpu of [0, 1]) expect(cpuView(arena, cache, cpu)).toEqual({ slab: null, free: [], partial: [] });
+    for (const cpu of [0, 1])
+      expect(cpuView(arena, cache, cpu)).toEqual({ slab: null, free: [], partial: [] });
     const last = theirs.alloc();
     other.endTurn();
     expect(last).toBe(objects[0]);
