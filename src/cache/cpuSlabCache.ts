@@ -134,12 +134,24 @@ export abstract class CpuSlabKmemCache extends BulkKmemCache {
   }
 
   protected override freeSlow(p: number): void {
+    // Most of what misses is an object of another slab, while we have the lock: then we are online, and the cache lives.
+    if (this.locked && this.m[this.request]! >= 0 && !this.isOwn(p)) return this.freeOther(p);
     this.assertAlive();
     this.assertFreeable(p);
     this.cpu.enter(FREE, this.desc.slot);
     try {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
       if (this.lockForTurn() && this.isOwn(p)) return this.free(p);
+      this.takeBack(p);
+      this.freeToSlab(p);
+    } finally {
+      this.cpu.leave();
+    }
+  }
+
+  private freeOther(p: number): void {
+    this.cpu.enter(FREE, this.desc.slot);
+    try {
       this.takeBack(p);
       this.freeToSlab(p);
     } finally {
