@@ -31,7 +31,7 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
     }
   }
 
-  private allocAll(out: Int32Array, n: number, gfp: number): boolean {
+  protected allocAll(out: Int32Array, n: number, gfp: number): boolean {
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
     const popped = this.popBulk(out, n);
     if (popped < n) {
@@ -102,7 +102,7 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
     }
   }
 
-  private freeAll(list: Int32Array, n: number): void {
+  protected freeAll(list: Int32Array, n: number): void {
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
     const remote = this.desc.nodes === 1 ? 0 : this.remoteToFront(list, n);
     const pushed = this.pushBulk(list, remote, n);
@@ -157,12 +157,12 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
     return false;
   }
 
-  private lockForBulk(): boolean {
+  protected lockForBulk(): boolean {
     if (this.context.policy === 'turn') return this.lockForTurn();
     return this.trylockPcs();
   }
 
-  private unlockAfterBulk(): void {
+  protected unlockAfterBulk(): void {
     if (this.context.policy === 'op') this.release();
   }
 }

@@ -2,7 +2,7 @@
  * Making a cache: its struct, a node struct and a barn per node, an empty main sheaf per CPU. Everything is memory of
  * other caches, so each step can fail; what was taken is then given back in reverse.
  */
-import { clearPercpuBlocks, Pcs, type PcsPtr, pcsOf, Stat } from '../cpu/index.js';
+import { clearPercpuBlocks, Pcs, pcsOf, Stat } from '../cpu/index.js';
 import { GFP_KERNEL } from '../page/index.js';
 import { Barn } from '../sheaf/index.js';
 import {
@@ -140,18 +140,12 @@ export interface LayerSetup {
   add(caches: Caches, desc: CacheDesc, layout: CacheLayout): boolean;
   /** Gives it back, as far as it was made; the cache has no objects. */
   release(caches: Caches, desc: CacheDesc): void;
-  /**
-   * Replaces the state of a CPU whose thread died at work on it, where that may be half moved. Absent where the state is
-   * complete at every moment. False when there is no memory for it; then nothing has changed.
-   */
-  abandon?(caches: Caches, desc: CacheDesc, pcs: PcsPtr): boolean;
 }
 
 const nothing: LayerSetup = { add: () => true, release: () => {} };
 const sheaves: LayerSetup = {
   add: (caches, desc, layout) => addSheaves(caches, desc, layout.sheafCapacity),
   release: releaseSheaves,
-  abandon: abandonSheaves,
 };
 const arrays: LayerSetup = {
   add: (caches, desc, layout) => addArrays(caches, desc, layout.arraySize),
@@ -164,20 +158,6 @@ export const LAYER_SETUP: Readonly<Record<Layer, LayerSetup>> = {
   'cpu-slab': nothing,
   none: nothing,
 };
-
-/**
- * Main or spare may be in the barn by now, or on another CPU, if the thread died between the halves of an exchange.
- * Nobody can tell, so they stay where they are: what is lost is memory, where flushing them could free it twice.
- */
-function abandonSheaves(caches: Caches, desc: CacheDesc, pcs: PcsPtr): boolean {
-  const { m } = caches.views;
-  const fresh = caches.allocEmptySheaf(desc, m[desc.ptr + KmemCacheStruct.sheafCapacity]!);
-  if (fresh === 0) return false;
-  m[pcs + Pcs.main] = fresh;
-  m[pcs + Pcs.spare] = 0;
-  m[pcs + Pcs.base] = 0;
-  return true;
-}
 
 function releaseSheaves(caches: Caches, desc: CacheDesc): void {
   const { m } = caches.views;

@@ -1,22 +1,14 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
-import { countersOf, Pcs, pcsOf, sharesCpus, ThreadRecord, threadRecordOf } from '../cpu/index.js';
-import {
-  Barn,
-  barnGetEmptySheaf,
-  barnGetFullSheaf,
-  barnOf,
-  COUNT_SHIFT,
-  prefilledSheaves,
-  Sheaf,
-  SIZE_MASK,
-} from '../sheaf/index.js';
+import { Pcs, pcsOf, sharesCpus, ThreadRecord, threadRecordOf } from '../cpu/index.js';
+import { Barn, barnGetEmptySheaf, barnGetFullSheaf, barnOf, prefilledSheaves } from '../sheaf/index.js';
 import { SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
 import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
 import type { Caches } from './caches.js';
-import { LAYER_SETUP, releaseCache } from './create.js';
+import { releaseCache } from './create.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
+import { type DeadThread, LAYER_REAP } from './reapLayer.js';
 import { publishSlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
 
@@ -108,17 +100,6 @@ function lockAll(caches: Caches, cache: KmemCache): void {
   }
 }
 
-/** A thread that is gone; its slot is DYING and nobody else writes what is the thread's. */
-export interface DeadThread {
-  thread: number;
-  /** Its owner word. */
-  owner: number;
-  /** The CPU it ran on; -1 when it died before it had one. */
-  cpu: number;
-  /** Other threads run on that CPU: the sheaves are theirs as well, and stay. */
-  othersStay: boolean;
-}
-
 /**
  * Gives back the pcs lock that a dead thread held on one cache, and flushes the sheaves unless other threads use them.
  * The size word is always current, so nothing is lost but an operation that was under way.
@@ -132,9 +113,7 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
   const pcs = pcsOf(caches.geometry, dead.cpu, cache.desc.slot);
   const word = loadAcquire(m, pcs + Pcs.lock);
   const held = isOwnedBy(word, dead.owner);
-  if (held && LAYER_SETUP[cache.layer].abandon !== undefined && mayHaveDiedIn(caches, cache, dead.thread)) {
-    return abandonPcs(caches, cache, dead.cpu);
-  }
+  if (held && mayHaveDiedIn(caches, cache, dead.thread)) return abandonPcs(caches, cache, dead);
   if (!held && dead.othersStay) return [];
   if (!held && word !== 0)
     return lockedByOther(caches, `${cache.name}: its pcs lock is held by somebody else`);
@@ -142,7 +121,7 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
     return lockedByOther(caches, `${cache.name}: its pcs lock changed hands while it was reaped`);
   }
   try {
-    if (held && cache.mainCapacity > 0) foldDead(caches, cache, dead);
+    if (held) LAYER_REAP[cache.layer].fold(caches, cache, dead);
     if (!dead.othersStay) cache.detachPcs(pcs);
   } finally {
     unlockRemotePcs(caches.cpu, pcs);
@@ -155,26 +134,21 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
 const lockedByOther = ({ geometry }: Caches, note: string): string[] => (sharesCpus(geometry) ? [] : [note]);
 
 /** Whether the operation that the thread died in may have been moving sheaves of this pcs, whose lock it had. */
-function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, thread: number): boolean {
+function mayHaveDiedIn(caches: Caches, cache: KmemCache, thread: number): boolean {
+  const { desc } = cache;
   const { m } = caches.views;
   const record = threadRecordOf(caches.geometry, thread) + ThreadRecord.locks;
-  if (sheafCapacity === 0 || m[record + LockRecord.intentDepth] === 0) return false;
+  if (!LAYER_REAP[cache.layer].hasState(cache) || m[record + LockRecord.intentDepth] === 0) return false;
   if (m[record + LockRecord.intentOp] === Intent.BULK_PUSH) return false;
   // Sheaves come from the kmalloc caches, so an operation on any cache may be one on theirs.
   return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;
 }
 
-/** Main and spare, or whatever the layer has in their place, stay with what is lost; the CPU gets new ones. */
-function abandonPcs(caches: Caches, cache: KmemCache, cpu: number): string[] {
-  const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
-  const what = cache.layer === 'sheaves' ? 'sheaves' : `${cache.layer} state`;
-  if (!LAYER_SETUP[cache.layer].abandon!(caches, cache.desc, pcs)) {
-    throw new CpuError(
-      `no memory for the ${what} of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,
-    );
-  }
-  unlockRemotePcs(caches.cpu, pcs);
-  return [`${cache.name}: the ${what} of CPU ${cpu} were given up, with the objects in them`];
+/** Forgets what the pcs leads to, and gives its lock up. */
+function abandonPcs(caches: Caches, cache: KmemCache, dead: DeadThread): string[] {
+  const lost = LAYER_REAP[cache.layer].abandon(caches, cache, dead);
+  unlockRemotePcs(caches.cpu, pcsOf(caches.geometry, dead.cpu, cache.desc.slot));
+  return [`${cache.name}: ${lost}`];
 }
 
 /** The dead thread asked somebody for a lock: that wish died with it. */
@@ -183,22 +157,6 @@ function clearRequestsOf(caches: Caches, cache: KmemCache, owner: number): void 
     const at = pcsOf(caches.geometry, id, cache.desc.slot) + Pcs.request;
     if (isOwnedBy(caches.views.m[at]!, owner)) cmpxchg(caches.views.m, at, owner, 0);
   }
-}
-
-/** Counts what the dead thread's main had counted; its objects that were pushed but still marked are free (P4). */
-function foldDead(caches: Caches, { desc, counters }: KmemCache, { cpu, thread }: DeadThread): void {
-  const { m, f64, shadow } = caches.views;
-  const pcs = pcsOf(caches.geometry, cpu, desc.slot);
-  const main = m[pcs + Pcs.main]!;
-  const word = m[main + Sheaf.size]!;
-  const size = word & SIZE_MASK;
-  const allocs = word >>> COUNT_SHIFT;
-  const stats = countersOf(caches.geometry, thread, desc.slot);
-  f64[stats + counters.alloc] = f64[stats + counters.alloc]! + allocs;
-  f64[stats + counters.free] = f64[stats + counters.free]! + (size - m[pcs + Pcs.base]! + allocs);
-  m[main + Sheaf.size] = size;
-  if (caches.check === 'none') return;
-  for (let i = 0; i < size; i++) shadow[m[main + Sheaf.SIZEOF + i]! >> 3] = 0;
 }
 
 /** Figures of a cache's barns: sheaves by node. */

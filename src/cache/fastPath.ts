@@ -24,6 +24,8 @@ import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
 import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
+import { opCpuSlabClass, turnCpuSlabClass } from './cpuSlabPath.js';
+import { directClass } from './directCache.js';
 import { OpArrayKmemCache, turnArrayClass } from './fastPathArray.js';
 import type { KmemCache } from './kmemCache.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
@@ -44,10 +46,10 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const turn = policy === 'turn';
   const { nodes } = geometry;
   const sheaves = turn ? turnClass(views, nodes, check) : opClass();
+  const cpuSlab = turn ? turnCpuSlabClass(views, check) : opCpuSlabClass();
   const arrays = turn ? turnArrayClass(views, nodes, check) : OpArrayKmemCache;
   return {
-    // Without sheaves a cache has capacity 0, and every operation goes to the slabs.
-    classes: { sheaves, 'percpu-array': arrays, 'cpu-slab': sheaves, none: sheaves },
+    classes: { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none: directClass() },
     prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };

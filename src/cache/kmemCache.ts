@@ -261,6 +261,9 @@ export abstract class KmemCache extends PcsLayer {
   /** Ends what this thread has borrowed; of a cache that is no more, the memory stays where it is. */
   abstract endLoans(isLive: boolean): void;
 
+  /** Lets go of what detachPcs took: it was a dead thread's, and cannot be told to be whole. */
+  forgetDetachedPcs(): void {}
+
   flushAndFreeSheaf(sheaf: SheafPtr): void {
     this.flushSheaf(sheaf);
     this.context.freeEmptySheaf(this.desc, sheaf);
@@ -357,7 +360,7 @@ export abstract class KmemCache extends PcsLayer {
   }
 
   /** Throws the report of what is wrong with an address that is not an allocated object; reads only. */
-  private assertFreeable(p: number): void {
+  protected assertFreeable(p: number): void {
     if (this.checked && !this.isMarked(p)) throw badFree(this.context, this.desc, p);
   }
 

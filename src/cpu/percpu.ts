@@ -42,6 +42,34 @@ export type PcsPtr = Ptr<'slub_percpu_sheaves'>;
 
 const STAT_WORDS = Math.ceil((NR_COUNTERS * 2) / LINE_WORDS) * LINE_WORDS;
 
+/**
+ * The same line in a cache of layer 'cpu-slab', as kernels before 7.0 had it: `struct kmem_cache_cpu`. `lock`,
+ * `lastOwner`, `request` and `prefilled` are those of {@link Pcs}, `base` is 0; the rest is the CPU's own while it holds the lock.
+ *
+ * `freelist` is the address of the first free object that the CPU took over from its slab, 0 for none. The slab begins
+ * at address `slabStart` and has `slabBytes` bytes, both 0 without a slab, so that one comparison tells whether an
+ * object is one of it. `partial` is the page of the first of `nrPartial` frozen slabs, linked through their pages.
+ * `allocs` and `frees` count the fast paths since the last fold; the sign of `allocs` is a full count.
+ */
+export const CpuSlab = struct(
+  'kmem_cache_cpu',
+  {
+    lock: 1,
+    lastOwner: 1,
+    freelist: 1,
+    slabStart: 1,
+    slabBytes: 1,
+    request: 1,
+    base: 1,
+    prefilled: 1,
+    allocs: 1,
+    frees: 1,
+    partial: 1,
+    nrPartial: 1,
+  },
+  { alignWords: LINE_WORDS },
+);
+
 /** Words of one block. */
 export const PERCPU_BLOCK_WORDS = Pcs.SIZEOF + STAT_WORDS;
 

@@ -60,7 +60,23 @@ export const LAYER_STAT_ITEMS = {
   sheaves: [],
   /** Objects that the array gave and took, and that were moved into it and out of it. */
   'percpu-array': ['ALLOC_PCA', 'FREE_PCA', 'PCA_REFILL', 'PCA_FLUSH'],
-  'cpu-slab': [],
+  /** What kernels counted that had cpu slabs. */
+  'cpu-slab': [
+    'ALLOC_FROM_PARTIAL',
+    'ALLOC_REFILL',
+    'FREE_FROZEN',
+    'CPUSLAB_FLUSH',
+    'DEACTIVATE_FULL',
+    'DEACTIVATE_EMPTY',
+    'DEACTIVATE_TO_HEAD',
+    'DEACTIVATE_TO_TAIL',
+    'DEACTIVATE_REMOTE_FREES',
+    'DEACTIVATE_BYPASS',
+    'CPU_PARTIAL_ALLOC',
+    'CPU_PARTIAL_FREE',
+    'CPU_PARTIAL_NODE',
+    'CPU_PARTIAL_DRAIN',
+  ],
   none: [],
 } as const satisfies Readonly<Record<Layer, readonly string[]>>;
 

@@ -30,6 +30,7 @@ import {
 } from '../sheaf/index.js';
 import { inuseOf, isFrozen, KmemCacheNode, nodeOf } from '../slab/index.js';
 import type { Findings } from './finding.js';
+import { validateCpuSlabs } from './validateCpuSlabs.js';
 
 /** Objects that are free somewhere, with the place. */
 type Places = Map<number, string>;
@@ -48,6 +49,7 @@ export function validateCache(
   const places: Places = new Map();
   const visit = sheafVisitor(context, cache, places, findings);
   if (cache.sheafCapacity > 0) collectSheaves(context, cache, visit, findings);
+  if (cache.layer === 'cpu-slab') validateCpuSlabs(context, cache, slabs, findings);
   if (cache.layer === 'percpu-array' && cache.mainCapacity > 0) checkArrays(context, cache, findings);
   for (let thread = 0; thread < context.geometry.threads; thread++)
     visitPrefilled(context, cache, thread, visit);

@@ -1,6 +1,6 @@
 /** What a cache is and does, under the kernel's names: /proc/slabinfo and the files of /sys/kernel/slab. */
 import { barnFigures, type Caches, type KmemCache } from '../cache/index.js';
-import type { Stats, TrylockStats } from '../cpu/index.js';
+import { CpuSlab, pcsOf, type Stats, type TrylockStats } from '../cpu/index.js';
 import { Page } from '../page/index.js';
 import {
   inuseOf,
@@ -39,6 +39,12 @@ export interface CacheInfo extends TrylockStats {
   reclaim_account: 0 | 1;
   cache_dma: 0 | 1;
   aliases: number;
+  /** Objects that a CPU may have on its partial slabs; 0 without cpu slabs, as in kernels from 7.0 on. */
+  cpu_partial: number;
+  /** Slabs on cpu partial lists, and the objects that makes at half a slab each: `3(24)`. */
+  slabs_cpu_partial: string;
+  /** Slabs that CPUs have: cpu slabs, and those on cpu partial lists. */
+  cpu_slabs: number;
   stats: Stats;
   /** What the layer counts beyond the 26. */
   layer_stats: Record<string, number>;
@@ -97,9 +103,29 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
     cache_dma: flag(SLAB_CACHE_DMA),
     aliases: 0,
+    ...cpuSlabFigures(caches, cache),
     stats: cache.stats(),
     ...cache.trylockStats(),
     layer_stats: cache.layerStats(),
+  };
+}
+
+type CpuSlabFigures = Pick<CacheInfo, 'cpu_partial' | 'slabs_cpu_partial' | 'cpu_slabs'>;
+
+/** Adds up the CPUs; racy by what happens meanwhile. */
+function cpuSlabFigures({ views, geometry }: Caches, { desc }: KmemCache): CpuSlabFigures {
+  let cpuSlabs = 0;
+  let partial = 0;
+  for (let cpu = 0; cpu < geometry.cpus && desc.layer === 'cpu-slab'; cpu++) {
+    const c = pcsOf(geometry, cpu, desc.slot);
+    if (views.m[c + CpuSlab.slabStart] !== 0) cpuSlabs++;
+    partial += views.m[c + CpuSlab.nrPartial]!;
+  }
+  const objects = Math.floor((partial * desc.objects) / 2);
+  return {
+    cpu_partial: desc.cpuPartial,
+    slabs_cpu_partial: `${partial}(${objects})`,
+    cpu_slabs: cpuSlabs + partial,
   };
 }
 

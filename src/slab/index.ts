@@ -1,3 +1,4 @@
+export type { DetachedCpuSlab } from './cpuSlabs.js';
 export * from './flags.js';
 export { type FreelistLoops, linkObjects, makeFreelistLoops } from './freelist.js';
 export * from './kmemCache.js';

@@ -17,7 +17,7 @@ const { HEAD: HEAD_AT, TAIL: TAIL_AT, COUNT: COUNT_AT } = Chain;
 const LIST_LOCK_CLASS = LockClass.ListLock;
 
 export class BatchSlabs extends PartialBatches {
-  private readonly loops: FreelistLoops;
+  protected readonly loops: FreelistLoops;
   /** Off: the unused rest of a freelist is freed like any other chain. */
   private readonly returnsFreelist: boolean;
 
@@ -73,7 +73,7 @@ export class BatchSlabs extends PartialBatches {
     return total;
   }
 
-  private refillFromNode(
+  protected refillFromNode(
     s: CacheDesc,
     node: number,
     out: Int32Array,

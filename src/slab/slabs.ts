@@ -2,7 +2,7 @@
  * Slabs of a cache, for the calling CPU: making and discarding them, and the two ways in which single CPUs work on
  * them, a pop under list_lock and a push without.
  */
-import { pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
+import { layerStats, pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
 import {
   __GFP_THISNODE,
   __GFP_ZERO,
@@ -26,7 +26,7 @@ import {
   RECIPROCAL_SHIFT,
 } from './kmemCache.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
-import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
+import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const {
   flags: FLAGS,
@@ -39,10 +39,12 @@ const {
 } = Page;
 const { nrPartial: NR_PARTIAL, head: HEAD, nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
 
+const { FREE_FROZEN } = layerStats('cpu-slab');
 const LIST_LOCK_CLASS = LockClass.ListLock;
 // Imported names are looked up at each use; module-local constants are folded.
 const P_SHIFT = PAGE_SHIFT;
 const R_SHIFT = RECIPROCAL_SHIFT;
+const FROZEN_BIT = FROZEN;
 const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 
 export class Slabs {
@@ -104,13 +106,13 @@ export class Slabs {
     return 0;
   }
 
-  private allocFromFreshSlab(s: CacheDesc, gfp: number, node: number): number {
+  protected allocFromFreshSlab(s: CacheDesc, gfp: number, node: number): number {
     const page = this.newSlab(s, gfp, node);
     if (page === 0) return 0;
     const one = this.scratch;
     return this.allocFromNewSlab(s, page, 1, one, 0) === 1 ? one[0]! : 0;
   }
-  private readonly scratch = new Int32Array(1);
+  protected readonly scratch = new Int32Array(1);
 
   /** The gate before other nodes' partial slabs are looked at; the kernel uses the cycle counter, we count. */
   protected mayDefragment(s: CacheDesc): boolean {
@@ -266,10 +268,14 @@ export class Slabs {
     let word = m[page + SLAB_WORD]!;
     for (;;) {
       const inuse = inuseOf(word) - cnt;
-      if (inuse === 0 || freelistOf(word) === 0) return false;
+      // A frozen slab has its place with a CPU, full or empty.
+      if ((inuse === 0 || freelistOf(word) === 0) && word < FROZEN_BIT) return false;
       m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
-      const seen = cmpxchg(m, page + SLAB_WORD, word, packSlabWord(first, inuse));
-      if (seen === word) return true;
+      const seen = cmpxchg(m, page + SLAB_WORD, word, packSlabWord(first, inuse) | (word & FROZEN_BIT));
+      if (seen === word) {
+        if (word >= FROZEN_BIT) this.count(s, FREE_FROZEN);
+        return true;
+      }
       word = seen;
       this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
     }
@@ -292,10 +298,15 @@ export class Slabs {
     let word = m[page + SLAB_WORD]!;
     for (;;) {
       m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
-      const seen = cmpxchg(m, page + SLAB_WORD, word, packSlabWord(first, inuseOf(word) - cnt));
+      const next = packSlabWord(first, inuseOf(word) - cnt) | (word & FROZEN_BIT);
+      const seen = cmpxchg(m, page + SLAB_WORD, word, next);
       if (seen === word) break;
       word = seen;
       this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
+    }
+    if (word >= FROZEN_BIT) {
+      this.count(s, FREE_FROZEN);
+      return false; // a CPU has frozen it since we looked
     }
     return this.placeAfterFree(s, n, page, freelistOf(word) === 0, inuseOf(word) === cnt);
   }

@@ -152,7 +152,7 @@ describe('figures and names that are in the source as well', () => {
     const { geometry } = granary.Arena.create({ bytes: 64 << 20 });
     const bytes = (from: number, to: number): string => `| ${(to - from) * 4} |`;
     expect(page).toContain(
-      `| 320 x threads x maxCaches | \`Pcs\` and counters ${bytes(geometry.percpu, geometry.memmap)}`,
+      `| 448 x threads x maxCaches | \`Pcs\` and counters ${bytes(geometry.percpu, geometry.memmap)}`,
     );
     expect(page).toContain(`| \`Page\` ${bytes(geometry.memmap, geometry.shadow / 4)}`);
     expect(page).toContain(`| ${geometry.bytes / 8} |`);
