@@ -29,6 +29,7 @@ import { destroyCache, reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
+import { Nolock } from './nolock.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
 import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
 
@@ -43,6 +44,7 @@ export class Caches implements CacheContext {
   readonly pages: PageAllocator;
   readonly slabs: SlabAllocator;
   readonly kmallocs: Kmallocs;
+  readonly nolock: Nolock;
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
@@ -59,6 +61,7 @@ export class Caches implements CacheContext {
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
     this.kmallocs = new Kmallocs(this);
+    this.nolock = new Nolock(this);
   }
 
   /** Opens the caches that every arena has. */
@@ -145,14 +148,20 @@ export class Caches implements CacheContext {
   }
 
   shrink(cache: KmemCache): ShrinkReport {
-    return this.withSlabMutex(() => shrinkCache(this, cache));
+    return this.withSlabMutex(() => {
+      this.nolock.drainAll();
+      return shrinkCache(this, cache);
+    });
   }
 
   destroy(cache: KmemCache): LeakReport {
     if (cache.desc.slot < FIRST_KMALLOC_SLOT || (cache.desc.flags & SLAB_KMALLOC) !== 0) {
       throw new RangeError(`${cache.name} is one of the arena's own caches; it lives as long as the arena`);
     }
-    return this.withSlabMutex(() => destroyCache(this, cache));
+    return this.withSlabMutex(() => {
+      this.nolock.drainAll();
+      return destroyCache(this, cache);
+    });
   }
 
   /** Kernel: `alloc_empty_sheaf`. */
@@ -195,6 +204,7 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => {
       const notes: string[] = [];
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, cpu, owner));
+      this.nolock.drainDead(cpu);
       return notes;
     });
   }

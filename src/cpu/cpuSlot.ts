@@ -17,7 +17,17 @@ import { cmpxchg, GENERATION_MASK, LockRecord, loadAcquire, storeRelease } from 
 export const CpuRecord = struct(
   'cpu_record',
   // `request` is polled with a plain load in every allocation: its line is written only when somebody asks.
-  { request: LINE_WORDS, state: 1, generation: 1, thread: 1, spare: 13, locks: LockRecord.SIZEOF },
+  // `deferred` and `draining` outlive the thread: see deferred.ts.
+  {
+    request: LINE_WORDS,
+    state: 1,
+    generation: 1,
+    thread: 1,
+    deferred: 1,
+    draining: 1,
+    spare: 11,
+    locks: LockRecord.SIZEOF,
+  },
   { alignWords: LINE_WORDS },
 );
 export type CpuRecordPtr = Ptr<'cpu_record'>;
