@@ -4,11 +4,13 @@ import type { LitmusTask } from './litmus/control.js';
 import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
 import { LOCK_ROLES } from './litmus/locks.js';
+import { NOLOCK_ROLES } from './litmus/nolock.js';
 
 const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...LOCK_ROLES,
   ...HEAP_ROLES,
   ...KILL_ROLES,
+  ...NOLOCK_ROLES,
 };
 
 const task = workerData as LitmusTask;

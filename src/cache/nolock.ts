@@ -40,8 +40,11 @@ import type { Caches } from './caches.js';
 import { KMALLOC_MAX_CACHE_SIZE, ZERO_SIZE_PTR } from './kmalloc.js';
 
 const NOLOCK_GFP = __GFP_ZERO | __GFP_NOWARN;
-/** A context that defers with each lock that a drain takes must not keep it going for ever. */
-const DRAIN_ROUNDS_MAX = 8;
+/**
+ * A second round for what was deferred in the first. No more: a context that defers at each lock that a drain takes would
+ * keep it going for ever; the rest waits for the next operation.
+ */
+const DRAIN_ROUNDS_MAX = 2;
 
 export class Nolock {
   private readonly caches: Caches;
