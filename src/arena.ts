@@ -243,6 +243,27 @@ export class Arena {
     this.caches.kmallocs.free(p);
   }
 
+  /**
+   * kmalloc for callbacks that run inside the allocator, whatever lock this thread holds there: it waits for nothing.
+   * Returns 0 when out of memory, when a lock that it needs is taken, and above KMALLOC_MAX_CACHE_SIZE. `gfp` may have
+   * `__GFP_ZERO` and `__GFP_NOWARN`, else it throws RangeError. Kernel: `kmalloc_nolock`.
+   * @example
+   * const p = arena.kmallocNolock(64, __GFP_ZERO);
+   * if (p !== 0) arena.kfreeNolock(p);
+   */
+  kmallocNolock(size: number, gfp = 0): number {
+    return this.caches.nolock.alloc(size, gfp);
+  }
+
+  /**
+   * kfree for the same callbacks, of what kmallocNolock or kmalloc returned. What it cannot free at once it defers: such
+   * an object counts as free, and its memory comes back with the end of the turn or an operation after it. Throws
+   * SlabBugError as kfree does. Kernel: `kfree_nolock`.
+   */
+  kfreeNolock(p: number): void {
+    this.caches.nolock.free(p);
+  }
+
   /** Frees `list[0..n)`, of any kmalloc sizes. */
   kfreeBulk(list: Int32Array, n: number): void {
     if (!(list instanceof Int32Array)) {

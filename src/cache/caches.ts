@@ -30,6 +30,7 @@ import { destroyCache, reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
+import { Nolock } from './nolock.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
@@ -46,6 +47,7 @@ export class Caches implements CacheContext {
   readonly pages: PageAllocator;
   readonly slabs: SlabAllocator;
   readonly kmallocs: Kmallocs;
+  readonly nolock: Nolock;
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
@@ -64,6 +66,7 @@ export class Caches implements CacheContext {
     this.classes = code.classes;
     this.prefilledSheaf = code.prefilledSheaf;
     this.kmallocs = new Kmallocs(this);
+    this.nolock = new Nolock(this);
   }
 
   /** Opens the caches that every arena has. */
@@ -161,14 +164,20 @@ export class Caches implements CacheContext {
   }
 
   shrink(cache: KmemCache): ShrinkReport {
-    return this.withSlabMutex(() => shrinkCache(this, this.current(cache.desc.slot)));
+    return this.withSlabMutex(() => {
+      this.nolock.drainAll();
+      return shrinkCache(this, this.current(cache.desc.slot));
+    });
   }
 
   destroy(cache: KmemCache): LeakReport {
     if (cache.desc.slot < FIRST_KMALLOC_SLOT || (cache.desc.flags & SLAB_KMALLOC) !== 0) {
       throw new RangeError(`${cache.name} is one of the arena's own caches; it lives as long as the arena`);
     }
-    return this.withSlabMutex(() => destroyCache(this, this.current(cache.desc.slot)));
+    return this.withSlabMutex(() => {
+      this.nolock.drainAll();
+      return destroyCache(this, this.current(cache.desc.slot));
+    });
   }
 
   setupPercpuArray(cache: KmemCache, count: number): KmemCache {
@@ -233,6 +242,7 @@ export class Caches implements CacheContext {
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
       const notes: string[] = [];
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
+      this.nolock.drainDead(thread);
       leaveCpu(m, geometry, thread);
       return notes;
     });

@@ -12,6 +12,7 @@ import {
   orderOf,
   Page,
   type PagePtr,
+  PG_DEFERRED,
   PG_HEAD,
   PG_LARGE,
   PG_SLAB,
@@ -48,11 +49,10 @@ function kmallocIndex(size: number): number {
 /** Throws unless a large kmalloc starts at `p`, whose page has these flags. */
 function assertLarge(p: number, flags: number): void {
   const isStart = p % PAGE_SIZE === 0;
-  if (isStart && (flags & (PG_SLAB | PG_HEAD | PG_LARGE)) === (PG_HEAD | PG_LARGE)) return;
-  const why =
-    (flags & PG_LARGE) !== 0 || !isStart
-      ? 'it is not the start of a block'
-      : 'its page is free, or was allocated with allocPages';
+  if (isStart && (flags & (PG_SLAB | PG_HEAD | PG_LARGE | PG_DEFERRED)) === (PG_HEAD | PG_LARGE)) return;
+  let why = 'its page is free, or was allocated with allocPages';
+  if ((flags & PG_LARGE) !== 0 || !isStart) why = 'it is not the start of a block';
+  if ((flags & PG_DEFERRED) !== 0) why = 'it was freed already';
   const hex = `0x${p.toString(16)}`;
   throw new SlabBugError('not-a-slab', 'kmalloc', p, `${hex} did not come from kmalloc: ${why}`);
 }
@@ -74,6 +74,11 @@ export class Kmallocs {
     }
   }
 
+  /** The cache for objects of 1 to KMALLOC_MAX_CACHE_SIZE bytes. */
+  bucket(size: number): KmemCache {
+    return this.table[kmallocIndex(size)]!;
+  }
+
   /** Kernel: `kmalloc`, `kmalloc_node`. Returns 0 when out of memory, ZERO_SIZE_PTR for size 0. */
   alloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
     if (size > 0 && size <= KMALLOC_MAX_CACHE_SIZE && size === (size | 0)) {
@@ -81,6 +86,15 @@ export class Kmallocs {
       return node === NUMA_NO_NODE ? cache.alloc(gfp) : cache.allocNode(node, gfp);
     }
     return this.allocLarge(size, gfp, node);
+  }
+
+  /** The cache whose slab holds `p`, or undefined. */
+  cacheOf(p: number): KmemCache | undefined {
+    const { m } = this.caches.views;
+    const { geometry } = this.caches;
+    if (!(p > 0 && p < geometry.bytes)) return undefined;
+    const cache = m[virtToPage(geometry, p) + Page.cache]!;
+    return cache === 0 ? undefined : this.caches.handle(m[cache + KmemCacheStruct.slot]!);
   }
 
   /** Kernel: `kfree`. NULL and ZERO_SIZE_PTR are nothing to free. */
@@ -148,7 +162,7 @@ export class Kmallocs {
   }
 
   /** The first page of a large kmalloc, or an error that says why `p` is none. */
-  private largePage(p: number): PagePtr {
+  largePage(p: number): PagePtr {
     const { m } = this.caches.views;
     const { geometry } = this.caches;
     if (!isHeapAddress(geometry, p)) {

@@ -16,7 +16,7 @@ import {
   type TrylockStats,
 } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
-import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
+import { PcsNolock, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
 import {
   type Bytes,
@@ -56,7 +56,7 @@ export interface ShrinkReport {
   skippedCpus: number[];
 }
 
-export abstract class KmemCache extends PcsLayer {
+export abstract class KmemCache extends PcsNolock {
   protected readonly context: CacheContext;
   protected readonly shadow: Bytes;
   protected readonly checked: boolean;
@@ -332,6 +332,34 @@ export abstract class KmemCache extends PcsLayer {
       this.freeToSlab(p);
     } finally {
       this.release();
+      this.cpu.leave();
+    }
+  }
+
+  /** Allocates in a restricted context: see nolock.ts. */
+  allocNolock(gfp: number): number {
+    const begun = this.beginNolock();
+    this.cpu.enterNolock(ALLOC, this.desc.slot);
+    try {
+      const p = begun === 'no' ? 0 : this.popNolock();
+      return this.handOut(p !== 0 ? p : this.slabs.allocNolock(this.desc), gfp);
+    } finally {
+      this.endNolock(begun);
+      this.cpu.leave();
+    }
+  }
+
+  /** Frees in a restricted context: see nolock.ts. */
+  freeNolock(p: number): void {
+    this.assertAlive();
+    this.assertFreeable(p);
+    const begun = this.isLocal(p) ? this.beginNolock() : 'no';
+    this.cpu.enterNolock(FREE, this.desc.slot);
+    try {
+      this.takeBack(p);
+      if (begun === 'no' || !this.pushNolock(p)) this.slabs.freeNolock(this.desc, p);
+    } finally {
+      this.endNolock(begun);
       this.cpu.leave();
     }
   }

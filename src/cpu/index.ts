@@ -1,3 +1,4 @@
+export * from './deferred.js';
 export * from './percpu.js';
 export * from './stat.js';
 export * from './thisCpu.js';

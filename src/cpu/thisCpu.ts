@@ -16,6 +16,7 @@ import {
   makeLocks,
   ownerWord,
 } from '../sync/index.js';
+import { hasDeferred, pushDeferred } from './deferred.js';
 import { countersOf, type PcsPtr, pcsOf, statsOf } from './percpu.js';
 import {
   claimThread,
@@ -30,6 +31,9 @@ import {
 const INTENT = ThreadRecord.locks;
 const { intentDepth: INTENT_DEPTH, intentOp: INTENT_OP } = LockRecord;
 const { intentSlot: INTENT_SLOT, intentSheaf: INTENT_SHEAF } = LockRecord;
+
+/** Nested operations whose caches are remembered; deeper ones count as being on every cache. */
+const ENTERED_MAX = 16;
 
 /** Sign bit: the allocation fast path tests it together with the packed size word, in one branch. */
 export const REQUESTED = 1 << 31;
@@ -68,6 +72,12 @@ export class ThisCpu {
   sheafAllocDepth = 0;
   /** From the counters beside this CPU's sheaves to this thread's, in doubles; 0 unless threads share CPUs. */
   private readonly toCounters: number;
+  /** Frees what this CPU deferred; the layer that knows slabs sets it. */
+  drainDeferred: () => void = () => {};
+  /** Whether this thread is in drainDeferred. */
+  inDrain = false;
+  /** The caches that operations of this thread are under way on, from the outermost. */
+  private readonly entered = new Int32Array(ENTERED_MAX);
   private readonly holders: TurnHolder[] = [];
   private turnEndQueued = false;
 
@@ -104,9 +114,19 @@ export class ThisCpu {
    * it into another, nothing else in the arena leads to it. The outermost of nested operations is what is said.
    */
   enter(op: number, slot: number): void {
+    const { m, record } = this;
+    // The outermost operation begins with no lock held but sheaves of its turn: the place to make up for what a
+    // restricted context put off.
+    if (m[record + INTENT + INTENT_DEPTH] === 0 && hasDeferred(m, record)) this.drainDeferred();
+    this.enterNolock(op, slot);
+  }
+
+  /** The same for a restricted context, which may be anywhere and makes up for nothing. */
+  enterNolock(op: number, slot: number): void {
     const { m } = this;
     const at = this.record + INTENT;
     const depth = m[at + INTENT_DEPTH]!;
+    if (depth < ENTERED_MAX) this.entered[depth] = slot;
     m[at + INTENT_DEPTH] = depth + 1;
     if (depth !== 0) return;
     m[at + INTENT_SLOT] = slot;
@@ -124,6 +144,19 @@ export class ThisCpu {
     m[at + INTENT_SLOT] = 0;
   }
 
+  /** How many operations of this thread are under way, one within the other. */
+  get depth(): number {
+    return this.m[this.record + INTENT + INTENT_DEPTH]!;
+  }
+
+  /** Whether an operation on that cache is under way on this thread, in which a restricted context interrupts it. */
+  isBusy(slot: number): boolean {
+    const { depth, entered } = this;
+    if (depth > ENTERED_MAX) return true;
+    for (let i = 0; i < depth; i++) if (entered[i] === slot) return true;
+    return false;
+  }
+
   /** Names the sheaf that is in this thread's hands and in no list; 0 when it has a place again. */
   inHand(sheaf: number): void {
     this.m[this.record + INTENT + INTENT_SHEAF] = sheaf;
@@ -132,6 +165,17 @@ export class ThisCpu {
   /** Registers something to be given up when this turn ends. */
   holdForTurn(holder: TurnHolder): void {
     this.holders.push(holder);
+    this.queueTurnEnd();
+  }
+
+  /** Puts a free off to the end of this turn or the next operation; `link` is the word in it that names the next. */
+  defer(p: number, link: number): void {
+    pushDeferred(this.m, this.record, p, link);
+    // What is deferred while we drain would queue a turn's end without end.
+    if (!this.inDrain) this.queueTurnEnd();
+  }
+
+  private queueTurnEnd(): void {
     if (this.turnEndQueued) return;
     this.turnEndQueued = true;
     queueMicrotask(this.endTurn);
@@ -148,6 +192,8 @@ export class ThisCpu {
         failure ??= { error }; // what the others hold must be given up all the same
       }
     }
+    // The slot may have another thread by the time a late microtask comes.
+    if (this.online && hasDeferred(this.m, this.record)) this.drainDeferred();
     if (failure !== undefined) throw failure.error;
   };
 

@@ -25,7 +25,17 @@ import { cmpxchg, GENERATION_MASK, LockRecord, loadAcquire, storeRelease } from 
 export const ThreadRecord = struct(
   'thread_record',
   // `request` is polled with a plain load in every allocation: its line is written only when somebody asks.
-  { request: LINE_WORDS, state: 1, generation: 1, tid: 1, runsOn: 1, spare: 12, locks: LockRecord.SIZEOF },
+  {
+    request: LINE_WORDS,
+    state: 1,
+    generation: 1,
+    tid: 1,
+    runsOn: 1,
+    deferred: 1,
+    draining: 1,
+    spare: 10,
+    locks: LockRecord.SIZEOF,
+  },
   { alignWords: LINE_WORDS },
 );
 export type ThreadRecordPtr = Ptr<'thread_record'>;

@@ -6,13 +6,14 @@ import {
   slabCapacity,
   slabObjects,
 } from '../cache/index.js';
-import { Pcs, pcsOf } from '../cpu/index.js';
+import { Pcs, pcsOf, ThreadRecord, threadRecordOf } from '../cpu/index.js';
 import {
   compoundHead,
   isHeapAddress,
   Page,
   type PageAllocator,
   type PagePtr,
+  PG_DEFERRED,
   PG_PARTIAL,
   pageAddress,
   virtToPage,
@@ -28,7 +29,7 @@ import {
   type SheafPtr,
   sheafSize,
 } from '../sheaf/index.js';
-import { inuseOf, isFrozen, KmemCacheNode, nodeOf } from '../slab/index.js';
+import { inuseOf, isFrozen, KmemCacheNode, KmemCacheStruct, nodeOf } from '../slab/index.js';
 import type { Findings } from './finding.js';
 import { validateCpuSlabs } from './validateCpuSlabs.js';
 
@@ -57,6 +58,7 @@ export function validateCache(
     if (isObject(context, cache, p)) note(places, p, place, cache, findings);
     else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
   });
+  collectDeferred(context, cache, places, findings);
   for (const page of slabs) validateSlab(context, cache, page, places, findings);
   for (let node = 0; node < context.geometry.nodes; node++) {
     const here = slabs.filter((page) => pages.nodeOf(page) === node);
@@ -139,6 +141,31 @@ function visitPrefilled(context: CacheContext, cache: KmemCache, thread: number,
   const head = pcsOf(context.geometry, thread, cache.desc.slot) + Pcs.prefilled;
   for (let sheaf = m[head] as SheafPtr; sheaf !== 0; sheaf = m[sheaf + Sheaf.link] as SheafPtr) {
     if (!visit(sheaf, `prefilled of CPU ${thread}`, 'prefilled', prefilledCapacity(m, sheaf))) break;
+  }
+}
+
+/** Notes the cache's objects on the CPUs' deferred lists, which hold objects of all caches and blocks of pages. */
+function collectDeferred(context: CacheContext, cache: KmemCache, places: Places, findings: Findings): void {
+  const { geometry, views } = context;
+  const { m } = views;
+  for (let id = 0; id < geometry.threads; id++) {
+    const record = threadRecordOf(geometry, id);
+    const seen = new Set<number>();
+    for (const head of [ThreadRecord.deferred, ThreadRecord.draining]) {
+      for (let p = m[record + head]!; p !== 0; ) {
+        const place = `the deferred list of CPU ${id}`;
+        const page = isHeapAddress(geometry, p) ? virtToPage(geometry, p) : 0;
+        const owner = page === 0 ? 0 : m[page + Page.cache]!;
+        const isBlock = page !== 0 && (m[page + Page.flags]! & PG_DEFERRED) !== 0;
+        if (seen.has(p) || (owner === 0 && !isBlock)) {
+          findings.add('I10', cache.name, `${place} is a cycle or leads to 0x${p.toString(16)}`);
+          break;
+        }
+        seen.add(p);
+        if (owner === cache.desc.ptr && isObject(context, cache, p)) note(places, p, place, cache, findings);
+        p = m[isBlock ? p >> 2 : (p + m[owner + KmemCacheStruct.offset]!) >> 2]!;
+      }
+    }
   }
 }
 

@@ -11,5 +11,8 @@ export const GFP_KERNEL = __GFP_DIRECT_RECLAIM;
 export const GFP_NOWAIT = 0;
 export const GFP_ATOMIC = 0;
 
+/** Internal, for restricted contexts: zone->lock is only tried. */
+export const ALLOC_TRYLOCK = 1 << 30;
+
 /** No preference for a node. */
 export const NUMA_NO_NODE = -1;

@@ -3,14 +3,16 @@ import type { ThisCpu } from '../cpu/index.js';
 import { describe, PAGE_SIZE, SlabBugError } from '../struct/index.js';
 import { LockClass } from '../sync/index.js';
 import { freeOnePage, rmqueue } from './buddy.js';
-import { __GFP_THISNODE, NUMA_NO_NODE } from './gfp.js';
+import { __GFP_THISNODE, ALLOC_TRYLOCK, NUMA_NO_NODE } from './gfp.js';
 import {
   isHeapAddress,
   MAX_PAGE_ORDER,
   NR_PAGE_ORDERS,
+  orderBits,
   orderOf,
   Page,
   type PagePtr,
+  PG_DEFERRED,
   PG_HEAD,
   PG_LARGE,
   PG_SLAB,
@@ -53,7 +55,10 @@ export class PageAllocator {
     this.cpu = cpu;
   }
 
-  /** Returns the first page of a block of 2^order pages, or 0. Takes zone->lock; no barn or list lock is held. */
+  /**
+   * Returns the first page of a block of 2^order pages, or 0. Takes zone->lock, with no barn or list lock held; with
+   * ALLOC_TRYLOCK it passes by zones whose lock is taken, and any lock may be held.
+   */
   alloc(order: number, gfp: number, node: number = NUMA_NO_NODE): PagePtr {
     this.requests++;
     if (this.failEvery !== 0 && this.requests % this.failEvery === 0) {
@@ -63,7 +68,7 @@ export class PageAllocator {
     const preferred = node === NUMA_NO_NODE ? this.cpu.node : node;
     const nodes = this.cpu.geometry.nodes;
     for (let distance = 0; distance < nodes; distance++) {
-      const page = this.allocFromZone((preferred + distance) % nodes, order, distance > 0);
+      const page = this.allocFromZone((preferred + distance) % nodes, order, gfp, distance > 0);
       if (page !== 0 || (gfp & __GFP_THISNODE) !== 0) return page;
     }
     return 0 as PagePtr;
@@ -100,6 +105,28 @@ export class PageAllocator {
       const flags = m[page + Page.flags]!;
       check(flags);
       freeOnePage(m, geometry, zone, page, orderOf(flags));
+      m[zone + FREES] = m[zone + FREES]! + 1;
+    } finally {
+      locks.unlock(zoneLock(zone), LockClass.Zone);
+    }
+  }
+
+  /**
+   * The same for a restricted context: if the zone's lock is taken, the block goes on this CPU's deferred list. Until
+   * it is drained the block is a large kmalloc that nobody may free again.
+   */
+  freeNolock(page: PagePtr, order: number): void {
+    const { cpu } = this;
+    const { m, geometry, locks } = cpu;
+    const zone = this.zoneOfPage(page);
+    if (!locks.tryLock(zoneLock(zone), LockClass.Zone)) {
+      m[page + Page.flags] = PG_HEAD | PG_LARGE | PG_DEFERRED | orderBits(order);
+      const p = pageAddress(geometry, page);
+      cpu.defer(p, p >> 2);
+      return;
+    }
+    try {
+      freeOnePage(m, geometry, zone, page, order);
       m[zone + FREES] = m[zone + FREES]! + 1;
     } finally {
       locks.unlock(zoneLock(zone), LockClass.Zone);
@@ -155,12 +182,13 @@ export class PageAllocator {
     });
   }
 
-  private allocFromZone(node: number, order: number, foreign: boolean): PagePtr {
+  private allocFromZone(node: number, order: number, gfp: number, foreign: boolean): PagePtr {
     const { m, geometry, locks } = this.cpu;
     const zone = zoneOf(geometry, node);
     // data race, intended: a hint; rmqueue looks again under the lock.
     if (m[zone + NR_FREE]! < 1 << order) return 0 as PagePtr;
-    locks.lock(zoneLock(zone), LockClass.Zone);
+    if ((gfp & ALLOC_TRYLOCK) === 0) locks.lock(zoneLock(zone), LockClass.Zone);
+    else if (!locks.tryLock(zoneLock(zone), LockClass.Zone)) return 0 as PagePtr;
     try {
       const page = rmqueue(m, geometry, zone, order);
       if (page !== 0) {

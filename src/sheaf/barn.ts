@@ -117,9 +117,37 @@ export function barnGetFullOrEmptySheaf(cpu: ThisCpu, barn: BarnPtr): SheafPtr {
   }
 }
 
+/** {@link barnReplaceEmptySheaf} for a restricted context: 0 also when the barn's lock is not free. */
+export function barnTryReplaceEmptySheaf(cpu: ThisCpu, barn: BarnPtr, empty: SheafPtr): SheafPtr {
+  if (cpu.m[barn + NR_FULL] === 0 || !cpu.locks.tryLock(barnLock(barn), BARN_CLASS)) return 0 as SheafPtr;
+  try {
+    const full = pop(cpu, barn, FULL, NR_FULL);
+    if (full !== 0) push(cpu, barn, EMPTY, NR_EMPTY, empty);
+    return full;
+  } finally {
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
+  }
+}
+
 /** Whether the barn wants no more full sheaves; a data race, see the head of this file. */
 export function barnIsFull(cpu: ThisCpu, barn: BarnPtr): boolean {
   return cpu.m[barn + NR_FULL]! >= cpu.geometry.barnFull;
+}
+
+/** An empty sheaf for the full one, or for nothing when that is 0; for a restricted context. 0 when there is none. */
+export function barnTryReplaceFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr): SheafPtr {
+  const { m } = cpu;
+  const none = 0 as SheafPtr;
+  // data races, intended: see the head of this file.
+  if (m[barn + NR_EMPTY] === 0 || (full !== 0 && m[barn + NR_FULL]! >= cpu.geometry.barnFull)) return none;
+  if (!cpu.locks.tryLock(barnLock(barn), BARN_CLASS)) return none;
+  try {
+    const empty = pop(cpu, barn, EMPTY, NR_EMPTY);
+    if (empty !== 0 && full !== 0) push(cpu, barn, FULL, NR_FULL, full);
+    return empty;
+  } finally {
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
+  }
 }
 
 /** Puts a full sheaf; for recovery, so it knows no limit. */

@@ -128,12 +128,13 @@ export class Slabs {
   }
 
   /** Pops one object off the node's first partial slab. Kernel: `get_from_partial_node`. */
-  private getPartialNode(s: CacheDesc, node: number): number {
+  protected getPartialNode(s: CacheDesc, node: number, tryOnly = false): number {
     const { m, cpu } = this;
     const n = nodeOf(m, s, node);
     // data race, intended: a slab that arrives now is found next time.
     if (m[n + NR_PARTIAL] === 0) return 0;
-    cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
+    if (!tryOnly) cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
+    else if (!cpu.locks.tryLock(listLock(n), LIST_LOCK_CLASS)) return 0;
     try {
       const page = m[n + HEAD] as PagePtr;
       if (page === 0) return 0;

@@ -8,7 +8,9 @@
  *  L1  A lock is taken by one compare-exchange of UNLOCKED (or of bare WAITERS' remains, see L3) by the owner
  *      word. It synchronizes with the exchange in unlock, so all that was written under the lock is visible.
  *  L2  Before it, `pending` names the lock; after it the lock is on the held list and `pending` is cleared.
- *      The same again around unlock. Whoever reaps a dead thread finds every lock it may own in these two places.
+ *      A trylock goes on the held list before it is tried, and an unlock leaves it there until it is done: a lock
+ *      that is named there and not owned harms nobody. So whoever reaps a dead thread finds every lock it may own in
+ *      these two places, and a trylock within a lock() that waits leaves the note of that one alone.
  *  L3  A waiter sets WAITERS before it sleeps, and a waiter that takes the lock after sleeping keeps WAITERS
  *      set: it cannot know whether another sleeper exists, and a spurious wake is cheaper than a lost one.
  *  L4  No sleep is unlimited: a wake can be swallowed by a thread that dies parked, so a sleeper looks again
@@ -23,7 +25,8 @@ import { OWNER_DIED, ownerThread, UNLOCKED, WAITERS } from './lockWord.js';
 export const Lock = struct('lock', { word: 1, lastOwner: 1 });
 export type LockPtr = Ptr<'lock'>;
 
-export const HELD_LOCKS_MAX = 6;
+/** Waiting takes nest 3 deep; the rest is for trylocks of restricted contexts, which fail when the list is full. */
+export const HELD_LOCKS_MAX = 8;
 
 /** What the locks know about one thread; written by that thread alone, read by whoever reaps it. */
 export const LockRecord = struct(
@@ -92,25 +95,23 @@ export class Locks {
 
   /** Takes the lock if it is free. For remote list_locks and for contexts that must not wait. */
   tryLock(lock: LockPtr, _cls: LockClassId): boolean {
-    const m = this.m;
-    m[this.record + PENDING] = lock;
-    if (cmpxchg(m, lock, UNLOCKED, this.owner) !== UNLOCKED) {
-      m[this.record + PENDING] = 0;
-      return false;
-    }
-    this.pushHeld(lock);
-    return true;
+    const { m, record } = this;
+    const nr = m[record + NR_HELD]!;
+    if (nr === HELD_LOCKS_MAX) return false;
+    m[record + HELD + nr] = lock;
+    m[record + NR_HELD] = nr + 1;
+    if (cmpxchg(m, lock, UNLOCKED, this.owner) === UNLOCKED) return true;
+    m[record + NR_HELD] = nr;
+    return false;
   }
 
   /** Gives the lock up and wakes one sleeper if there may be one. */
   unlock(lock: LockPtr, _cls: LockClassId): void {
-    const m = this.m;
-    m[this.record + PENDING] = lock;
-    m[this.record + NR_HELD] = m[this.record + NR_HELD]! - 1;
+    const { m, record } = this;
     // Pairs with the compare-exchange of the next owner (L1).
     const word = exchange(m, lock, UNLOCKED);
+    m[record + NR_HELD] = m[record + NR_HELD]! - 1;
     if ((word & WAITERS) !== 0) futexWake(m, lock, 1);
-    m[this.record + PENDING] = 0;
   }
 
   /** A trylock that keeps its own word (cpu_sheaves) reports here; nothing to do without statistics. */
