@@ -1,7 +1,7 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
 import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
 import { CpuRecord, PERCPU_BLOCK_WORDS } from './cpu/index.js';
-import { Page, Zone } from './page/index.js';
+import { Page, Pressure, Zone } from './page/index.js';
 import {
   alignUp,
   CHECK_LEVELS,
@@ -136,6 +136,7 @@ function layOut(bytes: number, { cpus, nodes, maxCaches, check, lockStat }: Shap
   const cpuRecords = region(cpus * CpuRecord.SIZEOF);
   const lockStats = region(lockStat === 'off' ? 0 : cpus * LOCK_STAT_CPU_WORDS);
   const zones = region(nodes * Zone.SIZEOF);
+  const pressure = region(Pressure.SIZEOF);
   const registry = region(registryWords(maxCaches));
   const bootCaches = region(bootCacheWords(nodes));
   const percpu = region(cpus * maxCaches * PERCPU_BLOCK_WORDS);
@@ -143,7 +144,19 @@ function layOut(bytes: number, { cpus, nodes, maxCaches, check, lockStat }: Shap
   const shadow = check === 'none' ? 0 : region(alignUp(bytes / 8, WORD_BYTES) / WORD_BYTES) * WORD_BYTES;
   const firstPfn = Math.ceil((end * WORD_BYTES) / PAGE_SIZE);
   const endPfn = bytes / PAGE_SIZE;
-  return { cpuRecords, lockStats, percpu, zones, registry, bootCaches, memmap, shadow, firstPfn, endPfn };
+  return {
+    cpuRecords,
+    lockStats,
+    percpu,
+    zones,
+    pressure,
+    registry,
+    bootCaches,
+    memmap,
+    shadow,
+    firstPfn,
+    endPfn,
+  };
 }
 
 /** `bytes` if that will do, or else the least that will: what lies before the heap grows with the arena, too. */

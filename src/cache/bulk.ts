@@ -1,5 +1,6 @@
 /** Many objects in one call, when the fast path of one sheaf does not serve. */
 import { Pcs, Stat } from '../cpu/index.js';
+import { __GFP_NOFAIL, checkGfp } from '../page/index.js';
 import { GOT_ROOM, SHEAF_OBJECTS, Sheaf } from '../sheaf/index.js';
 import { describe, requireInteger } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
@@ -22,6 +23,7 @@ export abstract class BulkKmemCache extends KmemCache {
   protected allocBulkSlow(out: Int32Array, n: number, gfp: number): boolean {
     this.assertAlive();
     requireList('out', out, n);
+    checkGfp(gfp);
     if (n === 0) return false;
     this.cpu.enter(Intent.BULK_ALLOC, this.desc.slot);
     try {
@@ -38,6 +40,7 @@ export abstract class BulkKmemCache extends KmemCache {
       const rest = n - got;
       const refilled = this.slabs.refillObjects(this.desc, out, got, rest, rest, gfp);
       got += refilled;
+      if (got < n && (gfp & __GFP_NOFAIL) !== 0) got += this.insistOnRest(out, got, n, gfp);
       if (got < n) {
         this.slabs.freeObjects(this.desc, out, 0, got);
         return false;
@@ -46,6 +49,22 @@ export abstract class BulkKmemCache extends KmemCache {
     }
     for (let i = 0; i < n; i++) this.handOut(out[i]!, gfp);
     return true;
+  }
+
+  /** Waits for `out[got..n)`, for __GFP_NOFAIL. When it throws, everything has gone back. Returns n - got. */
+  private insistOnRest(out: Int32Array, got: number, n: number, gfp: number): number {
+    let have = got;
+    const fill = (): number => {
+      have += this.slabs.refillObjects(this.desc, out, have, n - have, n - have, gfp);
+      return have === n ? 1 : 0;
+    };
+    try {
+      this.slabs.pages.insist(fill, `${n} objects of ${this.name}`);
+    } catch (error) {
+      this.slabs.freeObjects(this.desc, out, 0, have);
+      throw error;
+    }
+    return n - got;
   }
 
   /** Takes what main, spare and the barn have, up to `n`; nothing is refilled here. */

@@ -1,6 +1,6 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
 import type { ThisCpu, Views } from '../cpu/index.js';
-import { GFP_KERNEL, PageAllocator } from '../page/index.js';
+import { __GFP_NOWARN, GFP_NOWAIT, PageAllocator } from '../page/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
   type CacheDesc,
@@ -30,7 +30,10 @@ import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
+import { CacheReclaim } from './reclaim.js';
 import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
+import { lockWithin } from './remote.js';
+import { Shrinkers } from './shrinkers.js';
 
 export class Caches implements CacheContext {
   readonly cpu: ThisCpu;
@@ -43,12 +46,15 @@ export class Caches implements CacheContext {
   readonly pages: PageAllocator;
   readonly slabs: SlabAllocator;
   readonly kmallocs: Kmallocs;
+  readonly reclaim: CacheReclaim;
+  /** Whether this thread has slab_mutex now. */
+  ownsSlabMutex = false;
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
-  constructor(cpu: ThisCpu, code: HotCode) {
+  constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers()) {
     this.cpu = cpu;
     this.views = cpu.views;
     this.geometry = cpu.geometry;
@@ -59,12 +65,14 @@ export class Caches implements CacheContext {
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
     this.kmallocs = new Kmallocs(this);
+    this.reclaim = new CacheReclaim(this, shrinkers);
   }
 
-  /** Opens the caches that every arena has. */
+  /** Opens the caches that every arena has. Until then there are none to reclaim from. */
   openAll(): void {
     this.openBootCaches();
     this.kmallocs.bind(FIRST_KMALLOC_SLOT);
+    this.pages.reclaimer = this.reclaim;
   }
 
   openBootCaches(): void {
@@ -155,15 +163,15 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => destroyCache(this, cache));
   }
 
-  /** Kernel: `alloc_empty_sheaf`. */
-  allocEmptySheaf(s: CacheDesc, capacity: number): SheafPtr {
+  /** Kernel: `alloc_empty_sheaf`. A free must not wait for memory, and an allocation waits for its object alone. */
+  allocEmptySheaf(s: CacheDesc, capacity: number, gfp = GFP_NOWAIT | __GFP_NOWARN): SheafPtr {
     // A sheaf for a kmalloc cache may need another kmalloc cache's sheaf, and that one none: one level, no more.
     if (this.cpu.sheafAllocDepth > 0) return 0 as SheafPtr;
     const nested = (s.flags & SLAB_KMALLOC) !== 0 ? 1 : 0;
     this.cpu.sheafAllocDepth += nested;
     let p = 0;
     try {
-      p = this.kmallocs.alloc(sheafBytes(capacity), GFP_KERNEL);
+      p = this.kmallocs.alloc(sheafBytes(capacity), gfp);
     } finally {
       this.cpu.sheafAllocDepth -= nested;
     }
@@ -177,7 +185,8 @@ export class Caches implements CacheContext {
 
   freeEmptySheaf(s: CacheDesc, sheaf: SheafPtr): void {
     countSheaf(this, s, 'SHEAF_FREE');
-    this.kmallocs.free(sheaf * WORD_BYTES);
+    if (this.reclaim.running) this.kmallocs.freePastLayer(sheaf * WORD_BYTES);
+    else this.kmallocs.free(sheaf * WORD_BYTES);
   }
 
   /** Flushes this CPU's sheaves of every cache, as before it goes offline. */
@@ -205,13 +214,31 @@ export class Caches implements CacheContext {
     this.cpu.endTurn();
     const lock = slabMutex(this.geometry);
     this.cpu.locks.lock(lock, LockClass.SlabMutex);
+    return this.ownSlabMutex(body);
+  }
+
+  /** The same within a limit, or as the holder that this thread is. False when the limit passed. */
+  tryWithSlabMutex(limitMs: number, body: () => void): boolean {
+    if (this.ownsSlabMutex) {
+      body();
+      return true;
+    }
+    this.cpu.endTurn();
+    if (!lockWithin(this.cpu, slabMutex(this.geometry), LockClass.SlabMutex, limitMs)) return false;
+    this.ownSlabMutex(body);
+    return true;
+  }
+
+  private ownSlabMutex<T>(body: () => T): T {
     this.cpu.enter(Intent.CACHES, 0);
+    this.ownsSlabMutex = true;
     try {
       return body();
     } finally {
       this.cpu.endTurn();
       this.cpu.leave();
-      this.cpu.locks.unlock(lock, LockClass.SlabMutex);
+      this.ownsSlabMutex = false;
+      this.cpu.locks.unlock(slabMutex(this.geometry), LockClass.SlabMutex);
     }
   }
 

@@ -1,5 +1,6 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
 import { CpuRecord, cpuRecordOf, Pcs, type PcsPtr, pcsOf, Stat, statsOf } from '../cpu/index.js';
+import { GFP_ATOMIC } from '../page/index.js';
 import {
   Barn,
   barnGetEmptySheaf,
@@ -20,7 +21,7 @@ import { publishSlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
 
 /** Empties both lists of every barn. Kernel: `barn_shrink`. */
-function shrinkBarns(caches: Caches, cache: KmemCache): void {
+export function shrinkBarns(caches: Caches, cache: KmemCache): void {
   const { cpu } = caches;
   if (cache.sheafCapacity === 0) return;
   for (let node = 0; node < caches.geometry.nodes; node++) {
@@ -34,7 +35,7 @@ function shrinkBarns(caches: Caches, cache: KmemCache): void {
   }
 }
 
-function shrinkNodes(caches: Caches, cache: KmemCache): number {
+export function shrinkNodes(caches: Caches, cache: KmemCache): number {
   let slabs = 0;
   for (let node = 0; node < caches.geometry.nodes; node++) slabs += caches.slabs.shrinkNode(cache.desc, node);
   return slabs;
@@ -131,7 +132,7 @@ function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, cpu: 
 function abandonPcs(caches: Caches, cache: KmemCache, cpu: number): string[] {
   const { m } = caches.views;
   const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
-  const fresh = caches.allocEmptySheaf(cache.desc, cache.sheafCapacity);
+  const fresh = caches.allocEmptySheaf(cache.desc, cache.sheafCapacity, GFP_ATOMIC);
   if (fresh === 0) {
     throw new CpuError(
       `no memory for a sheaf of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,

@@ -5,12 +5,22 @@
  * when they miss, and everything that is not hot.
  */
 import { type PcsPtr, Stat, type StatItem, type Stats, sumStats } from '../cpu/index.js';
-import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
+import {
+  __GFP_NOWARN,
+  __GFP_ZERO,
+  checkGfp,
+  GFP_KERNEL,
+  NUMA_NO_NODE,
+  virtToPage,
+  Zone,
+  zoneOf,
+} from '../page/index.js';
 import { PcsLayer, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
-import { KmemCacheStruct } from '../slab/index.js';
+import { KmemCacheStruct, oomReport } from '../slab/index.js';
 import {
   type Bytes,
   type Layer,
+  OutOfMemoryError,
   PAGE_SHIFT,
   PAGE_SIZE,
   requireInteger,
@@ -115,10 +125,20 @@ export abstract class KmemCache extends PcsLayer {
   /** Frees `list[0..n)`; may reorder it. Throws, and frees none, if one of them is not an allocated object. */
   abstract freeBulk(list: Int32Array, n: number): void;
 
+  /**
+   * Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0.
+   */
+  allocOrThrow(gfp: number = GFP_KERNEL): number {
+    const p = this.alloc(gfp | __GFP_NOWARN);
+    if (p === 0) throw new OutOfMemoryError(oomReport(this.cpu, this.slabs.pages, this.desc, gfp));
+    return p;
+  }
+
   /** Allocates from `node`, from others only without `__GFP_THISNODE`. Kernel: `kmem_cache_alloc_node`. */
   allocNode(node: number, gfp = GFP_KERNEL): number {
     if (node === NUMA_NO_NODE) return this.alloc(gfp);
     requireInteger('node', node, 0, this.desc.nodes - 1);
+    checkGfp(gfp);
     this.assertAlive();
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
@@ -182,6 +202,12 @@ export abstract class KmemCache extends PcsLayer {
     this.flushDetached();
   }
 
+  /** Frees an object straight to its slab: what reclaim frees must not fill a sheaf again. */
+  freePastLayer(p: number): void {
+    this.takeBack(p);
+    this.freeToSlab(p);
+  }
+
   flushAndFreeSheaf(sheaf: SheafPtr): void {
     this.flushSheaf(sheaf);
     this.context.freeEmptySheaf(this.desc, sheaf);
@@ -195,6 +221,7 @@ export abstract class KmemCache extends PcsLayer {
   /** The fast path missed: lock not ours, main empty, a request, or a full count. What it missed for is mended. */
   protected allocSlow(gfp: number): number {
     this.assertAlive();
+    checkGfp(gfp);
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
@@ -229,6 +256,7 @@ export abstract class KmemCache extends PcsLayer {
   /** alloc under the 'op' policy: the lock is taken and given back around each operation. */
   protected allocOp(gfp: number): number {
     this.assertAlive();
+    checkGfp(gfp);
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
       const p = this.trylockPcs() ? this.popMain(gfp) : 0;

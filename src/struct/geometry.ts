@@ -44,6 +44,7 @@ export const Superblock = struct('superblock', {
   lockStats: 1,
   percpu: 1,
   zones: 1,
+  pressure: 1,
   registry: 1,
   bootCaches: 1,
   memmap: 1,
