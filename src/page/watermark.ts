@@ -10,7 +10,8 @@
  * |-------|------------|------------------------------------------------------------------------------|
  * | LOW   | low        | everybody, on every node, before anybody wakes the reclaim worker             |
  * | MIN   | min        | everybody                                                                     |
- * | LAST  | min / 8    | who may reclaim and has reclaimed all: nobody is killed here to make room     |
+ * | LAST  | min / 8    | who may reclaim and has reclaimed all: nobody is killed here to make room.    |
+ * |       |            | 0 in zones below 16 MiB, where people count the pages that they will need     |
  * | NONE  | 0          | __GFP_HIGH, and a thread that is reclaiming                                   |
  */
 import { type Geometry, PAGE_SIZE, type Words } from '../struct/index.js';
@@ -19,8 +20,9 @@ import { Zone, type ZonePtr, zoneOf } from './zone.js';
 export const Level = { LOW: 0, MIN: 1, LAST: 2, NONE: 3 } as const;
 export type LevelId = (typeof Level)[keyof typeof Level];
 
-const { wmarkMin: WMARK_MIN, wmarkLow: WMARK_LOW } = Zone;
+const { wmarkMin: WMARK_MIN, wmarkLow: WMARK_LOW, wmarkLast: WMARK_LAST } = Zone;
 const LAST_SHIFT = 3;
+const SMALL_ZONE_PAGES = 4096;
 const MIN_KIB_MAX = 256 << 10;
 const ZONE_SHARE_SHIFT = 5;
 const SCALE_FACTOR = 10;
@@ -29,7 +31,7 @@ const SCALE_FACTOR = 10;
 export function floorOf(m: Words, zone: ZonePtr, level: LevelId): number {
   if (level === Level.LOW) return m[zone + WMARK_LOW]!;
   if (level === Level.NONE) return 0;
-  return level === Level.MIN ? m[zone + WMARK_MIN]! : m[zone + WMARK_MIN]! >> LAST_SHIFT;
+  return m[zone + (level === Level.MIN ? WMARK_MIN : WMARK_LAST)]!;
 }
 
 /** Sets the marks of every zone. The boot does it last: what every arena needs it may take from any page. */
@@ -42,8 +44,9 @@ export function setWatermarks(m: Words, geometry: Geometry): void {
     const pages = m[zone + Zone.endPfn]! - m[zone + Zone.startPfn]!;
     const min = Math.min(Math.floor((pagesMin * pages) / total), pages >> ZONE_SHARE_SHIFT);
     const distance = Math.max(min >> 2, Math.floor((pages * SCALE_FACTOR) / 10_000));
-    m[zone + Zone.wmarkMin] = min;
-    m[zone + Zone.wmarkLow] = min + distance;
+    m[zone + WMARK_LAST] = pages < SMALL_ZONE_PAGES ? 0 : min >> LAST_SHIFT;
+    m[zone + WMARK_MIN] = min;
+    m[zone + WMARK_LOW] = min + distance;
     m[zone + Zone.wmarkHigh] = min + 2 * distance;
   }
 }

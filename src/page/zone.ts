@@ -19,6 +19,7 @@ export const Zone = struct(
     /** Blocks that were given to a CPU of another node. */
     foreign: 1,
     /** Watermarks in pages; see watermark.ts. */
+    wmarkLast: 1,
     wmarkMin: 1,
     wmarkLow: 1,
     wmarkHigh: 1,
