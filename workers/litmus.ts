@@ -4,11 +4,13 @@ import type { LitmusTask } from './litmus/control.js';
 import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
 import { LOCK_ROLES } from './litmus/locks.js';
+import { PRESSURE_ROLES } from './litmus/pressure.js';
 
 const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...LOCK_ROLES,
   ...HEAP_ROLES,
   ...KILL_ROLES,
+  ...PRESSURE_ROLES,
 };
 
 const task = workerData as LitmusTask;

@@ -44,11 +44,14 @@ export class Shrinkers {
         if (!Number.isInteger(n) || n < 0) throw new RangeError(`count() returned ${describe(n)}`);
         if (n > 0) shrinker.scan(Math.ceil(n * share));
       } catch (error) {
-        this.errors.push(
-          `shrinker ${shrinker.name}: ${error instanceof Error ? error.message : describe(error)}`,
-        );
-        if (this.errors.length > ERRORS_MAX) this.errors.shift();
+        this.note(`shrinker ${shrinker.name}: ${error instanceof Error ? error.message : describe(error)}`);
       }
     }
+  }
+
+  private note(what: string): void {
+    if (this.errors.includes(what)) return;
+    this.errors.push(what);
+    if (this.errors.length > ERRORS_MAX) this.errors.shift();
   }
 }

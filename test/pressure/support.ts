@@ -6,7 +6,8 @@ import { barnAt, partialList, sheavesOf } from '../cache/support/arena.js';
 /** Takes every block of 2^order pages that is to be had with these flags. */
 export function takePages(arena: Arena, gfp = GFP_KERNEL, order = 0, node = -1): number[] {
   const taken: number[] = [];
-  for (let p = arena.allocPages(order, gfp, node); p !== 0; p = arena.allocPages(order, gfp, node)) taken.push(p);
+  for (let p = arena.allocPages(order, gfp, node); p !== 0; p = arena.allocPages(order, gfp, node))
+    taken.push(p);
   return taken;
 }
 
