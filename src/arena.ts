@@ -9,16 +9,22 @@ import {
   type HotCode,
   type KmemCache,
   makeHotCode,
+  ReclaimWorker,
+  type Shrinker,
+  Shrinkers,
 } from './cache/index.js';
 import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import {
   __GFP_ZERO,
+  checkGfp,
   GFP_KERNEL,
   initZone,
   type NodeMeminfo,
   NUMA_NO_NODE,
+  setWatermarks,
+  stopReclaim,
   Zone,
   zoneOf,
 } from './page/index.js';
@@ -64,6 +70,18 @@ export interface Meminfo {
   nodes: NodeMeminfo[];
 }
 
+/** What reclaim has done for allocations of this thread. */
+export interface ReclaimInfo {
+  /** Reclaims that allocations of this thread had to run. */
+  directReclaims: number;
+  /** Pages that these gave back. */
+  pages: number;
+  /** Allocations of this thread that returned 0 and left a report, or would have. */
+  failures: number;
+  /** CPUs that did not give up their sheaves, locks that were stuck, shrinkers that threw; a sentence each. */
+  obstacles: string[];
+}
+
 const BOOTED = 1;
 
 export class Arena {
@@ -76,6 +94,7 @@ export class Arena {
   readonly geometry: Geometry;
   private readonly views: Views;
   private readonly code: HotCode;
+  private readonly shrinkers = new Shrinkers();
   private current: Caches | undefined;
   private currentRcu: Rcu | undefined;
 
@@ -153,7 +172,11 @@ export class Arena {
       );
     }
     requireInteger('tid', tid, -0x80000000, 0x7fffffff);
-    const caches = new Caches(new ThisCpu(this.views, this.geometry, { cpu, thread }, tid), this.code);
+    const caches = new Caches(
+      new ThisCpu(this.views, this.geometry, { cpu, thread }, tid),
+      this.code,
+      this.shrinkers,
+    );
     caches.openAll();
     this.current = caches;
     this.currentRcu = new Rcu(caches.cpu);
@@ -166,6 +189,7 @@ export class Arena {
    */
   offline(): void {
     const caches = this.caches;
+    if (caches.reclaim.running) throw new CpuError('a shrinker may not take its thread offline');
     this.rcu.goOffline();
     caches.leaveCpu();
     this.current = undefined;
@@ -287,6 +311,7 @@ export class Arena {
   allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
     requireInteger('order', order, 0, 10);
     requireInteger('node', node, NUMA_NO_NODE, this.geometry.nodes - 1);
+    checkGfp(gfp);
     const { pages } = this.caches;
     const page = pages.alloc(order, gfp, node);
     if (page === 0) return 0;
@@ -309,6 +334,43 @@ export class Arena {
     pages.requests = 0;
     pages.refused = 0;
     return { refused };
+  }
+
+  /**
+   * Registers something that this thread can free when memory is short; the function that is returned ends it. Its
+   * functions are called within allocations of this thread that may wait, and by a reclaim worker that runs in it.
+   * What they allocate comes from the reserve and reclaims nothing. Kernel: `shrinker_register`.
+   * @example
+   * arena.registerShrinker({ name: 'lru', count: () => lru.length, scan: (n) => dropOldest(n) });
+   */
+  registerShrinker(shrinker: Shrinker): () => void {
+    return this.shrinkers.register(shrinker);
+  }
+
+  /** This thread as a reclaim worker: call `run()`, which blocks. workers/reclaim.ts is a thread that does no more. */
+  reclaimWorker(): ReclaimWorker {
+    return new ReclaimWorker(this.caches);
+  }
+
+  /** Ends the loops of all reclaim workers, in whatever threads they run. */
+  stopReclaimWorkers(): void {
+    stopReclaim(this.i32, this.geometry);
+  }
+
+  /** What this thread's allocations had to do for memory since it went online. */
+  reclaimInfo(): ReclaimInfo {
+    const { pages, reclaim } = this.caches;
+    return {
+      directReclaims: pages.reclaims.direct,
+      pages: pages.reclaims.pages,
+      failures: pages.oom.failures,
+      obstacles: reclaim.obstacles(),
+    };
+  }
+
+  /** The report of this thread's latest allocation that failed without __GFP_NOWARN; at most ten in five seconds. */
+  get lastOom(): string | undefined {
+    return this.current?.pages.oom.last;
   }
 
   /** Checks the whole arena against its invariants; empty when it is sound. Other CPUs must be quiet. */
@@ -372,6 +434,7 @@ export class Arena {
     bootstrap(caches);
     caches.leaveCpu();
     caches.cpu.goOffline();
+    setWatermarks(m, geometry);
   }
 }
 

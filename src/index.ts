@@ -2,15 +2,17 @@
  * Granary: Linux's slab allocator with per-CPU sheaves and per-node barns, on one SharedArrayBuffer.
  * @module
  */
-export { Arena, type ArenaHandle, type Meminfo, type OnlineOptions } from './arena.js';
+export { Arena, type ArenaHandle, type Meminfo, type OnlineOptions, type ReclaimInfo } from './arena.js';
 export {
   type CacheOptions,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
   KmemCache,
   type LeakReport,
-  OutOfMemoryError,
   PrefilledSheaf,
+  type ReclaimWorker,
+  type ReclaimWorkerReport,
+  type Shrinker,
   type ShrinkReport,
   ZERO_SIZE_PTR,
 } from './cache/index.js';
@@ -28,6 +30,9 @@ export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
 export type { CacheInfo } from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,
+  __GFP_HIGH,
+  __GFP_NOFAIL,
+  __GFP_NOMEMALLOC,
   __GFP_NORETRY,
   __GFP_NOWARN,
   __GFP_THISNODE,
@@ -57,6 +62,7 @@ export {
   type Layer,
   LockError,
   type LockPolicy,
+  OutOfMemoryError,
   SlabBugError,
   type SlabBugKind,
 } from './struct/index.js';

@@ -1,7 +1,7 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
 import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
 import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
-import { Page, Zone } from './page/index.js';
+import { Page, Pressure, Zone } from './page/index.js';
 import { rcuWords } from './rcu/index.js';
 import {
   alignUp,
@@ -154,6 +154,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
   const threadRecords = region(threads * ThreadRecord.SIZEOF);
   const lockStats = region(lockStat === 'off' ? 0 : threads * LOCK_STAT_WORDS);
   const zones = region(nodes * Zone.SIZEOF);
+  const pressure = region(Pressure.SIZEOF);
   const registry = region(registryWords(maxCaches));
   const bootCaches = region(bootCacheWords(nodes));
   const percpu = region(threads * maxCaches * PERCPU_BLOCK_WORDS);
@@ -168,6 +169,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
     percpu,
     rcu,
     zones,
+    pressure,
     registry,
     bootCaches,
     memmap,

@@ -1,5 +1,6 @@
 /** Many objects in one call, when the fast path of one sheaf does not serve. */
 import { Pcs, Stat, TrylockStat } from '../cpu/index.js';
+import { __GFP_NOFAIL, checkGfp } from '../page/index.js';
 import { GOT_ROOM, SHEAF_OBJECTS, Sheaf } from '../sheaf/index.js';
 import { describe, requireInteger } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
@@ -22,6 +23,7 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
   protected allocBulkSlow(out: Int32Array, n: number, gfp: number): boolean {
     this.assertAlive();
     requireList('out', out, n);
+    checkGfp(gfp);
     if (n === 0) return false;
     this.cpu.enter(Intent.BULK_ALLOC, this.desc.slot);
     try {
@@ -36,7 +38,10 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
     const popped = this.popBulk(out, n);
     if (popped < n) {
       const rest = n - popped;
-      const refilled = this.slabs.refillObjects(this.desc, out, popped, rest, rest, gfp);
+      let refilled = this.slabs.refillObjects(this.desc, out, popped, rest, rest, gfp);
+      if (refilled < rest && (gfp & __GFP_NOFAIL) !== 0) {
+        refilled += this.insistOnRest(out, popped, refilled, n, gfp);
+      }
       if (refilled < rest) {
         this.undoBulk(out, popped, refilled);
         return false;
@@ -45,6 +50,23 @@ export abstract class BulkKmemCache extends PrefillKmemCache {
     }
     for (let i = 0; i < n; i++) this.handOut(out[i]!, gfp);
     return true;
+  }
+
+  /** Waits for the rest of `out[0..n)`, for __GFP_NOFAIL. When it throws, everything has gone back. Returns how many came. */
+  private insistOnRest(out: Int32Array, popped: number, refilled: number, n: number, gfp: number): number {
+    const before = popped + refilled;
+    let have = before;
+    const fill = (): number => {
+      have += this.slabs.refillObjects(this.desc, out, have, n - have, n - have, gfp);
+      return have === n ? 1 : 0;
+    };
+    try {
+      this.slabs.pages.insist(fill, `${n} objects of ${this.name}`);
+    } catch (error) {
+      this.undoBulk(out, popped, have - popped);
+      throw error;
+    }
+    return n - before;
   }
 
   /** Out of memory: `popped` objects out of what is cached and `refilled` out of slabs go back. */

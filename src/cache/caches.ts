@@ -1,6 +1,6 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
 import { cpuOfThread, hasOtherThread, leaveCpu, sharesCpus, type ThisCpu, type Views } from '../cpu/index.js';
-import { __GFP_THISNODE, __GFP_ZERO, GFP_KERNEL, PageAllocator } from '../page/index.js';
+import { __GFP_NOWARN, __GFP_THISNODE, __GFP_ZERO, GFP_NOWAIT, PageAllocator } from '../page/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
   type CacheDesc,
@@ -33,8 +33,11 @@ import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { Nolock } from './nolock.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
+import { CacheReclaim } from './reclaim.js';
 import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
+import { lockWithin } from './remote.js';
 import { setUpArrays } from './setupArray.js';
+import { Shrinkers } from './shrinkers.js';
 
 export class Caches implements CacheContext {
   readonly cpu: ThisCpu;
@@ -48,13 +51,16 @@ export class Caches implements CacheContext {
   readonly slabs: SlabAllocator;
   readonly kmallocs: Kmallocs;
   readonly nolock: Nolock;
+  readonly reclaim: CacheReclaim;
+  /** Whether this thread has slab_mutex now. */
+  ownsSlabMutex = false;
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
-  constructor(cpu: ThisCpu, code: HotCode) {
+  constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers()) {
     this.cpu = cpu;
     this.views = cpu.views;
     this.geometry = cpu.geometry;
@@ -67,12 +73,14 @@ export class Caches implements CacheContext {
     this.prefilledSheaf = code.prefilledSheaf;
     this.kmallocs = new Kmallocs(this);
     this.nolock = new Nolock(this);
+    this.reclaim = new CacheReclaim(this, shrinkers);
   }
 
-  /** Opens the caches that every arena has. */
+  /** Opens the caches that every arena has. Until then there are none to reclaim from. */
   openAll(): void {
     this.openBootCaches();
     this.kmallocs.bind(FIRST_KMALLOC_SLOT);
+    this.pages.reclaimer = this.reclaim;
   }
 
   openBootCaches(): void {
@@ -187,8 +195,8 @@ export class Caches implements CacheContext {
     });
   }
 
-  /** Kernel: `alloc_empty_sheaf`. */
-  allocEmptySheaf(s: CacheDesc, capacity: number, gfp: number = GFP_KERNEL): SheafPtr {
+  /** Kernel: `alloc_empty_sheaf`. A free must not wait for memory, and an allocation waits for its object alone. */
+  allocEmptySheaf(s: CacheDesc, capacity: number, gfp = GFP_NOWAIT | __GFP_NOWARN): SheafPtr {
     // A sheaf for a kmalloc cache may need another kmalloc cache's sheaf, and that one none: one level, no more.
     if (this.cpu.sheafAllocDepth > 0) return 0 as SheafPtr;
     const nested = (s.flags & SLAB_KMALLOC) !== 0 ? 1 : 0;
@@ -210,7 +218,8 @@ export class Caches implements CacheContext {
 
   freeEmptySheaf(s: CacheDesc, sheaf: SheafPtr): void {
     countSheaf(this, s, 'SHEAF_FREE');
-    this.kmallocs.free(sheaf * WORD_BYTES);
+    if (this.reclaim.running) this.kmallocs.freePastLayer(sheaf * WORD_BYTES);
+    else this.kmallocs.free(sheaf * WORD_BYTES);
   }
 
   /**
@@ -254,13 +263,31 @@ export class Caches implements CacheContext {
     this.cpu.endTurn();
     const lock = slabMutex(this.geometry);
     this.cpu.locks.lock(lock, LockClass.SlabMutex);
+    return this.ownSlabMutex(body);
+  }
+
+  /** The same within a limit, or as the holder that this thread is. False when the limit passed. */
+  tryWithSlabMutex(limitMs: number, body: () => void): boolean {
+    if (this.ownsSlabMutex) {
+      body();
+      return true;
+    }
+    this.cpu.endTurn();
+    if (!lockWithin(this.cpu, slabMutex(this.geometry), LockClass.SlabMutex, limitMs)) return false;
+    this.ownSlabMutex(body);
+    return true;
+  }
+
+  private ownSlabMutex<T>(body: () => T): T {
     this.cpu.enter(Intent.CACHES, 0);
+    this.ownsSlabMutex = true;
     try {
       return body();
     } finally {
       this.cpu.endTurn();
       this.cpu.leave();
-      this.cpu.locks.unlock(lock, LockClass.SlabMutex);
+      this.ownsSlabMutex = false;
+      this.cpu.locks.unlock(slabMutex(this.geometry), LockClass.SlabMutex);
     }
   }
 

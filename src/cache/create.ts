@@ -19,16 +19,11 @@ import {
   type SlabLayout,
   writeName,
 } from '../slab/index.js';
-import { GranaryError, LAYERS, type Layer, WORD_BYTES, type Words } from '../struct/index.js';
+import { LAYERS, type Layer, OutOfMemoryError, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import type { CacheLayout } from './options.js';
 import { addArrays, releaseArrays } from './percpuArray.js';
 import { nextSerial, publishSlot } from './registry.js';
-
-/** There was no memory for a cache. Nothing was made. */
-export class OutOfMemoryError extends GranaryError {
-  override name = 'OutOfMemoryError';
-}
 
 /** Writes the fixed fields of a kmem_cache. Its per-node pointers are 0 afterwards. */
 export function initKmemCache(
@@ -126,7 +121,7 @@ function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean 
     m[barnSlot(desc, node)] = p >> 2;
   }
   for (let cpu = 0; cpu < caches.geometry.cpus; cpu++) {
-    const sheaf = caches.allocEmptySheaf(desc, capacity);
+    const sheaf = caches.allocEmptySheaf(desc, capacity, GFP_KERNEL);
     if (sheaf === 0) return false;
     m[pcsOf(caches.geometry, cpu, desc.slot) + Pcs.main] = sheaf;
   }

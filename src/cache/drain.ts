@@ -13,7 +13,7 @@ import { publishSlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
 
 /** Empties both lists of every barn. Kernel: `barn_shrink`. */
-function shrinkBarns(caches: Caches, cache: KmemCache): void {
+export function shrinkBarns(caches: Caches, cache: KmemCache): void {
   const { cpu } = caches;
   if (cache.sheafCapacity === 0) return;
   for (let node = 0; node < caches.geometry.nodes; node++) {
@@ -27,7 +27,7 @@ function shrinkBarns(caches: Caches, cache: KmemCache): void {
   }
 }
 
-function shrinkNodes(caches: Caches, cache: KmemCache): number {
+export function shrinkNodes(caches: Caches, cache: KmemCache): number {
   let slabs = 0;
   for (let node = 0; node < caches.geometry.nodes; node++) slabs += caches.slabs.shrinkNode(cache.desc, node);
   return slabs;

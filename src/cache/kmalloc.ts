@@ -6,6 +6,7 @@
  */
 import {
   __GFP_ZERO,
+  checkGfp,
   GFP_KERNEL,
   isHeapAddress,
   NUMA_NO_NODE,
@@ -111,6 +112,14 @@ export class Kmallocs {
     this.freeLarge(p);
   }
 
+  /** Frees an object of a kmalloc cache past its sheaves, for reclaim. */
+  freePastLayer(p: number): void {
+    const { m } = this.caches.views;
+    const cache = m[virtToPage(this.caches.geometry, p) + Page.cache]!;
+    if (cache === 0) this.freeLarge(p);
+    else this.caches.handle(m[cache + KmemCacheStruct.slot]!).freePastLayer(p);
+  }
+
   /** Bytes usable at `p`: the size of its bucket, or of its pages. Kernel: `ksize`. */
   ksize(p: number): number {
     if (p === 0 || p === ZERO_SIZE_PTR) return 0;
@@ -142,6 +151,7 @@ export class Kmallocs {
   private allocLarge(size: number, gfp: number, node: number): number {
     requireInteger('size', size, 0, KMALLOC_MAX_SIZE);
     requireInteger('node', node, NUMA_NO_NODE, this.caches.geometry.nodes - 1);
+    checkGfp(gfp);
     if (size === 0) return ZERO_SIZE_PTR;
     this.caches.cpu.assertOnline();
     const { m } = this.caches.views;

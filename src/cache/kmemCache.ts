@@ -12,15 +12,15 @@ import {
   sumLayerStats,
   sumStats,
   sumTrylockStats,
-  TrylockStat,
   type TrylockStats,
 } from '../cpu/index.js';
-import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
-import { PcsNolock, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
-import { KmemCacheStruct } from '../slab/index.js';
+import { __GFP_NOWARN, __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
+import { PcsNolock, type SheafPtr } from '../sheaf/index.js';
+import { KmemCacheStruct, oomReport } from '../slab/index.js';
 import {
   type Bytes,
   type Layer,
+  OutOfMemoryError,
   PAGE_SHIFT,
   PAGE_SIZE,
   requireInteger,
@@ -32,12 +32,9 @@ import type { CacheContext } from './context.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 
-const { size: SIZE } = Sheaf;
-const { ALLOC, FREE } = Intent;
+const { ALLOC } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
-const { FREE_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
-const { allocBypasses: ALLOC_BYPASSES, freeBypasses: FREE_BYPASSES } = TrylockStat;
-const OBJECTS = SHEAF_OBJECTS;
+const { FREE_SLOWPATH } = Stat;
 
 /** What destroy found: a cache is gone when nothing leaked, else it is unlinked and its memory stays. */
 export interface LeakReport {
@@ -151,10 +148,20 @@ export abstract class KmemCache extends PcsNolock {
   /** Takes a borrowed sheaf back, with what is left in it. Kernel: `kmem_cache_return_sheaf`. */
   abstract return(sheaf: PrefilledSheaf, gfp?: number): void;
 
+  /**
+   * Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0.
+   */
+  allocOrThrow(gfp: number = GFP_KERNEL): number {
+    const p = this.alloc(gfp | __GFP_NOWARN);
+    if (p === 0) throw new OutOfMemoryError(oomReport(this.cpu, this.slabs.pages, this.desc, gfp));
+    return p;
+  }
+
   /** Allocates from `node`, from others only without `__GFP_THISNODE`. Kernel: `kmem_cache_alloc_node`. */
   allocNode(node: number, gfp = GFP_KERNEL): number {
     if (node === NUMA_NO_NODE) return this.alloc(gfp);
     requireInteger('node', node, 0, this.desc.nodes - 1);
+    checkGfp(gfp);
     this.assertAlive();
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
@@ -240,6 +247,15 @@ export abstract class KmemCache extends PcsNolock {
   /** Visits each free object that the layer holds outside of slabs, other than in sheaves; others are quiet. */
   forEachCached(_visit: (p: number, place: string) => void): void {}
 
+  /** An object of `node` out of what this CPU has cached, or 0. */
+  protected abstract allocCachedOn(node: number, gfp: number): number;
+
+  /** A restricted context's alloc: no lock is waited for. */
+  abstract allocNolock(gfp: number): number;
+
+  /** A restricted context's free. */
+  abstract freeNolock(p: number): void;
+
   /** Flushes this CPU's own sheaves of this cache. */
   flushThisCpu(): void {
     this.flushOwn();
@@ -263,6 +279,11 @@ export abstract class KmemCache extends PcsNolock {
 
   /** Lets go of what detachPcs took: it was a dead thread's, and cannot be told to be whole. */
   forgetDetachedPcs(): void {}
+  /** Frees an object straight to its slab: what reclaim frees must not fill a sheaf again. */
+  freePastLayer(p: number): void {
+    this.takeBack(p);
+    this.freeToSlab(p);
+  }
 
   flushAndFreeSheaf(sheaf: SheafPtr): void {
     this.flushSheaf(sheaf);
@@ -272,96 +293,6 @@ export abstract class KmemCache extends PcsNolock {
   /** Throws unless `p` is an allocated object of this cache; reads only. */
   assertAllocated(p: number): void {
     this.assertFreeable(p);
-  }
-
-  /** The fast path missed: lock not ours, main empty, a request, or a full count. What it missed for is mended. */
-  protected allocSlow(gfp: number): number {
-    this.assertAlive();
-    this.cpu.enter(ALLOC, this.desc.slot);
-    try {
-      if (this.m[this.request]! < 0) this.cpu.serveRequests();
-      const locked = this.lockForTurn() || this.passBy(ALLOC_BYPASSES);
-      if (locked && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp))) return this.alloc(gfp);
-      return this.handOut(this.allocFromSlab(gfp), gfp);
-    } finally {
-      this.cpu.leave();
-    }
-  }
-
-  /** The fast path missed: bad address, lock not ours, or main full. */
-  protected freeSlow(p: number): void {
-    this.assertAlive();
-    this.assertFreeable(p);
-    this.cpu.enter(FREE, this.desc.slot);
-    try {
-      if (this.m[this.request]! < 0) this.cpu.serveRequests();
-      const room =
-        this.isLocal(p) &&
-        (this.lockForTurn() || this.passBy(FREE_BYPASSES)) &&
-        (this.m[this.main + SIZE] !== this.capacity || this.replaceFullMain());
-      if (room && this.capacity !== 0) return this.free(p);
-      this.takeBack(p);
-      this.freeToSlab(p);
-    } finally {
-      this.cpu.leave();
-    }
-  }
-
-  /** alloc under the 'op' policy: the lock is taken and given back around each operation. */
-  protected allocOp(gfp: number): number {
-    this.assertAlive();
-    this.cpu.enter(ALLOC, this.desc.slot);
-    try {
-      const p = this.trylockPcs() || this.passBy(ALLOC_BYPASSES) ? this.popMain(gfp) : 0;
-      this.release();
-      return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp), gfp);
-    } finally {
-      this.release();
-      this.cpu.leave();
-    }
-  }
-
-  protected freeOp(p: number): void {
-    this.assertAlive();
-    this.cpu.enter(FREE, this.desc.slot);
-    try {
-      this.takeBack(p);
-      const locked = this.isLocal(p) && (this.trylockPcs() || this.passBy(FREE_BYPASSES));
-      if (locked && this.pushMain(p)) return;
-      this.release();
-      this.freeToSlab(p);
-    } finally {
-      this.release();
-      this.cpu.leave();
-    }
-  }
-
-  /** Allocates in a restricted context: see nolock.ts. */
-  allocNolock(gfp: number): number {
-    const begun = this.beginNolock();
-    this.cpu.enterNolock(ALLOC, this.desc.slot);
-    try {
-      const p = begun === 'no' ? 0 : this.popNolock();
-      return this.handOut(p !== 0 ? p : this.slabs.allocNolock(this.desc), gfp);
-    } finally {
-      this.endNolock(begun);
-      this.cpu.leave();
-    }
-  }
-
-  /** Frees in a restricted context: see nolock.ts. */
-  freeNolock(p: number): void {
-    this.assertAlive();
-    this.assertFreeable(p);
-    const begun = this.isLocal(p) ? this.beginNolock() : 'no';
-    this.cpu.enterNolock(FREE, this.desc.slot);
-    try {
-      this.takeBack(p);
-      if (begun === 'no' || !this.pushNolock(p)) this.slabs.freeNolock(this.desc, p);
-    } finally {
-      this.endNolock(begun);
-      this.cpu.leave();
-    }
   }
 
   /** Frees an object that takeBack has accepted, past the sheaves. */
@@ -423,52 +354,5 @@ export abstract class KmemCache extends PcsNolock {
     }
     this.fold();
     return true;
-  }
-
-  /** Lock held. Pops one object off main, which may have to be replaced; 0 means use the slabs. */
-  private popMain(gfp: number): number {
-    const { m } = this;
-    if (m[this.main + SIZE] === 0 && !this.replaceEmptyMain(gfp)) return 0;
-    const size = m[this.main + SIZE]!;
-    m[this.main + SIZE] = size - 1;
-    this.rebase(size - 1);
-    this.count(this.counters.alloc);
-    return m[this.main + OBJECTS + size - 1]!;
-  }
-
-  /** Lock held. Pushes one object onto main, which may have to be replaced; false means use the slabs. */
-  private pushMain(p: number): boolean {
-    const { m } = this;
-    if (m[this.main + SIZE] === this.capacity && !this.replaceFullMain()) return false;
-    const size = m[this.main + SIZE]!;
-    m[this.main + OBJECTS + size] = p;
-    m[this.main + SIZE] = size + 1;
-    this.rebase(size + 1);
-    this.count(this.counters.free);
-    return true;
-  }
-
-  /** An object of `node` out of what this CPU has cached, or 0. */
-  protected allocCachedOn(node: number, gfp: number): number {
-    if (node === this.cpu.node) return this.allocIfTopIsOn(node, gfp);
-    this.count(ALLOC_NODE_MISMATCH);
-    return 0;
-  }
-
-  /** The top object, if it lies on `node`; otherwise it stays. Kernel: the node test in `alloc_from_pcs`. */
-  private allocIfTopIsOn(node: number, gfp: number): number {
-    const { m } = this;
-    if (!this.lockForTurn() && !this.passBy(ALLOC_BYPASSES)) return 0;
-    const size = m[this.main + SIZE]! & SIZE_MASK;
-    if (size === 0) {
-      return this.capacity !== 0 && this.replaceEmptyMain(gfp) ? this.allocIfTopIsOn(node, gfp) : 0;
-    }
-    const top = m[this.main + OBJECTS + size - 1]!;
-    const pages = this.slabs.pages;
-    if (pages.nodeOf(virtToPage(this.context.geometry, top)) !== node) {
-      this.count(ALLOC_NODE_MISMATCH);
-      return 0;
-    }
-    return this.popMain(gfp);
   }
 }

@@ -21,15 +21,15 @@ import {
 } from '../sheaf/index.js';
 import { describe, requireInteger, SlabBugError } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
-import { KmemCache } from './kmemCache.js';
 import { endedLoan, PrefilledSheaf } from './prefilledSheaf.js';
+import { SlowKmemCache } from './slowPath.js';
 
 const { spare: SPARE } = Pcs;
 const { size: SIZE } = Sheaf;
 const OBJECTS = SHEAF_OBJECTS;
 const NONE = 0 as SheafPtr;
 
-export abstract class PrefillKmemCache extends KmemCache {
+export abstract class PrefillKmemCache extends SlowKmemCache {
   /** What this thread has borrowed, the latest last. */
   private readonly lent: PrefilledSheaf[] = [];
   /** This thread's block, whose `prefilled` leads to them. */

@@ -1,5 +1,6 @@
 /** What a dead thread's CPU has in front of the slabs of one cache, by layer. Its pcs lock was the dead thread's. */
 import { CpuSlab, countersOf, Pcs, pcsOf, Stat } from '../cpu/index.js';
+import { GFP_ATOMIC } from '../page/index.js';
 import { COUNT_SHIFT, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { MAX_OBJS_PER_SLAB } from '../slab/index.js';
 import { CpuError, type Layer } from '../struct/index.js';
@@ -41,7 +42,7 @@ const sheaves: LayerReap = {
   abandon(caches, cache, { cpu }) {
     const { m } = caches.views;
     const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
-    const fresh = caches.allocEmptySheaf(cache.desc, cache.sheafCapacity);
+    const fresh = caches.allocEmptySheaf(cache.desc, cache.sheafCapacity, GFP_ATOMIC);
     if (fresh === 0) {
       throw new CpuError(
         `no memory for a sheaf of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,

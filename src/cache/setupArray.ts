@@ -1,9 +1,9 @@
 /** Adding arrays to a cache that exists, as seed 003 does it. */
 import { KmemCacheStruct, SLAB_KMALLOC, SLAB_NO_MERGE, SLAB_NO_SHEAVES } from '../slab/index.js';
-import { LAYERS } from '../struct/index.js';
+import { LAYERS, OutOfMemoryError } from '../struct/index.js';
 import { storeRelease } from '../sync/index.js';
 import type { Caches } from './caches.js';
-import { OutOfMemoryError } from './create.js';
+
 import type { KmemCache } from './kmemCache.js';
 import { checkArraySize } from './options.js';
 import { addArrays, releaseArrays } from './percpuArray.js';

@@ -162,6 +162,11 @@ export class ThisCpu {
     this.m[this.record + INTENT + INTENT_SHEAF] = sheaf;
   }
 
+  /** What inHand named last. */
+  get sheafInHand(): number {
+    return this.m[this.record + INTENT + INTENT_SHEAF]!;
+  }
+
   /** Registers something to be given up when this turn ends. */
   holdForTurn(holder: TurnHolder): void {
     this.holders.push(holder);

@@ -3,7 +3,7 @@
  * barn, slabs, in the kernel's order.
  */
 import { Pcs, Stat, TrylockStat } from '../cpu/index.js';
-import { NUMA_NO_NODE } from '../page/index.js';
+import { NUMA_NO_NODE, sheafGfp } from '../page/index.js';
 import {
   barnGetEmptySheaf,
   barnOf,
@@ -103,7 +103,7 @@ export class PcsLayer extends PcsFlush {
     const { m } = this;
     const size = m[sheaf + SIZE]!;
     const want = this.sheafCapacity - size;
-    const got = this.slabs.refillObjects(this.desc, m, sheaf + OBJECTS + size, want, want, gfp);
+    const got = this.slabs.refillObjects(this.desc, m, sheaf + OBJECTS + size, want, want, sheafGfp(gfp));
     m[sheaf + SIZE] = size + got;
     this.count(SHEAF_REFILL, got);
     return got === want;

@@ -31,7 +31,7 @@ export const BOOT_SHEAF = Superblock.bootSheaf as SheafPtr;
 
 /** Where empty sheaves come from: the kmalloc caches, which the layer above provides. */
 export interface SheafSource {
-  /** A sheaf of size 0 for the cache, or 0. Counts SHEAF_ALLOC. */
+  /** A sheaf of size 0 for the cache, or 0; by default without waiting for memory. Counts SHEAF_ALLOC. */
   allocEmptySheaf(s: CacheDesc, capacity: number, gfp?: number): SheafPtr;
   /** Counts SHEAF_FREE. */
   freeEmptySheaf(s: CacheDesc, sheaf: SheafPtr): void;

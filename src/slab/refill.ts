@@ -3,7 +3,13 @@
  * objects slab by slab. One list_lock acquisition serves a whole batch.
  */
 import { Stat, type ThisCpu } from '../cpu/index.js';
-import { __GFP_THISNODE, Page, type PageAllocator, type PagePtr } from '../page/index.js';
+import {
+  __GFP_DIRECT_RECLAIM,
+  __GFP_THISNODE,
+  Page,
+  type PageAllocator,
+  type PagePtr,
+} from '../page/index.js';
 import { hasRefinement } from '../struct/index.js';
 import { cmpxchg, exchange, LockClass } from '../sync/index.js';
 import { Chain, type FreelistLoops, NR_CHAINS } from './freelist.js';
@@ -35,10 +41,34 @@ export class BatchSlabs extends PartialBatches {
     let got = this.refillFromPartial(s, out, at, min, max, gfp);
     while (got < min) {
       const page = this.newSlab(s, gfp, this.cpu.node);
-      if (page === 0) break;
-      got += this.allocFromNewSlab(s, page, max - got, out, at + got);
+      const more =
+        page !== 0
+          ? this.allocFromNewSlab(s, page, max - got, out, at + got)
+          : this.refillFromAny(s, out, at + got, min - got, max - got, gfp);
+      if (more === 0) break;
+      got += more;
     }
     return got;
+  }
+
+  /** There are no pages. What reclaim took out of sheaves lies on partial lists now, whoever's they are. */
+  private refillFromAny(
+    s: CacheDesc,
+    out: Int32Array,
+    at: number,
+    min: number,
+    max: number,
+    gfp: number,
+  ): number {
+    // Only who reclaims gets more than the gate for other nodes lets through.
+    if ((gfp & __GFP_DIRECT_RECLAIM) === 0) return 0;
+    const last = (gfp & __GFP_THISNODE) !== 0 ? 1 : s.nodes;
+    for (let distance = 0; distance < last; distance++) {
+      const node = (this.cpu.node + distance) % s.nodes;
+      const got = this.refillFromNode(s, node, out, at, min, max, false);
+      if (got !== 0) return got;
+    }
+    return 0;
   }
 
   /** The part of it that needs no memory: partial slabs of this node, then of others. */

@@ -1,17 +1,18 @@
-/**
- * Slabs of a cache, for the calling CPU: making and discarding them, and the two ways in which single CPUs work on
- * them, a pop under list_lock and a push without.
- */
+/** Slabs of a cache, for the calling CPU: making and discarding them, a pop under list_lock and a push without. */
 import { layerStats, pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
 import {
+  __GFP_NOFAIL,
+  __GFP_NOWARN,
   __GFP_THISNODE,
   __GFP_ZERO,
   NUMA_NO_NODE,
+  nodeOnlyGfp,
   Page,
   type PageAllocator,
   type PagePtr,
   PG_PARTIAL,
   PG_SLAB,
+  preferredOrderGfp,
 } from '../page/index.js';
 import { hasRefinement, PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
 import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
@@ -25,6 +26,7 @@ import {
   nodeOf,
   RECIPROCAL_SHIFT,
 } from './kmemCache.js';
+import { oomReport } from './oomReport.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
 import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
@@ -79,18 +81,45 @@ export class Slabs {
 
   /**
    * The slow path for one object: partial list, then a new slab; the wanted node first, then any.
-   * Kernel: `___slab_alloc`. Returns 0 when out of memory.
+   * Kernel: `___slab_alloc`. Returns 0 when out of memory, and then leaves a report.
    */
   allocSlow(s: CacheDesc, gfp: number, node: number): number {
     this.count(s, Stat.ALLOC_SLOWPATH);
     const preferred = node === NUMA_NO_NODE ? this.cpu.node : node;
     let narrow = node !== NUMA_NO_NODE && (gfp & __GFP_THISNODE) === 0;
     for (;;) {
-      const flags = narrow ? gfp | __GFP_THISNODE : gfp;
+      const flags = narrow ? nodeOnlyGfp(gfp) : gfp;
       const p = this.getFromPartial(s, preferred, flags) || this.allocFromFreshSlab(s, flags, preferred);
-      if (p !== 0 || !narrow) return p;
+      if (p !== 0) return p;
+      if (!narrow) return this.allocLast(s, gfp, preferred, node);
       narrow = false;
     }
+  }
+
+  /** There are no pages. What reclaim took out of sheaves lies on partial lists now, whoever's they are. */
+  private allocLast(s: CacheDesc, gfp: number, preferred: number, node: number): number {
+    const p = this.getFromAnyPartial(s, preferred, gfp);
+    if (p !== 0) return p;
+    if ((gfp & __GFP_NOFAIL) !== 0) {
+      const again = (): number =>
+        this.allocFromFreshSlab(s, gfp & ~__GFP_NOFAIL, preferred) ||
+        this.getFromAnyPartial(s, preferred, gfp);
+      return this.pages.insist(again, `an object of ${s.name}`);
+    }
+    if ((gfp & __GFP_NOWARN) === 0) {
+      this.pages.oom.report(() => oomReport(this.cpu, this.pages, s, gfp, node));
+    }
+    return 0;
+  }
+
+  /** The last resort looks at every node that the caller allows, without the gate for other nodes. */
+  private getFromAnyPartial(s: CacheDesc, node: number, gfp: number): number {
+    const last = (gfp & __GFP_THISNODE) !== 0 ? 1 : s.nodes;
+    for (let distance = 0; distance < last; distance++) {
+      const p = this.getPartialNode(s, (node + distance) % s.nodes);
+      if (p !== 0) return p;
+    }
+    return 0;
   }
 
   private getFromPartial(s: CacheDesc, node: number, gfp: number): number {
@@ -160,11 +189,14 @@ export class Slabs {
     }
   }
 
-  /** Pages for a slab: the preferred order, or else the smallest that holds one object. Returns 0 if none. */
+  /**
+   * Pages for a slab: the preferred order without effort, or else the smallest that holds one object, with all the
+   * effort that `gfp` allows. Returns 0 if none, also with __GFP_NOFAIL: who waits must look at partial lists too.
+   */
   newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
-    const flags = gfp & ~__GFP_ZERO;
+    const flags = (gfp & ~(__GFP_ZERO | __GFP_NOFAIL)) | __GFP_NOWARN;
     let order = s.order;
-    let page = this.pages.alloc(order, flags, node);
+    let page = this.pages.alloc(order, preferredOrderGfp(flags, order === s.minOrder), node);
     if (page === 0) {
       order = s.minOrder;
       page = this.pages.alloc(order, flags, node);
@@ -353,10 +385,9 @@ export class Slabs {
 
   /** The same for slabs linked through NEXT; no lock is held. */
   protected discardSlabs(first: number): void {
-    const { m } = this;
     for (let page = first; page !== 0; ) {
-      const next = m[page + NEXT]!;
-      m[page + NEXT] = 0;
+      const next = this.m[page + NEXT]!;
+      this.m[page + NEXT] = 0;
       this.discardSlab(page as PagePtr);
       page = next;
     }

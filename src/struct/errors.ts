@@ -39,6 +39,14 @@ export class SlabBugError extends GranaryError {
   }
 }
 
+/**
+ * There was no memory where 0 could not say so: for a cache (nothing was made), for __GFP_NOFAIL within its limit, or
+ * for an orThrow form. The message says what was tried.
+ */
+export class OutOfMemoryError extends GranaryError {
+  override name = 'OutOfMemoryError';
+}
+
 /** A thread used the arena without a CPU slot, or there was no slot for it. */
 export class CpuError extends GranaryError {
   override name = 'CpuError';

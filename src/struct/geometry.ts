@@ -46,6 +46,7 @@ export const Superblock = struct('superblock', {
   percpu: 1,
   rcu: 1,
   zones: 1,
+  pressure: 1,
   registry: 1,
   bootCaches: 1,
   memmap: 1,
