@@ -2,6 +2,7 @@
 import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
 import { CpuRecord, PERCPU_BLOCK_WORDS } from './cpu/index.js';
 import { Page, Zone } from './page/index.js';
+import { SHEAF_CAPACITY_MAX } from './sheaf/index.js';
 import {
   alignUp,
   CHECK_LEVELS,
@@ -41,6 +42,8 @@ export interface ArenaOptions {
   barnFull?: number;
   /** Empty sheaves that a barn takes. Default 10. */
   barnEmpty?: number;
+  /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
+  sheafCapacity?: number;
   /** Newer kernels' refinements of the slab path; all on by default. */
   refinements?: Partial<Record<Refinement, boolean>>;
   /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
@@ -79,6 +82,7 @@ export function planArena(options: ArenaOptions): Geometry {
   const layer = requireOneOf('layer', options.layer ?? 'sheaves', LAYERS);
   const barnFull = requireInteger('barnFull', options.barnFull ?? 10, 0, BARN_SHEAVES_MAX);
   const barnEmpty = requireInteger('barnEmpty', options.barnEmpty ?? 10, 0, BARN_SHEAVES_MAX);
+  const sheafCapacity = requireInteger('sheafCapacity', options.sheafCapacity ?? 0, 0, SHEAF_CAPACITY_MAX);
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
 
@@ -99,6 +103,7 @@ export function planArena(options: ArenaOptions): Geometry {
     layer: LAYERS.indexOf(layer),
     barnFull,
     barnEmpty,
+    sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
     ...layOut(bytes, shape),

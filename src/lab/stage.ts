@@ -26,6 +26,8 @@ export interface StageOptions extends Omit<ArenaOptions, 'cpus' | 'buffer'> {
   threads: number;
   /** How long a thread waits for another before the run fails. */
   waitLimitMs?: number;
+  /** Threads that share a CPU slot; more than one only under 'op'. Default 1. */
+  threadsPerCpu?: number;
 }
 
 /** Where operations ended, summed over all caches. */
@@ -35,6 +37,10 @@ export interface PathCounts {
   /** Those that went to a slab one by one. */
   slow: number;
   allocs: number;
+  /** Sheaves that were exchanged with the barn. */
+  barn: number;
+  /** Exchanges that the barn could not serve: slabs were needed. */
+  barnFailed: number;
   /** Objects that were taken out of slabs, one by one or to fill a sheaf. */
   fromSlabs: number;
 }
@@ -73,10 +79,19 @@ const PATH_ITEMS: Readonly<Record<keyof PathCounts, readonly StatItem[]>> = {
   fast: ['ALLOC_FASTPATH', 'FREE_FASTPATH'],
   slow: ['ALLOC_SLOWPATH', 'FREE_SLOWPATH'],
   allocs: ['ALLOC_FASTPATH', 'ALLOC_SLOWPATH'],
+  barn: ['BARN_GET', 'BARN_PUT'],
+  barnFailed: ['BARN_GET_FAIL', 'BARN_PUT_FAIL'],
   fromSlabs: ['ALLOC_SLOWPATH', 'SHEAF_REFILL'],
 };
 
-export const noPaths = (): PathCounts => ({ fast: 0, slow: 0, allocs: 0, fromSlabs: 0 });
+export const noPaths = (): PathCounts => ({
+  fast: 0,
+  slow: 0,
+  allocs: 0,
+  barn: 0,
+  barnFailed: 0,
+  fromSlabs: 0,
+});
 
 /** Adds `counts`, or with `sign` -1 takes them away. */
 export function addPaths(sum: PathCounts, counts: PathCounts, sign: 1 | -1 = 1): PathCounts {
@@ -100,11 +115,14 @@ export class Stage {
   readonly #made: string[] = [];
 
   constructor(options: StageOptions) {
-    const { threads, waitLimitMs, ...arenaOptions } = options;
-    this.arena = Arena.create({ ...arenaOptions, cpus: threads + 1 });
-    this.arena.online({ cpu: threads });
+    const { threads, waitLimitMs, threadsPerCpu = 1, ...arenaOptions } = options;
+    const cpus = Math.ceil(threads / threadsPerCpu);
+    const shared = threadsPerCpu > 1 ? { threads: (cpus + 1) * threadsPerCpu } : {};
+    this.arena = Arena.create({ ...arenaOptions, ...shared, cpus: cpus + 1 });
+    this.arena.online({ cpu: cpus });
     this.waitLimitMs = waitLimitMs;
-    this.pool = new CpuPool(this.arena, waitLimitMs === undefined ? { threads } : { threads, waitLimitMs });
+    const pool = { threads, threadsPerCpu };
+    this.pool = new CpuPool(this.arena, waitLimitMs === undefined ? pool : { ...pool, waitLimitMs });
   }
 
   /** Makes the caches that a trace needs, unless its program for other CPUs had them made. */
@@ -118,7 +136,8 @@ export class Stage {
   async runWorkload(name: string, ops: number, options: RunOptions): Promise<WorkloadFigures> {
     const { threads, heap = 'plain', seed = 1 } = options;
     const workload = workloadNamed(name);
-    const whole = Math.max(1, Math.floor(ops / workload.granule)) * workload.granule;
+    const wanted = Math.min(ops, workload.opsMax ?? ops);
+    const whole = Math.max(1, Math.floor(wanted / workload.granule)) * workload.granule;
     const histograms = heap === 'sampled' ? histogramWords(threads) : undefined;
     const job: WorkloadJob = {
       kind: 'workload',

@@ -39,6 +39,7 @@ export const Superblock = struct('superblock', {
   barnFull: 1,
   barnEmpty: 1,
   refinements: 1,
+  sheafCapacity: 1,
   lockStat: 1,
   cpuRecords: 1,
   lockStats: 1,
