@@ -21,7 +21,7 @@ export interface PathShares {
 
 /** Of runs of their own, with statistics on. */
 export interface LockFigures {
-  /** Time that threads waited for locks, by operation. */
+  /** Time that threads waited for locks other than slab_mutex, by operation. */
   waitNsPerOp: Interval;
   /** Tries for the lock of a CPU's sheaves that found it taken, by all tries. */
   tryFailedShare: number;
@@ -56,6 +56,8 @@ export interface ExperimentRow {
 }
 
 const PCS_LOCK = 'cpu_sheaves->lock';
+/** Taken to come online, to open a cache and to leave: before and after the loop, and by nobody within. */
+const SETUP_LOCK = 'slab_mutex';
 
 /** All variants of a case do the same number of operations. */
 export interface Case {
@@ -119,6 +121,7 @@ export class Row {
     const ops = (sample.opsPerSecond * sample.wallMs) / 1e3;
     let total = 0;
     for (const { name, waitTotalNs, acquisitions, tryFailed } of locks) {
+      if (name === SETUP_LOCK) continue;
       total += waitTotalNs;
       this.#waitsByClass.set(name, (this.#waitsByClass.get(name) ?? 0) + waitTotalNs);
       if (name !== PCS_LOCK) continue;

@@ -32,6 +32,8 @@ const SAMPLE_MAX_MS = 40;
 /** Operations of a thread where nothing is known of the row yet, and where correctness is looked at. */
 const FIRST_OPS = 5000;
 const GATE_OPS = 20_000;
+const QUICK_OPS = 1000;
+const QUICK_LOCK_ROUNDS = 2;
 const SCALE_MAX = 2 ** 26;
 /** Runs before a row is timed: by then its loop is compiled. */
 const WARM_RUNS = 8;
@@ -81,6 +83,10 @@ export class ExperimentRun {
   get #wantsLocks(): boolean {
     const { experiment, cases } = this.#plan;
     return experiment.shows.includes('locks') && cases.some(({ threads }) => threads > 1);
+  }
+
+  get #firstOps(): number {
+    return this.#plan.quick ? QUICK_OPS : FIRST_OPS;
   }
 
   #spent(): number {
@@ -142,7 +148,7 @@ export class ExperimentRun {
       seen.add(one.workload);
       const late = this.#until(this.#ends.warm) <= 0;
       const runs = one.program === undefined && first && !late && !quick ? WARM_RUNS : WARM_RUNS_LEAST;
-      const scale = one.program === undefined ? FIRST_OPS : quick ? 1 : WARM_PASSES;
+      const scale = one.program === undefined ? this.#firstOps : quick ? 1 : WARM_PASSES;
       const each: number[] = [];
       for (const [i, row] of one.rows.entries()) {
         this.#progress.step(`warming up ${row.label}`, this.#spent());
@@ -167,7 +173,7 @@ export class ExperimentRun {
     this.#sampleMs = Math.min(SAMPLE_MAX_MS, Math.max(SAMPLE_MIN_MS, share));
     for (const one of cases) {
       const scale = Math.round((this.#sampleMs * 1e6) / nsPerUnit.get(one)!);
-      one.scale = Math.min(SCALE_MAX, Math.max(one.program === undefined ? FIRST_OPS : 1, scale));
+      one.scale = Math.min(SCALE_MAX, Math.max(one.program === undefined ? this.#firstOps : 1, scale));
     }
   }
 
@@ -214,13 +220,14 @@ export class ExperimentRun {
   }
 
   async #locks(stages: readonly Stage[]): Promise<void> {
+    const rounds = this.#plan.quick ? QUICK_LOCK_ROUNDS : LOCK_ROUNDS;
     const several = this.#plan.cases.filter(({ threads }) => threads > 1);
-    const runs = several.length * this.#plan.variants.length * (LOCK_ROUNDS + 1);
+    const runs = several.length * this.#plan.variants.length * (rounds + 1);
     const runMs = Math.max(SAMPLE_MIN_MS, this.#until(this.#ends.locks) / runs - this.#overheadMs);
     const share = Math.min(1, runMs / this.#sampleMs / 2);
-    for (let round = 0; round <= LOCK_ROUNDS; round++) {
+    for (let round = 0; round <= rounds; round++) {
       for (const one of this.#shuffled(several)) {
-        const least = one.program === undefined ? Math.min(FIRST_OPS, one.scale) : 1;
+        const least = one.program === undefined ? Math.min(this.#firstOps, one.scale) : 1;
         const scale = Math.max(least, Math.round(one.scale * share));
         for (const i of this.#shuffled([...one.rows.keys()])) {
           this.#progress.step(`locks of ${one.rows[i]!.label}`, this.#spent());

@@ -41,10 +41,9 @@ function range(rows: readonly Judged[]): string {
 }
 
 function part(outcome: Outcome, rows: readonly Judged[], all: number): string {
-  const how =
-    rows.length === all
-      ? `in ${all === 1 ? 'the only case' : `all ${all} cases`}`
-      : `in ${rows.length} of ${all} cases`;
+  const none = outcome === 'no difference shown';
+  const every = all === 1 ? 'in the only case' : none ? `in any of ${all} cases` : `in all ${all} cases`;
+  const how = rows.length === all ? every : `in ${rows.length} of ${all} cases`;
   return outcome === 'void' ? `void ${how}` : `${outcome} ${how}: ${range(rows)}`;
 }
 
