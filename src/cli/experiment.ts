@@ -21,7 +21,8 @@ interface Options {
 const HELP = `
 Variants of one thing do the same work in turns, round by round, each on an arena and threads of its own. The
 baseline runs twice: a variant is called better or worse only if its interval lies outside of what the two
-differ by. Every run is followed by a validate of the arena; one finding makes a variant's numbers VOID.
+differ by, in at least six rounds, for which it takes longer than asked for if need be. Every run is followed by
+a validate of the arena; one finding makes a variant's numbers VOID.
 
 Examples:
   granary experiment --list                     the questions

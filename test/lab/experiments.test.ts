@@ -105,6 +105,7 @@ describe('an experiment on two threads', () => {
     expect(result).toMatchObject({ sound: true, seed: 5, secondsAllowed: 1 });
     expect(result.rows).toHaveLength(3);
     for (const { locks } of result.rows) {
+      expect(locks!.runs).toBeGreaterThan(0);
       expect(locks!.waitNsPerOp.low).toBeGreaterThanOrEqual(0);
       expect(locks!.tryFailedShare).toBeGreaterThanOrEqual(0);
       expect(locks!.mostWaitedFor).not.toBe('slab_mutex');
@@ -357,6 +358,7 @@ describe('the verdict in words', () => {
 
   it('tells what else was asked for, of the worst case', () => {
     const locks = {
+      runs: 6,
       waitNsPerOp: { estimate: 12.34, low: 10, high: 15 },
       tryFailedShare: 0.25,
       mostWaitedFor: 'barn->lock',

@@ -8,7 +8,7 @@ const ABOUT: Readonly<Record<Refinement, string>> = {
   batchDetach: 'partial slabs come off their list one at a time',
 };
 
-const SLUB_BULK = [16, 64, 256, 512].map((size) => `slub-bulk-${size}`);
+const SLUB_BULK = [16, 32, 64, 128, 256, 512].map((size) => `slub-bulk-${size}`);
 
 export const refinements: Experiment = {
   name: 'refinements',

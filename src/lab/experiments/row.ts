@@ -21,6 +21,8 @@ export interface PathShares {
 
 /** Of runs of their own, with statistics on. */
 export interface LockFigures {
+  /** How many; an interval of fewer than six is too narrow. */
+  runs: number;
   /** Time that threads waited for locks other than slab_mutex, by operation. */
   waitNsPerOp: Interval;
   /** Tries for the lock of a CPU's sheaves that found it taken, by all tries. */
@@ -174,6 +176,7 @@ export class Row {
     if (this.#waits.length === 0) return null;
     const [most] = [...this.#waitsByClass].filter(([, ns]) => ns > 0).sort((a, b) => b[1] - a[1]);
     return {
+      runs: this.#waits.length,
       waitNsPerOp: bootstrapMedian(this.#waits, { seed }),
       tryFailedShare: this.#tries === 0 ? 0 : this.#triesFailed / this.#tries,
       mostWaitedFor: most === undefined ? null : most[0],

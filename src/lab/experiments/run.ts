@@ -25,7 +25,6 @@ const WITH_LOCKS = { warm: 0.2, time: 0.68, gate: 0.76, locks: 0.97 };
 
 const ROUNDS_MAX = 201;
 const ROUNDS_WANTED = 15;
-/** And one before that only warms up. */
 const LOCK_ROUNDS = ROUNDS_MIN;
 const SAMPLE_MIN_MS = 1;
 const SAMPLE_MAX_MS = 40;
@@ -226,6 +225,8 @@ export class ExperimentRun {
     const runMs = Math.max(SAMPLE_MIN_MS, this.#until(this.#ends.locks) / runs - this.#overheadMs);
     const share = Math.min(1, runMs / this.#sampleMs / 2);
     for (let round = 0; round <= rounds; round++) {
+      // The first one only warms up.
+      if (round > 1 && this.#until(this.#ends.locks) <= 0) break;
       for (const one of this.#shuffled(several)) {
         const least = one.program === undefined ? Math.min(this.#firstOps, one.scale) : 1;
         const scale = Math.max(least, Math.round(one.scale * share));

@@ -45,7 +45,7 @@ export const BULK_SIZES: readonly number[] = [1, 2, 3, 4, 8, 16, 30, 32, 34, 48,
 export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...BULK_SIZES.flatMap((size) => [batch(size), bulk(size)]),
   ...(['sheaf', 'bulk', 'plain'] as const).flatMap((way) => [1, 2, 3].map((used) => reserve(way, used))),
-  ...[16, 64, 256, 512].map(slubBulk),
+  ...[16, 32, 64, 128, 256, 512].map(slubBulk),
 ];
 
 export function workloadNamed(name: string): Workload {
