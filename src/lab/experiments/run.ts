@@ -102,8 +102,9 @@ export class ExperimentRun {
     options: { lockStat?: 'contended' },
     body: (stages: readonly Stage[]) => Promise<T>,
   ): Promise<T> {
-    const stages = this.#plan.variants.map((_, i) => this.#open(i, options));
+    const stages: Stage[] = [];
     try {
+      for (const i of this.#plan.variants.keys()) stages.push(this.#open(i, options));
       return await body(stages);
     } finally {
       for (const [i, stage] of stages.entries()) await this.#close(i, stage);
