@@ -12,8 +12,6 @@ export interface PoolSetup {
   readonly control: Int32Array;
   /** Threads in the pool. */
   readonly size: number;
-  /** Threads to a CPU slot. */
-  readonly threadsPerCpu: number;
   readonly waitLimitMs: number;
 }
 
@@ -86,7 +84,7 @@ export function serve<Job, Result>(
   if (rank >= task.threads) return { rank, idle: true };
   try {
     control.awaitAllEntered(setup.size);
-    arena.online({ cpu: Math.floor(rank / setup.threadsPerCpu), thread: threadId });
+    arena.online({ cpu: rank, thread: threadId });
     const result = role(task.job, new Member(arena, control, rank, task.threads));
     leave(arena);
     return { rank, result };

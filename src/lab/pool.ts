@@ -24,8 +24,6 @@ export class PoolError extends GranaryError {
 export interface PoolOptions {
   /** Threads, one CPU each: 0 to threads - 1. The arena needs one more CPU for the thread that owns the pool. */
   threads: number;
-  /** Threads to a CPU slot, those of neighbouring ranks together. Default 1. */
-  threadsPerCpu?: number;
   /** How long a thread waits for another before it fails. Default 10 seconds. */
   waitLimitMs?: number;
   /** A module whose default export calls `serve`; the lab's own unless given. */
@@ -42,8 +40,7 @@ export class CpuPool {
   /** The calling thread must be online in the arena, on the last CPU: the others belong to the pool's threads. */
   constructor(arena: Arena, options: PoolOptions) {
     const { threads, waitLimitMs = WAIT_LIMIT_MS, filename = WORKER } = options;
-    const { threadsPerCpu = 1 } = options;
-    this.size = requireInteger('threads', threads, 1, (arena.geometry.cpus - 1) * threadsPerCpu);
+    this.size = requireInteger('threads', threads, 1, arena.geometry.cpus - 1);
     this.arena = arena;
     this.#control = new Control(controlWords(), waitLimitMs);
     const control = this.#control.words;
@@ -56,13 +53,7 @@ export class CpuPool {
       atomics: 'disabled',
       recordTiming: false,
       execArgv: [...WORKER_EXEC_ARGV],
-      workerData: {
-        handle: arena.handle,
-        control,
-        size: threads,
-        threadsPerCpu,
-        waitLimitMs,
-      } satisfies PoolSetup,
+      workerData: { handle: arena.handle, control, size: threads, waitLimitMs } satisfies PoolSetup,
     });
   }
 

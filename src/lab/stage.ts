@@ -26,8 +26,6 @@ export interface StageOptions extends Omit<ArenaOptions, 'cpus' | 'buffer'> {
   threads: number;
   /** How long a thread waits for another before the run fails. */
   waitLimitMs?: number;
-  /** Threads that share a CPU slot; more than one only under 'op'. Default 1. */
-  threadsPerCpu?: number;
 }
 
 /** Where operations ended, summed over all caches. */
@@ -43,6 +41,8 @@ export interface PathCounts {
   barnFailed: number;
   /** Objects that were taken out of slabs, one by one or to fill a sheaf. */
   fromSlabs: number;
+  /** Calls that went to a slab because another thread had the lock of this CPU's sheaves. */
+  bypassed: number;
 }
 
 /** What every run tells besides its time. */
@@ -75,7 +75,7 @@ export interface RunOptions {
 }
 
 /** The counters that make up each figure. */
-const PATH_ITEMS: Readonly<Record<keyof PathCounts, readonly StatItem[]>> = {
+const PATH_ITEMS: Readonly<Record<Exclude<keyof PathCounts, 'bypassed'>, readonly StatItem[]>> = {
   fast: ['ALLOC_FASTPATH', 'FREE_FASTPATH'],
   slow: ['ALLOC_SLOWPATH', 'FREE_SLOWPATH'],
   allocs: ['ALLOC_FASTPATH', 'ALLOC_SLOWPATH'],
@@ -91,7 +91,14 @@ export const noPaths = (): PathCounts => ({
   barn: 0,
   barnFailed: 0,
   fromSlabs: 0,
+  bypassed: 0,
 });
+
+/** What a build whose threads can share a CPU counts besides. */
+interface Bypasses {
+  readonly allocBypasses?: number;
+  readonly freeBypasses?: number;
+}
 
 /** Adds `counts`, or with `sign` -1 takes them away. */
 export function addPaths(sum: PathCounts, counts: PathCounts, sign: 1 | -1 = 1): PathCounts {
@@ -115,14 +122,11 @@ export class Stage {
   readonly #made: string[] = [];
 
   constructor(options: StageOptions) {
-    const { threads, waitLimitMs, threadsPerCpu = 1, ...arenaOptions } = options;
-    const cpus = Math.ceil(threads / threadsPerCpu);
-    const shared = threadsPerCpu > 1 ? { threads: (cpus + 1) * threadsPerCpu } : {};
-    this.arena = Arena.create({ ...arenaOptions, ...shared, cpus: cpus + 1 });
-    this.arena.online({ cpu: cpus });
+    const { threads, waitLimitMs, ...arenaOptions } = options;
+    this.arena = Arena.create({ ...arenaOptions, cpus: threads + 1 });
+    this.arena.online({ cpu: threads });
     this.waitLimitMs = waitLimitMs;
-    const pool = { threads, threadsPerCpu };
-    this.pool = new CpuPool(this.arena, waitLimitMs === undefined ? pool : { ...pool, waitLimitMs });
+    this.pool = new CpuPool(this.arena, waitLimitMs === undefined ? { threads } : { threads, waitLimitMs });
   }
 
   /** Makes the caches that a trace needs, unless its program for other CPUs had them made. */
@@ -306,10 +310,12 @@ export class Stage {
   /** What the counters of all caches grew by since the last call. */
   #takePaths(): PathCounts {
     const now = noPaths();
-    for (const { stats } of this.arena.cacheInfo()) {
-      for (const key of Object.keys(now) as Array<keyof PathCounts>) {
+    for (const { stats, ...info } of this.arena.cacheInfo()) {
+      for (const key of Object.keys(PATH_ITEMS) as Array<keyof typeof PATH_ITEMS>) {
         for (const item of PATH_ITEMS[key]) now[key] += stats[item];
       }
+      const { allocBypasses = 0, freeBypasses = 0 } = info as Bypasses;
+      now.bypassed += allocBypasses + freeBypasses;
     }
     const grown = addPaths({ ...now }, this.#paths, -1);
     this.#paths = now;

@@ -224,6 +224,12 @@ describe('what is refused', () => {
     await expect(runExperiment(layers, options)).rejects.toThrow(message);
   });
 
+  it('several thread counts at a time where threads are dealt to CPUs', async () => {
+    await expect(runExperiment(experimentNamed('slots'), { threads: [2, 4] })).rejects.toThrow(
+      /threads is 2,4; experiment slots .* one thread count at a time/,
+    );
+  });
+
   it('a name that no experiment has, with those there are', () => {
     expect(() => experimentNamed('sheaves')).toThrow(
       /no experiment is named "sheaves"; there are layers, .*microbench/,
@@ -299,6 +305,7 @@ const row = (changes: Partial<ExperimentRow>): ExperimentRow => ({
   ratio: { estimate: 0.5, low: 0.4, high: 0.6 },
   outcome: 'better',
   paths: { fast: 0.9, barn: 0.08, slab: 0.02 },
+  bypassShare: 0,
   highWaterPages: 3,
   locks: null,
   published: null,

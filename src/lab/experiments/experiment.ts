@@ -7,6 +7,8 @@ export interface Variant {
   readonly name: string;
   readonly about: string;
   readonly stage: Omit<StageOptions, 'threads' | 'bytes' | 'maxCaches' | 'lockStat'>;
+  /** Threads that share a CPU slot, under 'op'. Default 1; the arena then has a slot for each. */
+  readonly threadsPerCpu?: number;
   /** The workload that does a case's work this way; the case's own name unless given. */
   readonly workload?: (name: string) => string;
 }
@@ -36,7 +38,7 @@ export interface Published {
   readonly gains: readonly number[];
 }
 
-export type Quantity = 'paths' | 'memory' | 'locks';
+export type Quantity = 'paths' | 'bypasses' | 'memory' | 'locks';
 
 export interface Experiment {
   readonly name: string;

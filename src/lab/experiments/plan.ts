@@ -60,6 +60,11 @@ export async function planExperiment(
   if (rounds !== undefined) requireInteger('rounds', rounds, 1, ROUNDS_MAX);
   const quick = options.quick ?? false;
   const threads = checkedThreads(options.threads ?? experiment.threads.slice(0, quick ? 1 : undefined));
+  if (threads.length > 1 && experiment.variants.some(({ threadsPerCpu = 1 }) => threadsPerCpu > 1)) {
+    throw new RangeError(
+      `threads is ${threads}; experiment ${experiment.name} deals them to CPUs, and takes one thread count at a time`,
+    );
+  }
   const missing = experiment.missing?.();
   if (missing !== undefined) {
     throw new NotInThisBuildError(`experiment ${experiment.name}: not in this build: ${missing}`);

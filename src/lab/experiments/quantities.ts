@@ -22,6 +22,13 @@ const SENTENCES: Readonly<Record<Quantity, (rows: readonly ExperimentRow[]) => s
       `at worst ${percent(fast)} of the calls fast, ${percent(barn)} barn, ${percent(slab)} slabs (${at(row)})`,
     ];
   },
+  bypasses: (rows) => {
+    const row = greatest(rows, ({ bypassShare }) => bypassShare);
+    if (row.bypassShare === 0) return [];
+    return [
+      `${percent(row.bypassShare)} of the calls went past sheaves that another thread had locked (${at(row)})`,
+    ];
+  },
   memory: (rows) => {
     const row = greatest(rows, ({ highWaterPages }) => highWaterPages ?? 0);
     return row.highWaterPages === null ? [] : [`at most ${row.highWaterPages * PAGE_KIB} KiB (${at(row)})`];

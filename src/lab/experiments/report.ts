@@ -42,6 +42,7 @@ function rowTable({ rows, shows: wanted }: ExperimentResult): string {
   ];
   columns.push(left('outcome'));
   if (shows.includes('paths')) columns.push(...right('fast %', 'barn %', 'slab %'));
+  if (shows.includes('bypasses')) columns.push(...right('bypass %'));
   if (shows.includes('memory')) columns.push(...right('KiB'));
   if (shows.includes('locks'))
     columns.push(...right('lock wait ns', '95 %'), left('most for'), ...right('try failed %'));
@@ -60,6 +61,7 @@ function rowTable({ rows, shows: wanted }: ExperimentResult): string {
       outcome === 'baseline' || outcome === 'control' ? '' : outcome,
     ];
     if (shows.includes('paths')) line.push(percent(paths.fast), percent(paths.barn), percent(paths.slab));
+    if (shows.includes('bypasses')) line.push(percent(row.bypassShare));
     if (shows.includes('memory'))
       line.push(highWaterPages === null ? NONE : String(highWaterPages * PAGE_KIB));
     if (shows.includes('locks')) line.push(...lockCells(row));

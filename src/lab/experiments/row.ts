@@ -50,6 +50,8 @@ export interface ExperimentRow {
   ratio: Interval | null;
   outcome: Outcome | 'baseline' | 'control';
   paths: PathShares;
+  /** Of all calls, those that went to a slab because another thread had the lock of this CPU's sheaves. */
+  bypassShare: number;
   /** Most pages in use above those of the empty arena, in the run with cookies; null when there was no time for it. */
   highWaterPages: number | null;
   locks: LockFigures | null;
@@ -158,6 +160,7 @@ export class Row {
       ratio,
       outcome,
       paths: this.#shares(),
+      bypassShare: this.#paths.bypassed / Math.max(1, this.#paths.fast + this.#paths.slow),
       highWaterPages: this.highWaterPages,
       locks: this.#lockFigures(seed),
       published,

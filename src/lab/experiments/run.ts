@@ -15,6 +15,7 @@ import { noProgress, type Progress } from '../progress.js';
 import { arenaBytesFor } from '../replayBytes.js';
 import { Stage } from '../stage.js';
 import { median, rng } from '../stats.js';
+import type { Variant } from './experiment.js';
 import { ROUNDS_MIN } from './judge.js';
 import type { ExperimentPlan } from './plan.js';
 import type { Case, Row } from './row.js';
@@ -118,6 +119,7 @@ export class ExperimentRun {
     const traceCaches = new Set(programs.flatMap(({ caches }) => caches.map(({ name }) => name)));
     const stage = new Stage({
       ...variants[variant]!.stage,
+      ...cpusFor(variants[variant]!, most),
       ...options,
       threads: most,
       bytes: arenaBytesFor(programs) + Math.ceil((most * BYTES_PER_THREAD) / MIB) * MIB,
@@ -254,4 +256,9 @@ export class ExperimentRun {
     }
     return order;
   }
+}
+
+/** Fewer CPUs than threads, where they are to share them; otherwise a stage has one for each. */
+function cpusFor({ threadsPerCpu = 1 }: Variant, threads: number): object {
+  return threadsPerCpu === 1 ? {} : { cpus: Math.ceil(threads / threadsPerCpu) };
 }

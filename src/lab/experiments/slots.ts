@@ -9,7 +9,8 @@ const sharing = (threadsPerCpu: number): Variant => ({
     threadsPerCpu === 1
       ? 'a CPU slot for each thread'
       : `up to ${threadsPerCpu} threads share a CPU slot and its sheaves`,
-  stage: { lockPolicy: 'op', threadsPerCpu },
+  stage: { lockPolicy: 'op' },
+  threadsPerCpu,
 });
 
 /** Whether an arena of this build takes more threads than it has CPUs. */
@@ -40,7 +41,7 @@ export const slots: Experiment = {
     'mixed',
   ],
   replay: false,
-  shows: ['paths', 'memory', 'locks'],
+  shows: ['paths', 'bypasses', 'memory', 'locks'],
   expectations: [
     {
       source: 'kernel reference 2.2',
