@@ -42,14 +42,14 @@ export interface ArenaOptions {
   barnFull?: number;
   /** Empty sheaves that a barn takes. Default 10. */
   barnEmpty?: number;
-  /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
-  sheafCapacity?: number;
   /** Newer kernels' refinements of the slab path; all on by default. */
   refinements?: Partial<Record<Refinement, boolean>>;
   /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
   check?: CheckLevel;
   /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full'. Default 'off'. */
   lockStat?: LockStatTier;
+  /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
+  sheafCapacity?: number;
   /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
   buffer?: SharedArrayBuffer;
 }

@@ -41,6 +41,8 @@ export interface PathCounts {
   barnFailed: number;
   /** Objects that were taken out of slabs, one by one or to fill a sheaf. */
   fromSlabs: number;
+  /** Objects that went between slabs and what stands in front of them, in either direction. */
+  moved: number;
   /** Calls that went to a slab because another thread had the lock of this CPU's sheaves. */
   bypassed: number;
 }
@@ -82,6 +84,7 @@ const PATH_ITEMS: Readonly<Record<Exclude<keyof PathCounts, 'bypassed'>, readonl
   barn: ['BARN_GET', 'BARN_PUT'],
   barnFailed: ['BARN_GET_FAIL', 'BARN_PUT_FAIL'],
   fromSlabs: ['ALLOC_SLOWPATH', 'SHEAF_REFILL'],
+  moved: ['ALLOC_SLOWPATH', 'FREE_SLOWPATH', 'SHEAF_REFILL', 'SHEAF_FLUSH'],
 };
 
 export const noPaths = (): PathCounts => ({
@@ -91,6 +94,7 @@ export const noPaths = (): PathCounts => ({
   barn: 0,
   barnFailed: 0,
   fromSlabs: 0,
+  moved: 0,
   bypassed: 0,
 });
 
@@ -99,6 +103,12 @@ interface Bypasses {
   readonly allocBypasses?: number;
   readonly freeBypasses?: number;
 }
+
+/** A cache whose layer counts what the 26 do not; arrays are filled and flushed under names of their own. */
+interface LayerCounts {
+  layerStats?(): Partial<Record<string, number>>;
+}
+const LAYER_MOVES = ['PCA_REFILL', 'PCA_FLUSH'];
 
 /** Adds `counts`, or with `sign` -1 takes them away. */
 export function addPaths(sum: PathCounts, counts: PathCounts, sign: 1 | -1 = 1): PathCounts {
@@ -310,12 +320,14 @@ export class Stage {
   /** What the counters of all caches grew by since the last call. */
   #takePaths(): PathCounts {
     const now = noPaths();
-    for (const { stats, ...info } of this.arena.cacheInfo()) {
+    for (const { name, stats, ...info } of this.arena.cacheInfo()) {
       for (const key of Object.keys(PATH_ITEMS) as Array<keyof typeof PATH_ITEMS>) {
         for (const item of PATH_ITEMS[key]) now[key] += stats[item];
       }
       const { allocBypasses = 0, freeBypasses = 0 } = info as Bypasses;
       now.bypassed += allocBypasses + freeBypasses;
+      const own = (this.arena.openCache(name) as unknown as LayerCounts).layerStats?.() ?? {};
+      for (const item of LAYER_MOVES) now.moved += own[item] ?? 0;
     }
     const grown = addPaths({ ...now }, this.#paths, -1);
     this.#paths = now;

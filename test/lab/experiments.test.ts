@@ -50,6 +50,7 @@ describe.each(EXPERIMENTS.map((experiment) => [experiment.name, experiment] as c
         expect(row.low).toBeLessThanOrEqual(row.median);
         expect(row.median).toBeLessThanOrEqual(row.high);
         expect(row.paths.fast + row.paths.barn + row.paths.slab).toBeCloseTo(1);
+        expect(row.movedShare).toBeGreaterThanOrEqual(0);
         expect(row.highWaterPages).toBeGreaterThanOrEqual(0);
         if (row.outcome === 'baseline') expect(row.ratio).toBeNull();
         else expect(row.ratio!.low).toBeLessThanOrEqual(row.ratio!.high);
@@ -305,6 +306,7 @@ const row = (changes: Partial<ExperimentRow>): ExperimentRow => ({
   ratio: { estimate: 0.5, low: 0.4, high: 0.6 },
   outcome: 'better',
   paths: { fast: 0.9, barn: 0.08, slab: 0.02 },
+  movedShare: 0.125,
   bypassShare: 0,
   highWaterPages: 3,
   locks: null,
@@ -376,7 +378,7 @@ describe('the verdict in words', () => {
       20,
     );
     expect(lines.at(-1)).toBe(
-      'capacity 4: at worst 90.0 % of the calls fast, 8.0 % barn, 2.0 % slabs (pair on 1 thread); at most 12 KiB ' +
+      'capacity 4: at worst 90.0 % of the calls fast, 8.0 % barn, 2.0 % slabs (pair on 1 thread); at most 0.125 objects per call moved from or to slabs (pair on 1 thread); at most 12 KiB ' +
         "(pair on 1 thread); 12.3 ns per operation waited for locks, mostly barn->lock (larson on 4 threads); 25.0 % of the tries for the sheaves' lock failed (larson on 4 threads).",
     );
   });

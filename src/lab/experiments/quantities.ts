@@ -18,8 +18,10 @@ const SENTENCES: Readonly<Record<Quantity, (rows: readonly ExperimentRow[]) => s
   paths: (rows) => {
     const row = greatest(rows, ({ paths }) => -paths.fast);
     const { fast, barn, slab } = row.paths;
+    const moved = greatest(rows, ({ movedShare }) => movedShare);
     return [
       `at worst ${percent(fast)} of the calls fast, ${percent(barn)} barn, ${percent(slab)} slabs (${at(row)})`,
+      `at most ${moved.movedShare.toFixed(3)} objects per call moved from or to slabs (${at(moved)})`,
     ];
   },
   bypasses: (rows) => {

@@ -41,7 +41,7 @@ function rowTable({ rows, shows: wanted }: ExperimentResult): string {
     ...right('ns', '95 %', 'ratio', '95 %'),
   ];
   columns.push(left('outcome'));
-  if (shows.includes('paths')) columns.push(...right('fast %', 'barn %', 'slab %'));
+  if (shows.includes('paths')) columns.push(...right('fast %', 'barn %', 'slab %', 'moved %'));
   if (shows.includes('bypasses')) columns.push(...right('bypass %'));
   if (shows.includes('memory')) columns.push(...right('KiB'));
   if (shows.includes('locks'))
@@ -60,7 +60,8 @@ function rowTable({ rows, shows: wanted }: ExperimentResult): string {
       ...ratioCells(row),
       outcome === 'baseline' || outcome === 'control' ? '' : outcome,
     ];
-    if (shows.includes('paths')) line.push(percent(paths.fast), percent(paths.barn), percent(paths.slab));
+    if (shows.includes('paths'))
+      line.push(percent(paths.fast), percent(paths.barn), percent(paths.slab), percent(row.movedShare));
     if (shows.includes('bypasses')) line.push(percent(row.bypassShare));
     if (shows.includes('memory'))
       line.push(highWaterPages === null ? NONE : String(highWaterPages * PAGE_KIB));

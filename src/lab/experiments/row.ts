@@ -50,6 +50,8 @@ export interface ExperimentRow {
   ratio: Interval | null;
   outcome: Outcome | 'baseline' | 'control';
   paths: PathShares;
+  /** Objects that went between slabs and what stands in front of them, in either direction, by calls. */
+  movedShare: number;
   /** Of all calls, those that went to a slab because another thread had the lock of this CPU's sheaves. */
   bypassShare: number;
   /** Most pages in use above those of the empty arena, in the run with cookies; null when there was no time for it. */
@@ -142,6 +144,8 @@ export class Row {
     published: readonly number[] | null,
     seed: number,
   ): ExperimentRow {
+    const { fast, slow, moved, bypassed } = this.#paths;
+    const calls = Math.max(1, fast + slow);
     const measured = this.nsPerOp.length > 0;
     const { estimate, low, high } = measured
       ? bootstrapMedian(this.nsPerOp, { seed })
@@ -160,7 +164,8 @@ export class Row {
       ratio,
       outcome,
       paths: this.#shares(),
-      bypassShare: this.#paths.bypassed / Math.max(1, this.#paths.fast + this.#paths.slow),
+      movedShare: moved / calls,
+      bypassShare: bypassed / calls,
       highWaterPages: this.highWaterPages,
       locks: this.#lockFigures(seed),
       published,
