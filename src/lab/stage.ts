@@ -104,11 +104,17 @@ interface Bypasses {
   readonly freeBypasses?: number;
 }
 
-/** A cache whose layer counts what the 26 do not; arrays are filled and flushed under names of their own. */
+/** A cache whose layer counts what the 26 do not. */
 interface LayerCounts {
   layerStats?(): Partial<Record<string, number>>;
 }
-const LAYER_MOVES = ['PCA_REFILL', 'PCA_FLUSH'];
+/** Per-CPU arrays count their calls, and the objects they are filled with and flushed of, under names of their own. */
+const LAYER_ITEMS: Partial<Record<keyof PathCounts, readonly string[]>> = {
+  fast: ['ALLOC_PCA', 'FREE_PCA'],
+  allocs: ['ALLOC_PCA'],
+  fromSlabs: ['PCA_REFILL'],
+  moved: ['PCA_REFILL', 'PCA_FLUSH'],
+};
 
 /** Adds `counts`, or with `sign` -1 takes them away. */
 export function addPaths(sum: PathCounts, counts: PathCounts, sign: 1 | -1 = 1): PathCounts {
@@ -327,7 +333,9 @@ export class Stage {
       const { allocBypasses = 0, freeBypasses = 0 } = info as Bypasses;
       now.bypassed += allocBypasses + freeBypasses;
       const own = (this.arena.openCache(name) as unknown as LayerCounts).layerStats?.() ?? {};
-      for (const item of LAYER_MOVES) now.moved += own[item] ?? 0;
+      for (const key of Object.keys(LAYER_ITEMS) as Array<keyof PathCounts>) {
+        for (const item of LAYER_ITEMS[key]!) now[key] += own[item] ?? 0;
+      }
     }
     const grown = addPaths({ ...now }, this.#paths, -1);
     this.#paths = now;

@@ -97,13 +97,13 @@ describe('an experiment on two threads', () => {
     const result = await runExperiment(experimentNamed('sheaf-lock'), {
       quick: true,
       rounds: 1,
-      seconds: 1,
+      seconds: 0.5,
       threads: [2],
       workloads: /^batch-1000$/,
       seed: 5,
       progress: { step: (what) => steps.push(what), clear: () => {} },
     });
-    expect(result).toMatchObject({ sound: true, seed: 5, secondsAllowed: 1 });
+    expect(result).toMatchObject({ sound: true, seed: 5, secondsAllowed: 0.5 });
     expect(result.rows).toHaveLength(3);
     for (const { locks } of result.rows) {
       expect(locks!.runs).toBeGreaterThan(0);
@@ -122,6 +122,7 @@ describe('an experiment with a trace', () => {
   it('replays what it is given, whatever the filter', async () => {
     const { rows, sound } = await runExperiment(experimentNamed('bulk'), {
       ...least(experimentNamed('bulk')),
+      rounds: 1,
       traces: [SHIPPED_TRACE],
     });
     expect(sound).toBe(true);
@@ -129,7 +130,7 @@ describe('an experiment with a trace', () => {
       ...Array(3).fill('1-at-once'),
       ...Array(3).fill('replay-git-2'),
     ]);
-    for (const { nsPerOp } of rows) expect(nsPerOp).toHaveLength(2);
+    for (const { nsPerOp } of rows) expect(nsPerOp).toHaveLength(1);
   });
 });
 
