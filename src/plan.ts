@@ -3,6 +3,7 @@ import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
 import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
 import { Page, Pressure, Zone } from './page/index.js';
 import { rcuWords } from './rcu/index.js';
+import { SHEAF_CAPACITY_MAX } from './sheaf/index.js';
 import {
   alignUp,
   CHECK_LEVELS,
@@ -53,6 +54,8 @@ export interface ArenaOptions {
   check?: CheckLevel;
   /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full'. Default 'off'. */
   lockStat?: LockStatTier;
+  /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
+  sheafCapacity?: number;
   /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
   buffer?: SharedArrayBuffer;
 }
@@ -94,6 +97,7 @@ export function planArena(options: ArenaOptions): Geometry {
   const layer = requireOneOf('layer', options.layer ?? 'sheaves', LAYERS);
   const barnFull = requireInteger('barnFull', options.barnFull ?? 10, 0, BARN_SHEAVES_MAX);
   const barnEmpty = requireInteger('barnEmpty', options.barnEmpty ?? 10, 0, BARN_SHEAVES_MAX);
+  const sheafCapacity = requireInteger('sheafCapacity', options.sheafCapacity ?? 0, 0, SHEAF_CAPACITY_MAX);
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
 
@@ -115,6 +119,7 @@ export function planArena(options: ArenaOptions): Geometry {
     layer: LAYERS.indexOf(layer),
     barnFull,
     barnEmpty,
+    sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
     ...layOut(bytes, shape),

@@ -139,7 +139,8 @@ export interface LayerSetup {
 
 const nothing: LayerSetup = { add: () => true, release: () => {} };
 const sheaves: LayerSetup = {
-  add: (caches, desc, layout) => addSheaves(caches, desc, layout.sheafCapacity),
+  add: (caches, desc, layout) =>
+    addSheaves(caches, desc, caches.geometry.sheafCapacity || layout.sheafCapacity),
   release: releaseSheaves,
 };
 const arrays: LayerSetup = {

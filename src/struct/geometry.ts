@@ -40,6 +40,7 @@ export const Superblock = struct('superblock', {
   barnFull: 1,
   barnEmpty: 1,
   refinements: 1,
+  sheafCapacity: 1,
   lockStat: 1,
   threadRecords: 1,
   lockStats: 1,
