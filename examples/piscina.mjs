@@ -8,7 +8,7 @@ let arena; // once per thread: attach compiles the fast path for this arena
 /** The task: allocates `length` words, fills them, returns their address. */
 export default function fill({ handle, length, value }) {
   arena ??= Arena.attach(handle);
-  arena.online({ thread: threadId });
+  arena.online({ tid: threadId });
   try {
     const p = arena.kmalloc(length * 4);
     if (p === 0) throw new Error('the arena is out of memory');

@@ -9,22 +9,28 @@ import {
   type HotCode,
   type KmemCache,
   makeHotCode,
+  ReclaimWorker,
+  type Shrinker,
+  Shrinkers,
 } from './cache/index.js';
-import { onlineCpus, ThisCpu, type Views } from './cpu/index.js';
+import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import {
   __GFP_ZERO,
+  checkGfp,
   GFP_KERNEL,
   initZone,
   type NodeMeminfo,
   NUMA_NO_NODE,
+  setWatermarks,
+  stopReclaim,
   Zone,
   zoneOf,
 } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
 import { initGracePeriods, type Rcu } from './rcu/index.js';
-import { type ReapReport, reapCpu } from './reap.js';
+import { type ReapReport, reapThread } from './reap.js';
 import {
   AttachError,
   abiHash,
@@ -48,10 +54,12 @@ export interface ArenaHandle {
 }
 
 export interface OnlineOptions {
-  /** The CPU slot to take; the lowest free one by default. */
+  /** The CPU slot to run on; by default that of the thread slot. */
   cpu?: number;
-  /** Any integer by which the slot's thread can be named later, e.g. its threadId. */
+  /** The thread slot to take; the lowest free one by default. The same as `cpu`, unless threads share CPUs. */
   thread?: number;
+  /** Any integer by which the thread can be told later, e.g. its threadId. */
+  tid?: number;
 }
 
 export interface Meminfo {
@@ -60,6 +68,18 @@ export interface Meminfo {
   usedPages: number;
   highWaterPages: number;
   nodes: NodeMeminfo[];
+}
+
+/** What reclaim has done for allocations of this thread. */
+export interface ReclaimInfo {
+  /** Reclaims that allocations of this thread had to run. */
+  directReclaims: number;
+  /** Pages that these gave back. */
+  pages: number;
+  /** Allocations of this thread that returned 0 and left a report, or would have. */
+  failures: number;
+  /** CPUs that did not give up their sheaves, locks that were stuck, shrinkers that threw; a sentence each. */
+  obstacles: string[];
 }
 
 const BOOTED = 1;
@@ -74,6 +94,7 @@ export class Arena {
   readonly geometry: Geometry;
   private readonly views: Views;
   private readonly code: HotCode;
+  private readonly shrinkers = new Shrinkers();
   private current: Caches | undefined;
 
   private constructor(buffer: SharedArrayBuffer, geometry: Geometry) {
@@ -136,28 +157,39 @@ export class Arena {
     return { granary: 1, buffer: this.buffer };
   }
 
-  /** Makes this thread a CPU. Throws CpuError when the slot, or every slot, is taken. */
+  /** Makes this thread a CPU, or one of a CPU's threads. Throws CpuError when the slot, or every slot, is taken. */
   online(options: OnlineOptions = {}): ThisCpu {
     if (this.current !== undefined) {
       throw new CpuError(`this thread is CPU ${this.current.cpu.id} already; call offline() first`);
     }
-    const { cpu, thread = 0 } = options;
+    const { cpu, thread, tid = 0 } = options;
     if (cpu !== undefined) requireInteger('cpu', cpu, 0, this.geometry.cpus - 1);
-    requireInteger('thread', thread, -0x80000000, 0x7fffffff);
-    const caches = new Caches(new ThisCpu(this.views, this.geometry, cpu, thread), this.code);
+    if (thread !== undefined) requireInteger('thread', thread, 0, this.geometry.threads - 1);
+    if ((thread ?? cpu) !== (cpu ?? thread) && !sharesCpus(this.geometry)) {
+      throw new RangeError(
+        `thread is ${thread}; it must be the same as cpu, ${cpu}, unless threads share CPUs`,
+      );
+    }
+    requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+    const caches = new Caches(
+      new ThisCpu(this.views, this.geometry, { cpu, thread }, tid),
+      this.code,
+      this.shrinkers,
+    );
     caches.openAll();
     this.current = caches;
     return caches.cpu;
   }
 
-  /** Flushes this CPU's sheaves and gives its slot back. Handles of caches stop working in this thread. */
+  /**
+   * Gives this thread's slot back, and flushes its CPU's sheaves if it was the last thread there. Handles of caches stop
+   * working in this thread.
+   */
   offline(): void {
     const caches = this.caches;
-    do {
-      caches.flushThisCpu(); // submits rcu_free sheaves, which then wait
-      caches.rcu.goOffline();
-    } while (caches.rcu.pending > 0);
-    caches.flushThisCpu();
+    if (caches.reclaim.running) throw new CpuError('a shrinker may not take its thread offline');
+    caches.finishRcu();
+    caches.leaveCpu();
     this.current = undefined;
     caches.cpu.goOffline();
   }
@@ -167,7 +199,7 @@ export class Arena {
     return this.current !== undefined;
   }
 
-  /** This thread's CPU number. */
+  /** The CPU that this thread is: `id` is the CPU slot, `thread` the thread slot. */
   get cpu(): ThisCpu {
     return this.caches.cpu;
   }
@@ -182,17 +214,23 @@ export class Arena {
     return onlineCpus(this.i32, this.geometry);
   }
 
+  /** Thread slots that have a thread; with as many threads as CPUs, the same numbers. */
+  get onlineThreads(): number[] {
+    return onlineThreads(this.i32, this.geometry);
+  }
+
   /** Ends the turn now: before this thread waits for others, or within a long loop. */
   endTurn(): void {
     this.current?.cpu.endTurn();
   }
 
   /**
-   * Flushes the slot of a thread that is gone (exited, or terminated) without offline(), so that it can be used again.
-   * Call it when the worker's 'exit' event has come, never before.
+   * Frees the slot of a thread that is gone (exited, or terminated) without offline(), so that it can be used again: the
+   * thread slot, which is the CPU unless threads share CPUs. What it held is given back; the CPU's sheaves are flushed
+   * if no other thread runs there. Call it when the worker's 'exit' event has come, never before.
    */
-  cpuDead(cpu: number): ReapReport {
-    return reapCpu(this.caches, this.rcu.gracePeriods, cpu);
+  cpuDead(thread: number): ReapReport {
+    return reapThread(this.caches, thread);
   }
 
   /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
@@ -238,6 +276,27 @@ export class Arena {
     this.caches.kfreeRcu.barrierAll();
   }
 
+  /**
+   * kmalloc for callbacks that run inside the allocator, whatever lock this thread holds there: it waits for nothing.
+   * Returns 0 when out of memory, when a lock that it needs is taken, and above KMALLOC_MAX_CACHE_SIZE. `gfp` may have
+   * `__GFP_ZERO` and `__GFP_NOWARN`, else it throws RangeError. Kernel: `kmalloc_nolock`.
+   * @example
+   * const p = arena.kmallocNolock(64, __GFP_ZERO);
+   * if (p !== 0) arena.kfreeNolock(p);
+   */
+  kmallocNolock(size: number, gfp = 0): number {
+    return this.caches.nolock.alloc(size, gfp);
+  }
+
+  /**
+   * kfree for the same callbacks, of what kmallocNolock or kmalloc returned. What it cannot free at once it defers: such
+   * an object counts as free, and its memory comes back with the end of the turn or an operation after it. Throws
+   * SlabBugError as kfree does. Kernel: `kfree_nolock`.
+   */
+  kfreeNolock(p: number): void {
+    this.caches.nolock.free(p);
+  }
+
   /** Frees `list[0..n)`, of any kmalloc sizes. */
   kfreeBulk(list: Int32Array, n: number): void {
     if (!(list instanceof Int32Array)) {
@@ -261,6 +320,7 @@ export class Arena {
   allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
     requireInteger('order', order, 0, 10);
     requireInteger('node', node, NUMA_NO_NODE, this.geometry.nodes - 1);
+    checkGfp(gfp);
     const { pages } = this.caches;
     const page = pages.alloc(order, gfp, node);
     if (page === 0) return 0;
@@ -271,8 +331,7 @@ export class Arena {
 
   /** Frees what allocPages returned, with the same order. */
   freePages(address: number, order: number): void {
-    const { pages } = this.caches;
-    pages.free(pages.checkedPage(address, order), order);
+    this.caches.pages.freePages(address, order);
   }
 
   /** Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. */
@@ -284,6 +343,43 @@ export class Arena {
     pages.requests = 0;
     pages.refused = 0;
     return { refused };
+  }
+
+  /**
+   * Registers something that this thread can free when memory is short; the function that is returned ends it. Its
+   * functions are called within allocations of this thread that may wait, and by a reclaim worker that runs in it.
+   * What they allocate comes from the reserve and reclaims nothing. Kernel: `shrinker_register`.
+   * @example
+   * arena.registerShrinker({ name: 'lru', count: () => lru.length, scan: (n) => dropOldest(n) });
+   */
+  registerShrinker(shrinker: Shrinker): () => void {
+    return this.shrinkers.register(shrinker);
+  }
+
+  /** This thread as a reclaim worker: call `run()`, which blocks. workers/reclaim.ts is a thread that does no more. */
+  reclaimWorker(): ReclaimWorker {
+    return new ReclaimWorker(this.caches);
+  }
+
+  /** Ends the loops of all reclaim workers, in whatever threads they run. */
+  stopReclaimWorkers(): void {
+    stopReclaim(this.i32, this.geometry);
+  }
+
+  /** What this thread's allocations had to do for memory since it went online. */
+  reclaimInfo(): ReclaimInfo {
+    const { pages, reclaim } = this.caches;
+    return {
+      directReclaims: pages.reclaims.direct,
+      pages: pages.reclaims.pages,
+      failures: pages.oom.failures,
+      obstacles: reclaim.obstacles(),
+    };
+  }
+
+  /** The report of this thread's latest allocation that failed without __GFP_NOWARN; at most ten in five seconds. */
+  get lastOom(): string | undefined {
+    return this.current?.pages.oom.last;
   }
 
   /** Checks the whole arena against its invariants; empty when it is sound. Other CPUs must be quiet. */
@@ -305,7 +401,7 @@ export class Arena {
   /** Lock statistics by class; empty when the arena was made without. */
   lockStat(): LockStatRow[] {
     if (LOCK_STAT_TIERS[this.geometry.lockStat] === 'off') return [];
-    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.cpus);
+    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.threads);
   }
 
   /** Pages in total, free and at the high-water mark. */
@@ -342,11 +438,12 @@ export class Arena {
       m[zone + Zone.endPfn] = geometry.firstPfn + Math.floor((pages * (node + 1)) / geometry.nodes);
       initZone(m, geometry, zone);
     }
-    const caches = new Caches(new ThisCpu(this.views, geometry, 0, 0), this.code);
+    const caches = new Caches(new ThisCpu(this.views, geometry, { cpu: 0 }, 0), this.code);
     initGracePeriods(m, geometry);
     bootstrap(caches);
-    caches.flushThisCpu();
+    caches.leaveCpu();
     caches.cpu.goOffline();
+    setWatermarks(m, geometry);
   }
 }
 

@@ -2,22 +2,37 @@
  * Granary: Linux's slab allocator with per-CPU sheaves and per-node barns, on one SharedArrayBuffer.
  * @module
  */
-export { Arena, type ArenaHandle, type Meminfo, type OnlineOptions } from './arena.js';
+export { Arena, type ArenaHandle, type Meminfo, type OnlineOptions, type ReclaimInfo } from './arena.js';
 export {
   type CacheOptions,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
   KmemCache,
   type LeakReport,
-  OutOfMemoryError,
+  PrefilledSheaf,
+  type ReclaimWorker,
+  type ReclaimWorkerReport,
+  type Shrinker,
   type ShrinkReport,
   ZERO_SIZE_PTR,
 } from './cache/index.js';
-export { STAT_ITEMS, type StatItem, type Stats, type ThisCpu } from './cpu/index.js';
+export {
+  LAYER_STAT_ITEMS,
+  STAT_ITEMS,
+  type StatItem,
+  type Stats,
+  type ThisCpu,
+  TRYLOCK_ITEMS,
+  type TrylockItem,
+  type TrylockStats,
+} from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
 export type { CacheInfo } from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,
+  __GFP_HIGH,
+  __GFP_NOFAIL,
+  __GFP_NOMEMALLOC,
   __GFP_NORETRY,
   __GFP_NOWARN,
   __GFP_THISNODE,
@@ -28,7 +43,7 @@ export {
   type NodeMeminfo,
   NUMA_NO_NODE,
 } from './page/index.js';
-export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX } from './plan.js';
+export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX, THREADS_MAX } from './plan.js';
 export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index.js';
 export type { ReapReport } from './reap.js';
 export {
@@ -44,8 +59,10 @@ export {
   type CheckLevel,
   CpuError,
   GranaryError,
+  type Layer,
   LockError,
   type LockPolicy,
+  OutOfMemoryError,
   SlabBugError,
   type SlabBugKind,
 } from './struct/index.js';

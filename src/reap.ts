@@ -1,7 +1,13 @@
-/** Flushing the slot of a thread that is gone, by a survivor, as CPU hotplug does for a dead CPU. */
+/** Clearing up after a thread that is gone, by a survivor, as CPU hotplug does for a dead CPU. */
 import type { Caches } from './cache/index.js';
-import { CpuRecord, CpuState, cpuRecordOf, releaseCpu } from './cpu/index.js';
-import type { GracePeriods } from './rcu/index.js';
+import {
+  cpuOfThread,
+  releaseThread,
+  ThreadRecord,
+  ThreadState,
+  threadName,
+  threadRecordOf,
+} from './cpu/index.js';
 import { CpuError } from './struct/index.js';
 import {
   cmpxchg,
@@ -17,6 +23,7 @@ import {
 } from './sync/index.js';
 
 export interface ReapReport {
+  /** The CPU that it ran on. */
   cpu: number;
   /** Locks the thread died in, by word index: what they protect may be half done. */
   heldLocks: number[];
@@ -25,34 +32,38 @@ export interface ReapReport {
 }
 
 /**
- * The slot goes from ONLINE to DYING to FREE. Its sheaves are drained, its pcs locks released; locks that it died in
- * are marked, so that whoever comes next gets an error that says so instead of a wait without end.
+ * The slot goes from ONLINE to DYING to FREE. Its pcs locks are released, and the sheaves drained unless other threads
+ * run on the same CPU; locks that it died in are marked, so that whoever comes next gets an error that says so instead
+ * of a wait without end.
  */
-export function reapCpu(caches: Caches, gracePeriods: GracePeriods, cpu: number): ReapReport {
-  caches.assertCpu(cpu);
-  const { m } = caches.views;
-  const record = cpuRecordOf(caches.geometry, cpu);
-  if (cpu === caches.cpu.id) throw new CpuError(`CPU ${cpu} is this thread; call offline()`);
-  const state = record + CpuRecord.state;
-  if (cmpxchg(m, state, CpuState.ONLINE, CpuState.DYING) !== CpuState.ONLINE) {
+export function reapThread(caches: Caches, thread: number): ReapReport {
+  caches.assertThread(thread);
+  const { geometry, views } = caches;
+  const { m } = views;
+  const record = threadRecordOf(geometry, thread);
+  const name = threadName(geometry, thread);
+  if (thread === caches.cpu.thread) throw new CpuError(`${name} is this thread; call offline()`);
+  const state = record + ThreadRecord.state;
+  if (cmpxchg(m, state, ThreadState.ONLINE, ThreadState.DYING) !== ThreadState.ONLINE) {
     const now =
-      loadAcquire(m, state) === CpuState.DYING ? 'is being reaped by another thread' : 'has no thread';
-    throw new CpuError(`CPU ${cpu} ${now}`);
+      loadAcquire(m, state) === ThreadState.DYING ? 'is being reaped by another thread' : 'has no thread';
+    throw new CpuError(`${name} ${now}`);
   }
-  const owner = ownerWord(cpu, m[record + CpuRecord.generation]!);
-  const heldLocks = markHeldLocks(caches, record + CpuRecord.locks, owner);
-  const notes = intentOf(caches, record + CpuRecord.locks);
+  const ranOn = cpuOfThread(m, geometry, thread);
+  const owner = ownerWord(thread, m[record + ThreadRecord.generation]!);
+  const heldLocks = markHeldLocks(caches, record + ThreadRecord.locks, owner);
+  const notes = intentOf(caches, record + ThreadRecord.locks);
   try {
-    notes.push(...caches.reap(cpu, owner));
+    notes.push(...caches.reap(thread, owner));
   } catch (error) {
     // A lock that the flush needs died with the thread. The slot stays taken, and can be reaped again.
-    storeRelease(m, state, CpuState.ONLINE);
+    storeRelease(m, state, ThreadState.ONLINE);
     throw error;
   }
-  const callbacks = gracePeriods.forget(cpu);
+  const callbacks = caches.rcu.gracePeriods.forget(thread);
   if (callbacks > 0) notes.push(`${callbacks} RCU callbacks died with their thread`);
-  releaseCpu(m, caches.geometry, cpu);
-  return { cpu, heldLocks, notes };
+  releaseThread(m, geometry, thread);
+  return { cpu: ranOn >= 0 ? ranOn : thread % geometry.cpus, heldLocks, notes };
 }
 
 /** Marks every lock that the record names and that still names the dead owner, and wakes all who sleep on it. */

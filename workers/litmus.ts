@@ -4,13 +4,19 @@ import type { LitmusTask } from './litmus/control.js';
 import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
 import { LOCK_ROLES } from './litmus/locks.js';
+import { NOLOCK_ROLES } from './litmus/nolock.js';
+import { PRESSURE_ROLES } from './litmus/pressure.js';
 import { RCU_ROLES } from './litmus/rcu.js';
+import { SHARER_ROLES } from './litmus/sharers.js';
 
 const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...LOCK_ROLES,
   ...HEAP_ROLES,
   ...KILL_ROLES,
   ...RCU_ROLES,
+  ...SHARER_ROLES,
+  ...NOLOCK_ROLES,
+  ...PRESSURE_ROLES,
 };
 
 const task = workerData as LitmusTask;

@@ -20,9 +20,9 @@ const PARK_MS = 60_000;
 export default async function life(task: StressTask): Promise<StressCounts> {
   const { shared, slot, end } = task;
   const arena = Arena.attach(shared.arena);
-  const cpu = arena.online({ thread: threadId });
+  const cpu = arena.online({ tid: threadId });
   storeRelease(shared.control, Control.threadId + slot, threadId);
-  storeRelease(shared.control, Control.cpu + slot, cpu.id);
+  storeRelease(shared.control, Control.cpu + slot, cpu.thread);
   const thread = new StressThread(shared, arena, task.seed);
   await thread.run(performance.now() + task.ms);
   thread.freeAll();

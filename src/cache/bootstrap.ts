@@ -14,7 +14,6 @@ import {
   calculateSizes,
   KmemCacheNode,
   type KmemCachePtr,
-  KmemCacheStruct,
   kmemCacheBytes,
   linkObjects,
   nodeOf,
@@ -28,6 +27,7 @@ import { PAGE_SIZE, WORD_BYTES } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { createInSlot, initKmemCache, LAYER_SETUP } from './create.js';
 import { KMALLOC_SIZES, kmallocName } from './kmalloc.js';
+import { withArray } from './options.js';
 import { nextSerial, publishSlot } from './registry.js';
 
 export const KMEM_CACHE_NODE_SLOT = 0;
@@ -112,7 +112,7 @@ function moveToSlab(caches: Caches, from: KmemCachePtr, slot: number): void {
 function bootKmalloc(caches: Caches): void {
   const { geometry } = caches;
   const layouts = KMALLOC_SIZES.map((size) =>
-    calculateSizes({ objectSize: size, align: size & -size, cpus: geometry.cpus }),
+    withArray(calculateSizes({ objectSize: size, align: size & -size, cpus: geometry.cpus })),
   );
   KMALLOC_SIZES.forEach((size, i) => {
     createInSlot(
@@ -130,10 +130,10 @@ function bootKmalloc(caches: Caches): void {
     const cache = caches.handle(FIRST_KMALLOC_SLOT + i);
     if (!LAYER_SETUP[caches.layer].add(caches, cache.desc, layouts[i]!)) need(0);
   });
-  // Handles that were opened before the sheaves were there learn of them.
+  // Handles that were opened before the layer was there learn of it.
   for (let i = 0; i < KMALLOC_SIZES.length; i++) {
     const cache = caches.handle(FIRST_KMALLOC_SLOT + i);
     cache.release();
-    cache.sheafCapacity = caches.views.m[cache.desc.ptr + KmemCacheStruct.sheafCapacity]!;
+    cache.learnCapacity();
   }
 }

@@ -1,9 +1,10 @@
 /** Many objects in one call, when the fast path of one sheaf does not serve. */
-import { Pcs, Stat } from '../cpu/index.js';
+import { Pcs, Stat, TrylockStat } from '../cpu/index.js';
+import { __GFP_NOFAIL, checkGfp } from '../page/index.js';
 import { GOT_ROOM, SHEAF_OBJECTS, Sheaf } from '../sheaf/index.js';
 import { describe, requireInteger } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
-import { KmemCache } from './kmemCache.js';
+import { PrefillKmemCache } from './prefill.js';
 
 const { size: SIZE } = Sheaf;
 
@@ -17,11 +18,12 @@ function requireList(name: string, list: unknown, n: number): void {
   }
 }
 
-export abstract class BulkKmemCache extends KmemCache {
+export abstract class BulkKmemCache extends PrefillKmemCache {
   /** Kernel: `kmem_cache_alloc_bulk`. Sheaves first, then one batch from the slabs; all or nothing. */
   protected allocBulkSlow(out: Int32Array, n: number, gfp: number): boolean {
     this.assertAlive();
     requireList('out', out, n);
+    checkGfp(gfp);
     if (n === 0) return false;
     this.cpu.enter(Intent.BULK_ALLOC, this.desc.slot);
     try {
@@ -31,15 +33,17 @@ export abstract class BulkKmemCache extends KmemCache {
     }
   }
 
-  private allocAll(out: Int32Array, n: number, gfp: number): boolean {
+  protected allocAll(out: Int32Array, n: number, gfp: number): boolean {
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
-    let got = this.popBulk(out, n);
-    if (got < n) {
-      const rest = n - got;
-      const refilled = this.slabs.refillObjects(this.desc, out, got, rest, rest, gfp);
-      got += refilled;
-      if (got < n) {
-        this.slabs.freeObjects(this.desc, out, 0, got);
+    const popped = this.popBulk(out, n);
+    if (popped < n) {
+      const rest = n - popped;
+      let refilled = this.slabs.refillObjects(this.desc, out, popped, rest, rest, gfp);
+      if (refilled < rest && (gfp & __GFP_NOFAIL) !== 0) {
+        refilled += this.insistOnRest(out, popped, refilled, n, gfp);
+      }
+      if (refilled < rest) {
+        this.undoBulk(out, popped, refilled);
         return false;
       }
       this.count(Stat.ALLOC_SLOWPATH, rest);
@@ -48,10 +52,32 @@ export abstract class BulkKmemCache extends KmemCache {
     return true;
   }
 
+  /** Waits for the rest of `out[0..n)`, for __GFP_NOFAIL. When it throws, everything has gone back. Returns how many came. */
+  private insistOnRest(out: Int32Array, popped: number, refilled: number, n: number, gfp: number): number {
+    const before = popped + refilled;
+    let have = before;
+    const fill = (): number => {
+      have += this.slabs.refillObjects(this.desc, out, have, n - have, n - have, gfp);
+      return have === n ? 1 : 0;
+    };
+    try {
+      this.slabs.pages.insist(fill, `${n} objects of ${this.name}`);
+    } catch (error) {
+      this.undoBulk(out, popped, have - popped);
+      throw error;
+    }
+    return n - before;
+  }
+
+  /** Out of memory: `popped` objects out of what is cached and `refilled` out of slabs go back. */
+  protected undoBulk(out: Int32Array, popped: number, refilled: number): void {
+    this.slabs.freeObjects(this.desc, out, 0, popped + refilled);
+  }
+
   /** Takes what main, spare and the barn have, up to `n`; nothing is refilled here. */
   private popBulk(out: Int32Array, n: number): number {
     const { m } = this;
-    if (!this.lockForBulk()) return 0;
+    if (!this.lockForBulk() && !this.passBy(TrylockStat.allocBypasses, n)) return 0;
     let got = 0;
     try {
       while (got < n) {
@@ -65,7 +91,7 @@ export abstract class BulkKmemCache extends KmemCache {
         for (let i = 0; i < batch; i++) out[got + i] = m[first + i]!;
         m[this.main + SIZE] = size - batch;
         this.rebase(size - batch);
-        this.count(Stat.ALLOC_FASTPATH, batch);
+        this.count(this.counters.alloc, batch);
         got += batch;
       }
     } finally {
@@ -87,7 +113,18 @@ export abstract class BulkKmemCache extends KmemCache {
     }
   }
 
-  private freeAll(list: Int32Array, n: number): void {
+  /** Puts marks back after a bulk free met a bad address. */
+  private takeBackAll(list: Int32Array, n: number): void {
+    let i = 0;
+    try {
+      for (; i < n; i++) this.takeBack(list[i]!);
+    } catch (error) {
+      while (--i >= 0) this.shadow[list[i]! >> 3] = this.tag;
+      throw error;
+    }
+  }
+
+  protected freeAll(list: Int32Array, n: number): void {
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
     const remote = this.desc.nodes === 1 ? 0 : this.remoteToFront(list, n);
     const pushed = this.pushBulk(list, remote, n);
@@ -108,9 +145,10 @@ export abstract class BulkKmemCache extends KmemCache {
   }
 
   /** Pushes `list[from..n)`; returns the index of the first that found no room. */
-  private pushBulk(list: Int32Array, from: number, n: number): number {
+  protected pushBulk(list: Int32Array, from: number, n: number): number {
     const { m } = this;
-    if (from === n || !this.lockForBulk()) return from;
+    if (from === n) return from;
+    if (!this.lockForBulk() && !this.passBy(TrylockStat.freeBypasses, n - from)) return from;
     let at = from;
     try {
       while (at < n) {
@@ -124,7 +162,7 @@ export abstract class BulkKmemCache extends KmemCache {
         for (let i = 0; i < batch; i++) m[top + i] = list[at + i]!;
         m[this.main + SIZE] = size + batch;
         this.rebase(size + batch);
-        this.count(Stat.FREE_FASTPATH, batch);
+        this.count(this.counters.free, batch);
         at += batch;
       }
     } finally {
@@ -141,12 +179,12 @@ export abstract class BulkKmemCache extends KmemCache {
     return false;
   }
 
-  private lockForBulk(): boolean {
+  protected lockForBulk(): boolean {
     if (this.context.policy === 'turn') return this.lockForTurn();
     return this.trylockPcs();
   }
 
-  private unlockAfterBulk(): void {
+  protected unlockAfterBulk(): void {
     if (this.context.policy === 'op') this.release();
   }
 }

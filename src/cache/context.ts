@@ -5,6 +5,7 @@ import type { CacheDesc, SlabAllocator } from '../slab/index.js';
 import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
 import type { KfreeRcu } from './kfreeRcu.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
+import type { PrefilledSheafClass } from './prefilledSheaf.js';
 
 export interface CacheContext extends SheafSource {
   readonly cpu: ThisCpu;
@@ -14,8 +15,11 @@ export interface CacheContext extends SheafSource {
   readonly views: Views;
   readonly policy: LockPolicy;
   readonly check: CheckLevel;
+  /** The class of what prefill returns. */
+  readonly prefilledSheaf: PrefilledSheafClass;
   /** What the cache in a registry slot is. */
   describe(slot: number): CacheDesc;
+  setupPercpuArray(cache: KmemCache, count: number): KmemCache;
   shrink(cache: KmemCache): ShrinkReport;
   destroy(cache: KmemCache): LeakReport;
 }

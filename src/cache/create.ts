@@ -19,14 +19,11 @@ import {
   type SlabLayout,
   writeName,
 } from '../slab/index.js';
-import { GranaryError, LAYERS, type Layer, WORD_BYTES, type Words } from '../struct/index.js';
+import { LAYERS, type Layer, OutOfMemoryError, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
+import type { CacheLayout } from './options.js';
+import { addArrays, releaseArrays } from './percpuArray.js';
 import { nextSerial, publishSlot } from './registry.js';
-
-/** There was no memory for a cache. Nothing was made. */
-export class OutOfMemoryError extends GranaryError {
-  override name = 'OutOfMemoryError';
-}
 
 /** Writes the fixed fields of a kmem_cache. Its per-node pointers are 0 afterwards. */
 export function initKmemCache(
@@ -75,7 +72,7 @@ export function createInSlot(
   objectSize: number,
   flags: number,
   layer: Layer,
-  layout: SlabLayout,
+  layout: CacheLayout,
 ): CacheDesc {
   const { m } = caches.views;
   const { geometry } = caches;
@@ -124,7 +121,7 @@ function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean 
     m[barnSlot(desc, node)] = p >> 2;
   }
   for (let cpu = 0; cpu < caches.geometry.cpus; cpu++) {
-    const sheaf = caches.allocEmptySheaf(desc, capacity);
+    const sheaf = caches.allocEmptySheaf(desc, capacity, GFP_KERNEL);
     if (sheaf === 0) return false;
     m[pcsOf(caches.geometry, cpu, desc.slot) + Pcs.main] = sheaf;
   }
@@ -135,20 +132,25 @@ function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean 
 /** The shared memory of a layer. Per-CPU state hangs on the words of Pcs, guarded by the pcs lock in every layer. */
 export interface LayerSetup {
   /** Allocates it; false when out of memory, and then release gives back what was made. */
-  add(caches: Caches, desc: CacheDesc, layout: SlabLayout): boolean;
+  add(caches: Caches, desc: CacheDesc, layout: CacheLayout): boolean;
   /** Gives it back, as far as it was made; the cache has no objects. */
   release(caches: Caches, desc: CacheDesc): void;
 }
 
 const nothing: LayerSetup = { add: () => true, release: () => {} };
 const sheaves: LayerSetup = {
-  add: (caches, desc, layout) => addSheaves(caches, desc, layout.sheafCapacity),
+  add: (caches, desc, layout) =>
+    addSheaves(caches, desc, caches.geometry.sheafCapacity || layout.sheafCapacity),
   release: releaseSheaves,
+};
+const arrays: LayerSetup = {
+  add: (caches, desc, layout) => addArrays(caches, desc, layout.arraySize),
+  release: releaseArrays,
 };
 
 export const LAYER_SETUP: Readonly<Record<Layer, LayerSetup>> = {
   sheaves,
-  'percpu-array': nothing,
+  'percpu-array': arrays,
   'cpu-slab': nothing,
   none: nothing,
 };

@@ -1,26 +1,19 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
-import { CpuRecord, cpuRecordOf, Pcs, type PcsPtr, pcsOf, Stat, statsOf } from '../cpu/index.js';
-import {
-  Barn,
-  barnGetEmptySheaf,
-  barnGetFullSheaf,
-  barnOf,
-  COUNT_SHIFT,
-  Sheaf,
-  SIZE_MASK,
-} from '../sheaf/index.js';
+import { Pcs, pcsOf, sharesCpus, ThreadRecord, threadRecordOf } from '../cpu/index.js';
+import { Barn, barnGetEmptySheaf, barnGetFullSheaf, barnOf, prefilledSheaves } from '../sheaf/index.js';
 import { SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
-import { cmpxchg, isOwnedBy, LockRecord } from '../sync/index.js';
+import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
 import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
+import { type DeadThread, LAYER_REAP } from './reapLayer.js';
 import { publishSlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
 
 /** Empties both lists of every barn. Kernel: `barn_shrink`. */
-function shrinkBarns(caches: Caches, cache: KmemCache): void {
+export function shrinkBarns(caches: Caches, cache: KmemCache): void {
   const { cpu } = caches;
   if (cache.sheafCapacity === 0) return;
   for (let node = 0; node < caches.geometry.nodes; node++) {
@@ -34,7 +27,7 @@ function shrinkBarns(caches: Caches, cache: KmemCache): void {
   }
 }
 
-function shrinkNodes(caches: Caches, cache: KmemCache): number {
+export function shrinkNodes(caches: Caches, cache: KmemCache): number {
   let slabs = 0;
   for (let node = 0; node < caches.geometry.nodes; node++) slabs += caches.slabs.shrinkNode(cache.desc, node);
   return slabs;
@@ -61,7 +54,7 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   lockAll(caches, cache);
   try {
     for (let id = 0; id < geometry.cpus; id++) {
-      // The one place where list_lock is taken under pcs locks. They are only ever tried, so nobody waits in a circle.
+      // list_lock under every CPU's pcs lock. Those are only ever tried, so nobody waits in a circle.
       cache.detachPcs(pcsOf(geometry, id, desc.slot));
       cache.flushDetachedPcs();
     }
@@ -71,10 +64,12 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
       cache.recycleAllRcuSheaves();
     }
     shrinkBarns(caches, cache);
-    if (shrinkNodes(caches, cache) > 0) {
+    const sheaves = countPrefilled(caches, cache);
+    if (shrinkNodes(caches, cache) > 0 || sheaves > 0) {
       const objects = allocatedObjects(caches, desc);
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
-      return { cache: desc.name, leaked: objects.length, objects };
+      const report = { cache: desc.name, leaked: objects.length, objects };
+      return sheaves > 0 ? { ...report, sheaves } : report;
     }
     publishSlot(views.m, geometry, desc.slot, 0, 0);
     releaseCache(caches, desc);
@@ -84,69 +79,81 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   }
 }
 
+/** Sheaves of the cache that threads have borrowed: nobody but their threads may touch them. */
+function countPrefilled({ geometry, views }: Caches, { desc }: KmemCache): number {
+  let sheaves = 0;
+  for (let id = 0; id < geometry.threads; id++) {
+    sheaves += prefilledSheaves(views.m, pcsOf(geometry, id, desc.slot)).length;
+  }
+  return sheaves;
+}
+
 function lockAll(caches: Caches, cache: KmemCache): void {
   const { cpu, geometry } = caches;
   for (let id = 0; id < geometry.cpus; id++) {
-    if (lockRemotePcs(cpu, pcsOf(geometry, id, cache.desc.slot), id)) continue;
+    const pcs = pcsOf(geometry, id, cache.desc.slot);
+    if (lockRemotePcs(cpu, pcs)) continue;
+    const holder = ownerThread(loadAcquire(cpu.m, pcs + Pcs.lock));
     for (let taken = 0; taken < id; taken++) unlockRemotePcs(cpu, pcsOf(geometry, taken, cache.desc.slot));
+    const why =
+      caches.policy === 'turn'
+        ? 'it is blocked within a turn; call arena.endTurn() before a thread waits'
+        : `thread slot ${holder} has their lock; if its thread is gone, call arena.cpuDead(${holder})`;
     throw new CpuError(
-      `CPU ${id} did not give up its sheaves of ${cache.name}: it is blocked within a turn; ` +
-        'call arena.endTurn() before a thread waits, and destroy again',
+      `CPU ${id} did not give up its ${cache.layer} of ${cache.name}: ${why}, and destroy again`,
     );
   }
 }
 
 /**
- * Flushes what a dead thread's CPU holds of one cache; the slot is DYING and nobody else touches it. The size word is
- * always current, so nothing is lost but an operation that was under way.
+ * Gives back the pcs lock that a dead thread held on one cache, and flushes the sheaves unless other threads use them.
+ * The size word is always current, so nothing is lost but an operation that was under way.
  */
-export function reapPcs(caches: Caches, cache: KmemCache, cpu: number, owner: number): string[] {
+export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): string[] {
   const { m } = caches.views;
-  const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
-  const word = m[pcs + Pcs.lock]!;
-  clearRequestsOf(caches, cache, owner);
-  if (word !== 0 && !isOwnedBy(word, owner)) return [`${cache.name}: its pcs lock is held by somebody else`];
-  if (word !== 0 && mayHaveDiedIn(caches, cache, cpu)) return abandonPcs(caches, cache, cpu);
+  clearRequestsOf(caches, cache, dead.owner);
+  // Needs no lock: only the dead thread knew of them.
+  cache.flushPrefilled(pcsOf(caches.geometry, dead.thread, cache.desc.slot));
+  if (dead.cpu < 0) return [];
+  const pcs = pcsOf(caches.geometry, dead.cpu, cache.desc.slot);
+  const word = loadAcquire(m, pcs + Pcs.lock);
+  const held = isOwnedBy(word, dead.owner);
+  if (held && mayHaveDiedIn(caches, cache, dead.thread)) return abandonPcs(caches, cache, dead);
+  if (!held && dead.othersStay) return [];
+  if (!held && word !== 0)
+    return lockedByOther(caches, `${cache.name}: its pcs lock is held by somebody else`);
   if (cmpxchg(m, pcs + Pcs.lock, word, caches.cpu.locks.owner) !== word) {
-    return [`${cache.name}: its pcs lock changed hands while it was reaped`];
+    return lockedByOther(caches, `${cache.name}: its pcs lock changed hands while it was reaped`);
   }
   try {
-    if (word !== 0 && cache.sheafCapacity > 0) foldDead(caches, pcs);
-    cache.detachPcs(pcs);
+    if (held) LAYER_REAP[cache.layer].fold(caches, cache, dead);
+    if (!dead.othersStay) cache.detachPcs(pcs);
   } finally {
     unlockRemotePcs(caches.cpu, pcs);
   }
-  cache.flushDetachedPcs();
+  if (!dead.othersStay) cache.flushDetachedPcs();
   return [];
 }
 
-/** Whether the operation that the thread died in may have been at work on this pcs, whose lock it had. */
-function mayHaveDiedIn(caches: Caches, { desc, sheafCapacity }: KmemCache, cpu: number): boolean {
+/** Where CPUs are shared, a thread that came to the CPU just now: the sheaves are its own from now on. */
+const lockedByOther = ({ geometry }: Caches, note: string): string[] => (sharesCpus(geometry) ? [] : [note]);
+
+/** Whether the operation that the thread died in may have been moving sheaves of this pcs, whose lock it had. */
+function mayHaveDiedIn(caches: Caches, cache: KmemCache, thread: number): boolean {
+  const { desc } = cache;
   const { m } = caches.views;
-  const record = cpuRecordOf(caches.geometry, cpu) + CpuRecord.locks;
-  if (sheafCapacity === 0 || m[record + LockRecord.intentDepth] === 0) return false;
+  const record = threadRecordOf(caches.geometry, thread) + ThreadRecord.locks;
+  if (!LAYER_REAP[cache.layer].hasState(cache) || m[record + LockRecord.intentDepth] === 0) return false;
+  if (m[record + LockRecord.intentOp] === Intent.BULK_PUSH) return false;
   // Sheaves come from the kmalloc caches, so an operation on any cache may be one on theirs.
   return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;
 }
 
-/**
- * Main or spare may be in the barn by now, or on another CPU, if the thread died between the halves of an exchange.
- * Nobody can tell, so they stay where they are: what is lost is memory, where flushing them could free it twice.
- */
-function abandonPcs(caches: Caches, cache: KmemCache, cpu: number): string[] {
-  const { m } = caches.views;
-  const pcs = pcsOf(caches.geometry, cpu, cache.desc.slot);
-  const fresh = caches.allocEmptySheaf(cache.desc, cache.sheafCapacity);
-  if (fresh === 0) {
-    throw new CpuError(
-      `no memory for a sheaf of ${cache.name}, which CPU ${cpu} needs; free some and reap again`,
-    );
-  }
-  m[pcs + Pcs.main] = fresh;
-  m[pcs + Pcs.spare] = 0;
-  m[pcs + Pcs.base] = 0;
-  unlockRemotePcs(caches.cpu, pcs);
-  return [`${cache.name}: the sheaves of CPU ${cpu} were given up, with the objects in them`];
+/** Forgets what the pcs leads to, and gives its lock up. */
+function abandonPcs(caches: Caches, cache: KmemCache, dead: DeadThread): string[] {
+  const lost = LAYER_REAP[cache.layer].abandon(caches, cache, dead);
+  unlockRemotePcs(caches.cpu, pcsOf(caches.geometry, dead.cpu, cache.desc.slot));
+  return [`${cache.name}: ${lost}`];
 }
 
 /** The dead thread asked somebody for a lock: that wish died with it. */
@@ -155,21 +162,6 @@ function clearRequestsOf(caches: Caches, cache: KmemCache, owner: number): void 
     const at = pcsOf(caches.geometry, id, cache.desc.slot) + Pcs.request;
     if (isOwnedBy(caches.views.m[at]!, owner)) cmpxchg(caches.views.m, at, owner, 0);
   }
-}
-
-/** Counts what the dead thread's main had counted; its objects that were pushed but still marked are free (P4). */
-function foldDead(caches: Caches, pcs: PcsPtr): void {
-  const { m, f64, shadow } = caches.views;
-  const main = m[pcs + Pcs.main]!;
-  const word = m[main + Sheaf.size]!;
-  const size = word & SIZE_MASK;
-  const allocs = word >>> COUNT_SHIFT;
-  const stats = statsOf(pcs);
-  f64[stats + Stat.ALLOC_FASTPATH] = f64[stats + Stat.ALLOC_FASTPATH]! + allocs;
-  f64[stats + Stat.FREE_FASTPATH] = f64[stats + Stat.FREE_FASTPATH]! + (size - m[pcs + Pcs.base]! + allocs);
-  m[main + Sheaf.size] = size;
-  if (caches.check === 'none') return;
-  for (let i = 0; i < size; i++) shadow[m[main + Sheaf.SIZEOF + i]! >> 3] = 0;
 }
 
 /** Figures of a cache's barns: sheaves by node. */

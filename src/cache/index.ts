@@ -1,13 +1,14 @@
 export { bootCacheWords, bootstrap } from './bootstrap.js';
 export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
-export { OutOfMemoryError } from './create.js';
 export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
 export { KmemCache, type LeakReport, type ShrinkReport } from './kmemCache.js';
-export { allocatedObjects, forEachSlab, freelistIndices } from './objects.js';
+export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
+export { PrefilledSheaf } from './prefilledSheaf.js';
+export { ReclaimWorker, type ReclaimWorkerReport } from './reclaimWorker.js';
 export {
   findByName,
   liveSlots,
@@ -17,3 +18,4 @@ export {
   registrySlot,
   registryWords,
 } from './registry.js';
+export { type Shrinker, Shrinkers } from './shrinkers.js';

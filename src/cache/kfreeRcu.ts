@@ -11,13 +11,14 @@
  * | gathering | pages, the first of them has room      | to waiting, when nothing waits        |
  * | waiting   | pages whose grace period was asked for | to the caches, when that is over      |
  */
+import { Pcs, pcsOf } from '../cpu/index.js';
 import { __GFP_NOWARN, GFP_NOWAIT, virtToPage } from '../page/index.js';
 import { type Rcu, RcuCpu, type RcuCpuPtr, rcuCpuOf } from '../rcu/index.js';
 import { PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
 import { LockClass, type LockPtr } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import type { KmemCache } from './kmemCache.js';
-import { forEachPcs } from './remote.js';
+import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
 
 /** A page of addresses: link to the next page (word index), how many, and they. */
 const NEXT = 0;
@@ -35,6 +36,7 @@ export class KfreeRcu {
   private readonly rcu: Rcu;
   private readonly m: Words;
   private readonly own: RcuCpuPtr;
+  private leaving = false;
   private readonly batch = new Int32Array(BATCH);
   private readonly drain = (): void => this.drainWaiting();
 
@@ -42,7 +44,7 @@ export class KfreeRcu {
     this.caches = caches;
     this.rcu = rcu;
     this.m = caches.views.m;
-    this.own = rcuCpuOf(caches.geometry, caches.cpu.id);
+    this.own = rcuCpuOf(caches.geometry, caches.cpu.thread);
   }
 
   /** Takes an object whose mark is gone already. Without memory for a page it waits for the grace period here. */
@@ -66,6 +68,7 @@ export class KfreeRcu {
 
   /** A full sheaf was submitted: when its grace period is over, this thread looks, if nobody has before. */
   sheafWaits(cache: KmemCache): void {
+    if (this.leaving) return; // whoever next finds the barn without full sheaves looks
     this.rcu.call(() => this.recycle(cache));
   }
 
@@ -89,6 +92,21 @@ export class KfreeRcu {
     this.rcu.synchronize();
     this.drainAll();
     for (const cache of all) this.recycle(cache);
+  }
+
+  /** Submits the rcu_free sheaf of one CPU; slab_mutex held. */
+  submitSheafOf(cache: KmemCache, cpu: number): void {
+    if (cache.sheafCapacity === 0) return;
+    const pcs = pcsOf(this.caches.geometry, cpu, cache.desc.slot);
+    if (this.m[pcs + Pcs.rcuFree] === 0 || !lockRemotePcs(this.caches.cpu, pcs)) return;
+    cache.detachRcuSheaf(pcs);
+    unlockRemotePcs(this.caches.cpu, pcs);
+    cache.flushDetachedPcs();
+  }
+
+  /** From now on this thread gives RCU nothing more to do. */
+  leave(): void {
+    this.leaving = true;
   }
 
   /** Submits the rcu_free sheaves of all CPUs, however full. Kernel: `flush_rcu_sheaves_on_cache`. */
@@ -129,13 +147,13 @@ export class KfreeRcu {
   }
 
   private takeOverAll(): void {
-    for (let cpu = 0; cpu < this.caches.geometry.cpus; cpu++) this.takeOver(cpu);
+    for (let cpu = 0; cpu < this.caches.geometry.threads; cpu++) this.takeOver(cpu);
   }
 
   /** Visits every object that any CPU's pages hold; others are quiet. */
   forEachPending(visit: (p: number, place: string) => void): void {
     const { m } = this;
-    for (let cpu = 0; cpu < this.caches.geometry.cpus; cpu++) {
+    for (let cpu = 0; cpu < this.caches.geometry.threads; cpu++) {
       const record = rcuCpuOf(this.caches.geometry, cpu);
       for (const list of [GATHERING, WAITING]) {
         for (let page = m[record + list]!; page !== 0; page = m[page + NEXT]!) {

@@ -6,12 +6,14 @@
  */
 import {
   __GFP_ZERO,
+  checkGfp,
   GFP_KERNEL,
   isHeapAddress,
   NUMA_NO_NODE,
   orderOf,
   Page,
   type PagePtr,
+  PG_DEFERRED,
   PG_HEAD,
   PG_LARGE,
   PG_SLAB,
@@ -45,6 +47,17 @@ function kmallocIndex(size: number): number {
   return size <= TABLE_MAX ? (size - 1) >> 3 : BITS_BASE + 32 - Math.clz32(size - 1);
 }
 
+/** Throws unless a large kmalloc starts at `p`, whose page has these flags. */
+function assertLarge(p: number, flags: number): void {
+  const isStart = p % PAGE_SIZE === 0;
+  if (isStart && (flags & (PG_SLAB | PG_HEAD | PG_LARGE | PG_DEFERRED)) === (PG_HEAD | PG_LARGE)) return;
+  let why = 'its page is free, or was allocated with allocPages';
+  if ((flags & PG_LARGE) !== 0 || !isStart) why = 'it is not the start of a block';
+  if ((flags & PG_DEFERRED) !== 0) why = 'it was freed already';
+  const hex = `0x${p.toString(16)}`;
+  throw new SlabBugError('not-a-slab', 'kmalloc', p, `${hex} did not come from kmalloc: ${why}`);
+}
+
 export class Kmallocs {
   private readonly caches: Caches;
   private readonly table: KmemCache[] = [];
@@ -62,6 +75,11 @@ export class Kmallocs {
     }
   }
 
+  /** The cache for objects of 1 to KMALLOC_MAX_CACHE_SIZE bytes. */
+  bucket(size: number): KmemCache {
+    return this.table[kmallocIndex(size)]!;
+  }
+
   /** Kernel: `kmalloc`, `kmalloc_node`. Returns 0 when out of memory, ZERO_SIZE_PTR for size 0. */
   alloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
     if (size > 0 && size <= KMALLOC_MAX_CACHE_SIZE && size === (size | 0)) {
@@ -69,6 +87,15 @@ export class Kmallocs {
       return node === NUMA_NO_NODE ? cache.alloc(gfp) : cache.allocNode(node, gfp);
     }
     return this.allocLarge(size, gfp, node);
+  }
+
+  /** The cache whose slab holds `p`, or undefined. */
+  cacheOf(p: number): KmemCache | undefined {
+    const { m } = this.caches.views;
+    const { geometry } = this.caches;
+    if (!(p > 0 && p < geometry.bytes)) return undefined;
+    const cache = m[virtToPage(geometry, p) + Page.cache]!;
+    return cache === 0 ? undefined : this.caches.handle(m[cache + KmemCacheStruct.slot]!);
   }
 
   /** Kernel: `kfree`. NULL and ZERO_SIZE_PTR are nothing to free. */
@@ -102,10 +129,11 @@ export class Kmallocs {
     else this.freeLarge(p);
   }
 
-  private cacheOf(p: number): KmemCache | undefined {
-    const { views, geometry } = this.caches;
-    const cache = isHeapAddress(geometry, p) ? views.m[virtToPage(geometry, p) + Page.cache]! : 0;
-    return cache === 0 ? undefined : this.caches.handle(views.m[cache + KmemCacheStruct.slot]!);
+  /** Frees an object of a kmalloc cache past its sheaves, for reclaim. */
+  freePastLayer(p: number): void {
+    const cache = this.cacheOf(p);
+    if (cache === undefined) this.freeLarge(p);
+    else cache.freePastLayer(p);
   }
 
   /** Bytes usable at `p`: the size of its bucket, or of its pages. Kernel: `ksize`. */
@@ -139,6 +167,7 @@ export class Kmallocs {
   private allocLarge(size: number, gfp: number, node: number): number {
     requireInteger('size', size, 0, KMALLOC_MAX_SIZE);
     requireInteger('node', node, NUMA_NO_NODE, this.caches.geometry.nodes - 1);
+    checkGfp(gfp);
     if (size === 0) return ZERO_SIZE_PTR;
     this.caches.cpu.assertOnline();
     const { m } = this.caches.views;
@@ -155,32 +184,18 @@ export class Kmallocs {
   private freeLarge(p: number): void {
     if (p === 0 || p === ZERO_SIZE_PTR) return;
     this.caches.cpu.assertOnline();
-    const page = this.largePage(p);
-    this.caches.slabs.pages.free(page, orderOf(this.caches.views.m[page + Page.flags]!));
+    this.caches.slabs.pages.freeChecked(this.largePage(p), (flags) => assertLarge(p, flags));
   }
 
   /** The first page of a large kmalloc, or an error that says why `p` is none. */
-  private largePage(p: number): PagePtr {
+  largePage(p: number): PagePtr {
     const { m } = this.caches.views;
     const { geometry } = this.caches;
     if (!isHeapAddress(geometry, p)) {
       throw new SlabBugError('invalid-pointer', 'kmalloc', 0, `${describe(p)} is not an address of the heap`);
     }
     const page = virtToPage(geometry, p);
-    const flags = m[page + Page.flags]!;
-    const hex = `0x${p.toString(16)}`;
-    if (
-      (flags & PG_SLAB) === 0 &&
-      (flags & PG_HEAD) !== 0 &&
-      (flags & PG_LARGE) !== 0 &&
-      p % PAGE_SIZE === 0
-    ) {
-      return page;
-    }
-    const why =
-      (flags & PG_LARGE) !== 0 || p % PAGE_SIZE !== 0
-        ? 'it is not the start of a block'
-        : 'its page is free, or was allocated with allocPages';
-    throw new SlabBugError('not-a-slab', 'kmalloc', p, `${hex} did not come from kmalloc: ${why}`);
+    assertLarge(p, m[page + Page.flags]!);
+    return page;
   }
 }

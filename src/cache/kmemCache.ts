@@ -4,13 +4,23 @@
  * `alloc` and `free` are in fastPath.ts, in a class that is made once per arena and thread. Here is what they call
  * when they miss, and everything that is not hot.
  */
-import { type PcsPtr, Stat, type StatItem, type Stats, sumStats } from '../cpu/index.js';
-import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, virtToPage, Zone, zoneOf } from '../page/index.js';
-import { RcuSheaves, SHEAF_OBJECTS, Sheaf, type SheafPtr, SIZE_MASK } from '../sheaf/index.js';
-import { KmemCacheStruct } from '../slab/index.js';
+import {
+  type PcsPtr,
+  Stat,
+  type StatItem,
+  type Stats,
+  sumLayerStats,
+  sumStats,
+  sumTrylockStats,
+  type TrylockStats,
+} from '../cpu/index.js';
+import { __GFP_NOWARN, __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
+import { PcsNolock, type SheafPtr } from '../sheaf/index.js';
+import { KmemCacheStruct, oomReport } from '../slab/index.js';
 import {
   type Bytes,
   type Layer,
+  OutOfMemoryError,
   PAGE_SHIFT,
   PAGE_SIZE,
   requireInteger,
@@ -19,20 +29,21 @@ import {
 import { cmpxchgByte, Intent } from '../sync/index.js';
 import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
+import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 
-const { size: SIZE } = Sheaf;
 const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
-const { ALLOC_FASTPATH, FREE_FASTPATH, FREE_SLOWPATH, ALLOC_NODE_MISMATCH, FREE_RCU_SHEAF_FAIL } = Stat;
-const OBJECTS = SHEAF_OBJECTS;
+const { FREE_SLOWPATH, FREE_RCU_SHEAF_FAIL } = Stat;
 
 /** What destroy found: a cache is gone when nothing leaked, else it is unlinked and its memory stays. */
 export interface LeakReport {
   cache: string;
   leaked: number;
-  /** Addresses of the objects that were never freed. */
+  /** Addresses of the objects that were never freed, those in borrowed sheaves among them. */
   objects: number[];
+  /** Prefilled sheaves that were not returned, if there are any. */
+  sheaves?: number;
 }
 
 export interface ShrinkReport {
@@ -42,7 +53,7 @@ export interface ShrinkReport {
   skippedCpus: number[];
 }
 
-export abstract class KmemCache extends RcuSheaves {
+export abstract class KmemCache extends PcsNolock {
   protected readonly context: CacheContext;
   protected readonly shadow: Bytes;
   protected readonly checked: boolean;
@@ -84,12 +95,12 @@ export abstract class KmemCache extends RcuSheaves {
   get objsPerSlab(): number {
     return this.desc.objects;
   }
-  /** Empty slabs that a node keeps; may be changed at any time. */
+  /** Empty slabs that a node keeps; may be changed at any time. Throws when the cache was destroyed. */
   get minPartial(): number {
+    this.assertAlive();
     return this.m[this.desc.ptr + KmemCacheStruct.minPartial]!;
   }
   set minPartial(value: number) {
-    // The struct of a destroyed cache is somebody else's memory.
     this.assertAlive();
     this.m[this.desc.ptr + KmemCacheStruct.minPartial] = requireInteger('minPartial', value, 0, 0x7fffffff);
   }
@@ -156,22 +167,76 @@ export abstract class KmemCache extends RcuSheaves {
   /** Frees `list[0..n)`; may reorder it. Throws, and frees none, if one of them is not an allocated object. */
   abstract freeBulk(list: Int32Array, n: number): void;
 
+  /**
+   * Borrows a sheaf with at least `n` objects, for a place where an allocation must not fail; null when out of memory,
+   * or for n = 0. More than the cache's sheafCapacity is possible, up to 65532, and is made and freed for this once.
+   * The sheaf is this thread's until return. Throws RangeError for other `n`. Kernel: `kmem_cache_prefill_sheaf`.
+   * @example
+   * const sheaf = cache.prefill(12);
+   * if (sheaf === null) return false; // out of memory, and nothing has been begun
+   * const p = sheaf.alloc(); // never 0 for the first 12
+   * cache.return(sheaf);
+   */
+  abstract prefill(n: number, gfp?: number): PrefilledSheaf | null;
+
+  /**
+   * Fills a borrowed sheaf up so that it has at least `n` objects again. Returns the sheaf to use from now on, another
+   * one if `n` needs a larger; null when out of memory, and then the old one is as it was. Kernel:
+   * `kmem_cache_refill_sheaf`.
+   */
+  abstract refill(sheaf: PrefilledSheaf, n: number, gfp?: number): PrefilledSheaf | null;
+
+  /** Takes a borrowed sheaf back, with what is left in it. Kernel: `kmem_cache_return_sheaf`. */
+  abstract return(sheaf: PrefilledSheaf, gfp?: number): void;
+
+  /**
+   * Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0.
+   */
+  allocOrThrow(gfp: number = GFP_KERNEL): number {
+    const p = this.alloc(gfp | __GFP_NOWARN);
+    if (p === 0) throw new OutOfMemoryError(oomReport(this.cpu, this.slabs.pages, this.desc, gfp));
+    return p;
+  }
+
   /** Allocates from `node`, from others only without `__GFP_THISNODE`. Kernel: `kmem_cache_alloc_node`. */
   allocNode(node: number, gfp = GFP_KERNEL): number {
     if (node === NUMA_NO_NODE) return this.alloc(gfp);
     requireInteger('node', node, 0, this.desc.nodes - 1);
+    checkGfp(gfp);
     this.assertAlive();
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
-      let p = 0;
-      if (node === this.cpu.node) p = this.allocIfTopIsOn(node);
-      else this.count(ALLOC_NODE_MISMATCH);
+      const p = this.allocCachedOn(node, gfp);
       if (this.context.policy === 'op') this.release();
       return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp, node), gfp);
     } finally {
       if (this.context.policy === 'op') this.release();
       this.cpu.leave();
     }
+  }
+
+  /**
+   * Fills this CPU's array, of the layer `percpu-array`, up to `count` objects. False when out of memory. It promises
+   * nothing: another CPU may flush the array before it is used. Throws RangeError when there is no array or `count`
+   * exceeds it. Kernel: `kmem_cache_prefill_percpu_array`.
+   */
+  prefillArray(count: number, _gfp = GFP_KERNEL): boolean {
+    this.assertAlive();
+    throw new RangeError(
+      `cache ${this.name} has the layer '${this.layer}' and no array to prefill with ${count} objects`,
+    );
+  }
+
+  /**
+   * Puts an array of `count` objects per CPU in front of a cache that was made with the layer `none` and
+   * SLAB_NO_MERGE. Returns the handle to use from now on; older ones pass the array by. Throws RangeError, or
+   * OutOfMemoryError, with nothing changed. Kernel: `kmem_cache_setup_percpu_array`.
+   * @example
+   * const cache = arena.createCache('msg', { size: 96, layer: 'none', flags: SLAB_NO_MERGE }).setupPercpuArray(64);
+   */
+  setupPercpuArray(count: number): KmemCache {
+    this.assertAlive();
+    return this.context.setupPercpuArray(this, count);
   }
 
   /** Frees memory that nobody uses: all CPUs' sheaves, the barns, empty slabs. Kernel: `kmem_cache_shrink`. */
@@ -186,15 +251,30 @@ export abstract class KmemCache extends RcuSheaves {
     return this.context.destroy(this);
   }
 
-  /** The 26 counters, summed over CPUs; exact when they are quiet and their turns have ended. */
+  /**
+   * The 26 counters, summed over threads; exact when they are quiet and their turns have ended. Throws when the cache was
+   * destroyed: the counters are its successor's.
+   */
   stats(): Stats {
+    this.assertAlive();
     this.releaseEarly();
     return sumStats(this.cpu.f64, this.context.geometry, this.desc.slot);
   }
 
-  /** One of the counters. */
+  /** What the layer counts beyond the 26, summed like them; `{}` for sheaves and none. */
+  layerStats(): Record<string, number> {
+    this.releaseEarly();
+    return sumLayerStats(this.cpu.f64, this.context.geometry, this.desc.slot, this.layer);
+  }
+
+  /** One of the 26. */
   stat(item: StatItem): number {
     return this.stats()[item];
+  }
+
+  /** What came of sheaves that were locked by another thread; summed and exact as the 26. */
+  trylockStats(): TrylockStats {
+    return sumTrylockStats(this.cpu.f64, this.context.geometry, this.desc.slot);
   }
 
   /** Throws unless this thread is a CPU and the cache still exists. */
@@ -212,6 +292,15 @@ export abstract class KmemCache extends RcuSheaves {
   /** Visits each free object that the layer holds outside of slabs, other than in sheaves; others are quiet. */
   forEachCached(_visit: (p: number, place: string) => void): void {}
 
+  /** An object of `node` out of what this CPU has cached, or 0. */
+  protected abstract allocCachedOn(node: number, gfp: number): number;
+
+  /** A restricted context's alloc: no lock is waited for. */
+  abstract allocNolock(gfp: number): number;
+
+  /** A restricted context's free. */
+  abstract freeNolock(p: number): void;
+
   /** Flushes this CPU's own sheaves of this cache. */
   flushThisCpu(): void {
     this.flushOwn();
@@ -219,7 +308,7 @@ export abstract class KmemCache extends RcuSheaves {
 
   /** Takes the objects out of another CPU's sheaves; the caller holds its pcs lock. */
   detachPcs(pcs: PcsPtr): void {
-    if (this.sheafCapacity > 0) this.detach(pcs);
+    this.detach(pcs);
   }
 
   /** Takes a CPU's rcu_free sheaf; the caller holds its pcs lock, and calls flushDetachedPcs afterwards. */
@@ -232,6 +321,20 @@ export abstract class KmemCache extends RcuSheaves {
     this.flushDetached();
   }
 
+  /** Flushes and frees the sheaves that a CPU's thread has borrowed; it is gone. */
+  abstract flushPrefilled(pcs: PcsPtr): void;
+
+  /** Ends what this thread has borrowed; of a cache that is no more, the memory stays where it is. */
+  abstract endLoans(isLive: boolean): void;
+
+  /** Lets go of what detachPcs took: it was a dead thread's, and cannot be told to be whole. */
+  forgetDetachedPcs(): void {}
+  /** Frees an object straight to its slab: what reclaim frees must not fill a sheaf again. */
+  freePastLayer(p: number): void {
+    this.takeBack(p);
+    this.freeToSlab(p);
+  }
+
   flushAndFreeSheaf(sheaf: SheafPtr): void {
     this.flushSheaf(sheaf);
     this.context.freeEmptySheaf(this.desc, sheaf);
@@ -240,68 +343,6 @@ export abstract class KmemCache extends RcuSheaves {
   /** Throws unless `p` is an allocated object of this cache; reads only. */
   assertAllocated(p: number): void {
     this.assertFreeable(p);
-  }
-
-  /** The fast path missed: lock not ours, main empty, a request, or a full count. What it missed for is mended. */
-  protected allocSlow(gfp: number): number {
-    this.assertAlive();
-    this.cpu.enter(ALLOC, this.desc.slot);
-    try {
-      if (this.m[this.request]! < 0) this.cpu.serveRequests();
-      if (this.lockForTurn() && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp))) {
-        return this.alloc(gfp);
-      }
-      return this.handOut(this.allocFromSlab(gfp), gfp);
-    } finally {
-      this.cpu.leave();
-    }
-  }
-
-  /** The fast path missed: bad address, lock not ours, or main full. */
-  protected freeSlow(p: number): void {
-    this.assertAlive();
-    this.assertFreeable(p);
-    this.cpu.enter(FREE, this.desc.slot);
-    try {
-      if (this.m[this.request]! < 0) this.cpu.serveRequests();
-      const room =
-        this.isLocal(p) &&
-        this.lockForTurn() &&
-        (this.m[this.main + SIZE] !== this.capacity || this.replaceFullMain());
-      if (room && this.capacity !== 0) return this.free(p);
-      this.takeBack(p);
-      this.freeToSlab(p);
-    } finally {
-      this.cpu.leave();
-    }
-  }
-
-  /** alloc under the 'op' policy: the lock is taken and given back around each operation. */
-  protected allocOp(gfp: number): number {
-    this.assertAlive();
-    this.cpu.enter(ALLOC, this.desc.slot);
-    try {
-      const p = this.trylockPcs() ? this.popMain(gfp) : 0;
-      this.release();
-      return this.handOut(p !== 0 ? p : this.allocFromSlab(gfp), gfp);
-    } finally {
-      this.release();
-      this.cpu.leave();
-    }
-  }
-
-  protected freeOp(p: number): void {
-    this.assertAlive();
-    this.cpu.enter(FREE, this.desc.slot);
-    try {
-      this.takeBack(p);
-      if (this.isLocal(p) && this.trylockPcs() && this.pushMain(p)) return;
-      this.release();
-      this.freeToSlab(p);
-    } finally {
-      this.release();
-      this.cpu.leave();
-    }
   }
 
   /** Frees an object that takeBack has accepted, past the sheaves. */
@@ -328,7 +369,7 @@ export abstract class KmemCache extends RcuSheaves {
   }
 
   /** Throws the report of what is wrong with an address that is not an allocated object; reads only. */
-  private assertFreeable(p: number): void {
+  protected assertFreeable(p: number): void {
     if (this.checked && !this.isMarked(p)) throw badFree(this.context, this.desc, p);
   }
 
@@ -355,17 +396,6 @@ export abstract class KmemCache extends RcuSheaves {
     return true;
   }
 
-  /** Puts marks back after a bulk free met a bad address. */
-  protected takeBackAll(list: Int32Array, n: number): void {
-    let i = 0;
-    try {
-      for (; i < n; i++) this.takeBack(list[i]!);
-    } catch (error) {
-      while (--i >= 0) this.shadow[list[i]! >> 3] = this.tag;
-      throw error;
-    }
-  }
-
   /** Has the lock for this turn, taking it if it is free. */
   protected lockForTurn(): boolean {
     if (!this.locked) {
@@ -374,44 +404,5 @@ export abstract class KmemCache extends RcuSheaves {
     }
     this.fold();
     return true;
-  }
-
-  /** Lock held. Pops one object off main, which may have to be replaced; 0 means use the slabs. */
-  private popMain(gfp: number): number {
-    const { m } = this;
-    if (m[this.main + SIZE] === 0 && !this.replaceEmptyMain(gfp)) return 0;
-    const size = m[this.main + SIZE]!;
-    m[this.main + SIZE] = size - 1;
-    this.rebase(size - 1);
-    this.count(ALLOC_FASTPATH);
-    return m[this.main + OBJECTS + size - 1]!;
-  }
-
-  /** Lock held. Pushes one object onto main, which may have to be replaced; false means use the slabs. */
-  private pushMain(p: number): boolean {
-    const { m } = this;
-    if (m[this.main + SIZE] === this.capacity && !this.replaceFullMain()) return false;
-    const size = m[this.main + SIZE]!;
-    m[this.main + OBJECTS + size] = p;
-    m[this.main + SIZE] = size + 1;
-    this.rebase(size + 1);
-    this.count(FREE_FASTPATH);
-    return true;
-  }
-
-  /** The top object, if it lies on `node`; otherwise it stays. Kernel: the node test in `alloc_from_pcs`. */
-  private allocIfTopIsOn(node: number): number {
-    const { m } = this;
-    if (!this.lockForTurn()) return 0;
-    const size = m[this.main + SIZE]! & SIZE_MASK;
-    if (size === 0)
-      return this.capacity !== 0 && this.replaceEmptyMain(GFP_KERNEL) ? this.allocIfTopIsOn(node) : 0;
-    const top = m[this.main + OBJECTS + size - 1]!;
-    const pages = this.slabs.pages;
-    if (pages.nodeOf(virtToPage(this.context.geometry, top)) !== node) {
-      this.count(ALLOC_NODE_MISMATCH);
-      return 0;
-    }
-    return this.popMain(GFP_KERNEL);
   }
 }

@@ -1,6 +1,6 @@
 /** Options of a cache, and what they come to. */
 
-import { SHEAF_CAPACITY_MAX } from '../sheaf/index.js';
+import { ARRAY_SIZE_MAX, SHEAF_CAPACITY_MAX } from '../sheaf/index.js';
 import {
   calculateSizes,
   NAME_BYTES_MAX,
@@ -31,6 +31,25 @@ export interface CacheOptions {
   layer?: Layer;
   /** At least so many objects in a sheaf; by default 60, 28, 12 or 4 by size. Makes the cache unmergeable. */
   sheafCapacity?: number;
+  /**
+   * Objects in the array of each CPU, 1 to 16384, for the layer `percpu-array` alone; by default what two sheaves would
+   * hold. Makes the cache unmergeable.
+   */
+  arraySize?: number;
+}
+
+/** What a cache is made to: its slabs, and what the layers that may stand in front of them hold. */
+export interface CacheLayout extends SlabLayout {
+  arraySize: number;
+}
+
+/** A layout with the array that goes with it. */
+export function withArray(layout: SlabLayout, arraySize = 2 * layout.sheafCapacity): CacheLayout {
+  return { ...layout, arraySize };
+}
+
+export function checkArraySize(name: string, size: unknown): number {
+  return requireInteger(name, size, 1, ARRAY_SIZE_MAX);
 }
 
 /** Largest object: a slab of it is one block of the page allocator. */
@@ -49,8 +68,11 @@ export function checkName(name: unknown): string {
   return name;
 }
 
-/** Checks every option and computes the layout. Throws RangeError or TypeError that names the option. */
-export function layoutFor(options: CacheOptions, cpus: number): SlabLayout {
+/**
+ * Checks every option and computes the layout. `byDefault` is the layer of caches that name none. Throws RangeError or
+ * TypeError that names the option.
+ */
+export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer): CacheLayout {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`size\``);
   }
@@ -64,7 +86,16 @@ export function layoutFor(options: CacheOptions, cpus: number): SlabLayout {
   }
   if (options.layer !== undefined) requireOneOf('layer', options.layer, LAYERS);
   requireInteger('sheafCapacity', sheafCapacity, 0, SHEAF_CAPACITY_MAX);
-  return calculateSizes({
+  const { layer = byDefault, arraySize } = options;
+  if (arraySize !== undefined) {
+    checkArraySize('arraySize', arraySize);
+    if (layer !== 'percpu-array') {
+      throw new RangeError(
+        `arraySize is ${arraySize}; only the layer 'percpu-array' has arrays, and this cache's is '${layer}'`,
+      );
+    }
+  }
+  const layout = calculateSizes({
     objectSize: size,
     align,
     hwcacheAlign: (flags & SLAB_HWCACHE_ALIGN) !== 0,
@@ -72,4 +103,5 @@ export function layoutFor(options: CacheOptions, cpus: number): SlabLayout {
     sheafCapacity,
     cpus,
   });
+  return withArray(layout, arraySize);
 }

@@ -1,35 +1,53 @@
 /**
- * Other CPUs' sheaves. Whoever wants them trylocks; if the owner holds the lock for its turn, it is asked and polls.
- * An owner that is blocked elsewhere never answers: it is skipped and reported, not waited for.
+ * Other CPUs' sheaves. Whoever wants them trylocks; if a thread holds the lock for its turn, it is asked and polls.
+ * One that is blocked elsewhere never answers: its CPU is skipped and reported, not waited for. Under 'op' nobody keeps
+ * the lock for longer than an operation, and no thread of the CPU takes it anew while we want it.
  */
 import { Pcs, type PcsPtr, pcsOf, type ThisCpu } from '../cpu/index.js';
-import { cmpxchg, futexWait, futexWake, loadAcquire, storeRelease } from '../sync/index.js';
+import {
+  cmpxchg,
+  futexWait,
+  futexWake,
+  type LockClassId,
+  type LockPtr,
+  loadAcquire,
+  ownerThread,
+  storeRelease,
+} from '../sync/index.js';
 
 /** How long an owner has to answer. It looks with every allocation, so an answer takes a microsecond or never comes. */
 export const REMOTE_LIMIT_MS = 100;
 const POLL_MS = 2;
 
-/** Takes the lock of another CPU's pcs, asking for it if need be. False when the owner does not answer in time. */
-export function lockRemotePcs(cpu: ThisCpu, pcs: PcsPtr, owner: number, limitMs = REMOTE_LIMIT_MS): boolean {
+/**
+ * Takes the lock of another CPU's pcs, asking for it if need be. False when its owner does not answer in time; with a
+ * limit of 0 it is only tried.
+ */
+export function lockRemotePcs(cpu: ThisCpu, pcs: PcsPtr, limitMs = REMOTE_LIMIT_MS): boolean {
   const { m } = cpu;
   if (cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0) return true;
+  if (limitMs === 0) return false;
   const deadline = performance.now() + limitMs;
-  // Pairs with the plain read in trylockPcs: from when it is seen, the owner keeps off the lock until we had it.
+  // Pairs with the plain read in trylockPcs: from when it is seen, the CPU's threads keep off the lock until we had it.
   storeRelease(m, pcs + Pcs.request, cpu.locks.owner);
   let taken = false;
   while (!taken && performance.now() < deadline) {
-    cpu.requestCpu(owner);
     const word = loadAcquire(m, pcs + Pcs.lock);
-    if (word !== 0) waitForRelease(cpu, pcs, word);
+    if (word !== 0) {
+      // The word says whom to ask, whichever thread of the CPU it is.
+      cpu.requestThread(ownerThread(word));
+      nap(cpu, pcs + Pcs.lock, word);
+    }
     taken = cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0;
   }
   storeRelease(m, pcs + Pcs.request, 0);
   return taken;
 }
 
-function waitForRelease(cpu: ThisCpu, pcs: PcsPtr, word: number): void {
+/** Sleeps while the lock word at `at` is `word`, a moment at most. */
+function nap(cpu: ThisCpu, at: number, word: number): void {
   try {
-    futexWait(cpu.m, pcs + Pcs.lock, word, POLL_MS);
+    futexWait(cpu.m, at, word, POLL_MS);
   } catch {
     // A thread that may not sleep looks again at once; the deadline bounds it.
   }
@@ -50,7 +68,7 @@ export function forEachPcs(
   const skipped: number[] = [];
   for (let id = 0; id < cpu.geometry.cpus; id++) {
     const pcs = pcsOf(cpu.geometry, id, slot);
-    if (!lockRemotePcs(cpu, pcs, id)) {
+    if (!lockRemotePcs(cpu, pcs)) {
       skipped.push(id);
       continue;
     }
@@ -62,4 +80,16 @@ export function forEachPcs(
     then();
   }
   return skipped;
+}
+
+/** Takes a lock that may be held long, within a limit, without a place in its line of sleepers. */
+export function lockWithin(cpu: ThisCpu, lock: LockPtr, cls: LockClassId, limitMs: number): boolean {
+  if (cpu.locks.tryLock(lock, cls)) return true;
+  const deadline = performance.now() + limitMs;
+  while (performance.now() < deadline) {
+    const word = loadAcquire(cpu.m, lock);
+    if (word !== 0) nap(cpu, lock, word);
+    if (cpu.locks.tryLock(lock, cls)) return true;
+  }
+  return false;
 }

@@ -1,7 +1,9 @@
 #!/usr/bin/env node
-/** The command line of the lab: `granary study`, `granary replay`, `granary info`. */
+/** The command line of the lab: `granary study`, `granary experiment`, `granary replay`, `granary info`. */
 import { Command, CommanderError } from 'commander';
+import { NotInThisBuildError } from '../lab/experiments/index.js';
 import { TraceError } from '../lab/trace/index.js';
+import { experimentCommand } from './experiment.js';
 import { infoCommand } from './info.js';
 import { EXIT } from './options.js';
 import { replayCommand } from './replay.js';
@@ -10,6 +12,7 @@ import { studyCommand } from './study.js';
 const HELP = `
 Examples:
   granary study --seconds 20           what the locks cost on this machine
+  granary experiment --list            questions to ask of it
   granary replay trace.txt --cpus 2    a kernel's allocations, on two threads
   granary info                         what an arena looks like from inside
 
@@ -19,7 +22,8 @@ function program(): Command {
   const granary = new Command('granary')
     .description("Linux's slab allocator with sheaves on shared memory, and a lab for its lock contention.")
     .addHelpText('after', HELP);
-  for (const command of [studyCommand(), replayCommand(), infoCommand()]) granary.addCommand(command);
+  for (const command of [studyCommand(), experimentCommand(), replayCommand(), infoCommand()])
+    granary.addCommand(command);
   // Sub-commands that are added take over nothing of this by themselves.
   for (const command of [granary, ...granary.commands]) {
     command
@@ -44,6 +48,7 @@ function fail(error: unknown): void {
   }
   const expected =
     error instanceof TraceError ||
+    error instanceof NotInThisBuildError ||
     error instanceof RangeError ||
     (error instanceof Error && 'syscall' in error);
   if (expected) process.stderr.write(`granary: ${error.message}\n`);

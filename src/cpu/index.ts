@@ -1,4 +1,5 @@
-export * from './cpuSlot.js';
+export * from './deferred.js';
 export * from './percpu.js';
 export * from './stat.js';
 export * from './thisCpu.js';
+export * from './threadSlot.js';

@@ -1,5 +1,5 @@
 /**
- * This CPU: the calling thread's view of the arena, its locks, and the turn it is in.
+ * This CPU: the calling thread's view of the arena, the CPU it runs on, its locks, and the turn it is in.
  *
  * A turn is one synchronous run of JavaScript on this thread, from the first allocator call until control goes
  * back to the event loop. What a thread holds per turn it gives up in the microtask that ends it.
@@ -9,19 +9,31 @@ import {
   exchange,
   fetchOr,
   futexWake,
-  LOCK_STAT_CPU_WORDS,
   LOCK_STAT_TIERS,
+  LOCK_STAT_WORDS,
   LockRecord,
   type Locks,
   makeLocks,
   ownerWord,
 } from '../sync/index.js';
-import { CpuRecord, type CpuRecordPtr, claimCpu, cpuRecordOf, nodeOfCpu, releaseCpu } from './cpuSlot.js';
-import { type PcsPtr, statsOf } from './percpu.js';
+import { hasDeferred, pushDeferred } from './deferred.js';
+import { countersOf, type PcsPtr, pcsOf, statsOf } from './percpu.js';
+import {
+  claimThread,
+  nodeOfCpu,
+  releaseThread,
+  ThreadRecord,
+  type ThreadRecordPtr,
+  threadRecordOf,
+  type WantedSlot,
+} from './threadSlot.js';
 
-const INTENT = CpuRecord.locks;
+const INTENT = ThreadRecord.locks;
 const { intentDepth: INTENT_DEPTH, intentOp: INTENT_OP } = LockRecord;
 const { intentSlot: INTENT_SLOT, intentSheaf: INTENT_SHEAF } = LockRecord;
+
+/** Nested operations whose caches are remembered; deeper ones count as being on every cache. */
+const ENTERED_MAX = 16;
 
 /** Sign bit: the allocation fast path tests it together with the packed size word, in one branch. */
 export const REQUESTED = 1 << 31;
@@ -48,50 +60,73 @@ export class ThisCpu {
   readonly m: Words;
   readonly f64: Doubles;
   readonly geometry: Geometry;
+  /** The CPU slot: whose sheaves this thread uses. */
   readonly id: number;
+  /** The thread slot. The same number as `id`, unless threads share CPUs. */
+  readonly thread: number;
   readonly node: number;
-  readonly record: CpuRecordPtr;
+  readonly record: ThreadRecordPtr;
   readonly locks: Locks;
   online = true;
   /** Nesting of sheaf allocations on this thread; see allocEmptySheaf. */
   sheafAllocDepth = 0;
+  /** From the counters beside this CPU's sheaves to this thread's, in doubles; 0 unless threads share CPUs. */
+  private readonly toCounters: number;
+  /** Frees what this CPU deferred; the layer that knows slabs sets it. */
+  drainDeferred: () => void = () => {};
+  /** Whether this thread is in drainDeferred. */
+  inDrain = false;
+  /** The caches that operations of this thread are under way on, from the outermost. */
+  private readonly entered = new Int32Array(ENTERED_MAX);
   private readonly holders: TurnHolder[] = [];
   private turnEndQueued = false;
 
-  constructor(views: Views, geometry: Geometry, wanted: number | undefined, thread: number) {
+  constructor(views: Views, geometry: Geometry, wanted: WantedSlot, tid: number) {
     this.views = views;
     this.m = views.m;
     this.f64 = views.f64;
     this.geometry = geometry;
-    this.id = claimCpu(views.m, geometry, wanted, thread);
+    this.thread = claimThread(views.m, geometry, wanted, tid);
+    this.id = wanted.cpu ?? this.thread % geometry.cpus;
     this.node = nodeOfCpu(geometry, this.id);
-    this.record = cpuRecordOf(geometry, this.id);
-    const generation = views.m[this.record + CpuRecord.generation]!;
+    this.record = threadRecordOf(geometry, this.thread);
+    this.toCounters = countersOf(geometry, this.thread, 0) - statsOf(pcsOf(geometry, this.id, 0));
+    const generation = views.m[this.record + ThreadRecord.generation]!;
     this.locks = makeLocks(
       LOCK_STAT_TIERS[geometry.lockStat]!,
       views.m,
       views.f64,
-      ownerWord(this.id, generation),
-      (this.record + CpuRecord.locks) as never,
-      geometry.lockStats + this.id * LOCK_STAT_CPU_WORDS,
+      ownerWord(this.thread, generation),
+      (this.record + ThreadRecord.locks) as never,
+      geometry.lockStats + this.thread * LOCK_STAT_WORDS,
     );
   }
 
-  /** Adds to one of this CPU's counters. */
+  /** Adds to one of this thread's counters for the cache whose sheaves on this CPU are at `pcs`. */
   count(pcs: PcsPtr, item: number, n: number): void {
     const { f64 } = this;
-    const at = statsOf(pcs) + item;
+    const at = statsOf(pcs) + this.toCounters + item;
     f64[at] = f64[at]! + n;
   }
 
   /**
-   * Says what this CPU is in the middle of, for whoever reaps it: between taking something from one place and putting
+   * Says what this thread is in the middle of, for whoever reaps it: between taking something from one place and putting
    * it into another, nothing else in the arena leads to it. The outermost of nested operations is what is said.
    */
   enter(op: number, slot: number): void {
+    const { m, record } = this;
+    // The outermost operation begins with no lock held but sheaves of its turn: the place to make up for what a
+    // restricted context put off.
+    if (m[record + INTENT + INTENT_DEPTH] === 0 && hasDeferred(m, record)) this.drainDeferred();
+    this.enterNolock(op, slot);
+  }
+
+  /** The same for a restricted context, which may be anywhere and makes up for nothing. */
+  enterNolock(op: number, slot: number): void {
     const { m } = this;
     const at = this.record + INTENT;
     const depth = m[at + INTENT_DEPTH]!;
+    if (depth < ENTERED_MAX) this.entered[depth] = slot;
     m[at + INTENT_DEPTH] = depth + 1;
     if (depth !== 0) return;
     m[at + INTENT_SLOT] = slot;
@@ -109,14 +144,43 @@ export class ThisCpu {
     m[at + INTENT_SLOT] = 0;
   }
 
-  /** Names the sheaf that is in this CPU's hands and in no list; 0 when it has a place again. */
+  /** How many operations of this thread are under way, one within the other. */
+  get depth(): number {
+    return this.m[this.record + INTENT + INTENT_DEPTH]!;
+  }
+
+  /** Whether an operation on that cache is under way on this thread, in which a restricted context interrupts it. */
+  isBusy(slot: number): boolean {
+    const { depth, entered } = this;
+    if (depth > ENTERED_MAX) return true;
+    for (let i = 0; i < depth; i++) if (entered[i] === slot) return true;
+    return false;
+  }
+
+  /** Names the sheaf that is in this thread's hands and in no list; 0 when it has a place again. */
   inHand(sheaf: number): void {
     this.m[this.record + INTENT + INTENT_SHEAF] = sheaf;
+  }
+
+  /** What inHand named last. */
+  get sheafInHand(): number {
+    return this.m[this.record + INTENT + INTENT_SHEAF]!;
   }
 
   /** Registers something to be given up when this turn ends. */
   holdForTurn(holder: TurnHolder): void {
     this.holders.push(holder);
+    this.queueTurnEnd();
+  }
+
+  /** Puts a free off to the end of this turn or the next operation; `link` is the word in it that names the next. */
+  defer(p: number, link: number): void {
+    pushDeferred(this.m, this.record, p, link);
+    // What is deferred while we drain would queue a turn's end without end.
+    if (!this.inDrain) this.queueTurnEnd();
+  }
+
+  private queueTurnEnd(): void {
     if (this.turnEndQueued) return;
     this.turnEndQueued = true;
     queueMicrotask(this.endTurn);
@@ -133,26 +197,28 @@ export class ThisCpu {
         failure ??= { error }; // what the others hold must be given up all the same
       }
     }
+    // The slot may have another thread by the time a late microtask comes.
+    if (this.online && hasDeferred(this.m, this.record)) this.drainDeferred();
     if (failure !== undefined) throw failure.error;
   };
 
   /** Another CPU asked for something: give up what was asked for, keep the rest. */
   serveRequests(): void {
-    // Pairs with the fetchOr in requestCpu: the requests that were made before it are visible.
+    // Pairs with the fetchOr in requestThread: the requests that were made before it are visible.
     if (exchange(this.m, this.record, 0) === 0) return;
     for (const holder of this.holders) holder.releaseIfRequested();
   }
 
-  /** Asks another CPU to look at what it holds. It polls; there is no answer if it is blocked. */
-  requestCpu(cpu: number): void {
-    fetchOr(this.m, cpuRecordOf(this.geometry, cpu), REQUESTED);
+  /** Asks another thread to look at what it holds. It polls; there is no answer if it is blocked. */
+  requestThread(thread: number): void {
+    fetchOr(this.m, threadRecordOf(this.geometry, thread), REQUESTED);
   }
 
-  /** Gives the slot back. The caller has flushed its sheaves. */
+  /** Gives the slot back. The thread has left its CPU. */
   goOffline(): void {
     this.online = false;
-    releaseCpu(this.m, this.geometry, this.id);
-    futexWake(this.m, this.record + CpuRecord.state, 1);
+    releaseThread(this.m, this.geometry, this.thread);
+    futexWake(this.m, this.record + ThreadRecord.state, 1);
   }
 
   assertOnline(): void {

@@ -1,7 +1,7 @@
 /** What validate() found, by invariant. Names and numbers are those of docs/invariants.md. */
 export const INVARIANTS = {
-  I1: 'main is never NULL while its lock is free',
-  I2: 'a sheaf holds between 0 and capacity objects',
+  I1: 'main is never NULL while its lock is free, nor is an array',
+  I2: 'a sheaf, or an array, holds between 0 and capacity objects',
   I3: 'a sheaf is in exactly one place',
   I4: 'a full sheaf is not empty, an empty one has size 0',
   I5: 'nr_full and nr_empty are the lengths of their lists',
@@ -9,14 +9,15 @@ export const INVARIANTS = {
   I7: 'SL_partial is set exactly on slabs that are on the partial list',
   I8: 'a slab on the partial list has a free object',
   I9: 'inuse is objects minus the length of the freelist',
-  I10: 'an object is on the freelist, in a sheaf, or allocated',
+  I10: 'an object is on a freelist, in a sheaf or an array, or allocated',
   I11: 'nr_partial, nr_slabs and total_objects agree with the slabs',
   I12: 'no more than min_partial empty slabs stay on a partial list',
   I13: 'no object is free in two places',
   I17: 'every slab belongs to a cache of the registry',
   I20: 'no lock is held by a CPU that is not in the middle of something',
   I21: 'sheaf allocation nests at most once',
-  I22: 'a slab with free objects is on the partial list',
+  I22: 'a slab with free objects is on the partial list, or a CPU has it',
+  I23: 'a frozen slab is the cpu slab of one CPU or on one cpu partial list, and no other slab is',
   PAGES: 'pages are free in exactly one block, and the counts agree',
 } as const;
 export type Invariant = keyof typeof INVARIANTS;

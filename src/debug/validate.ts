@@ -1,6 +1,6 @@
 /** The whole arena against its invariants. Any CPU may call it while the others are quiet; it changes nothing. */
 import { type Caches, forEachSlab, liveSlots, Registry, RegistrySlot, registrySlot } from '../cache/index.js';
-import { CpuRecord, CpuState, cpuRecordOf } from '../cpu/index.js';
+import { ThreadRecord, ThreadState, threadName, threadRecordOf } from '../cpu/index.js';
 import { Page, type PagePtr, zoneLock, zoneOf } from '../page/index.js';
 import { LockRecord } from '../sync/index.js';
 import { type Finding, Findings } from './finding.js';
@@ -56,11 +56,11 @@ function validateOwners(caches: Caches, findings: Findings): void {
 function validateCpus(caches: Caches, findings: Findings): void {
   const { geometry, views, cpu } = caches;
   const { m } = views;
-  for (let id = 0; id < geometry.cpus; id++) {
-    const record = cpuRecordOf(geometry, id);
-    if (m[record + CpuRecord.state] !== CpuState.ONLINE) continue;
-    const held = m[record + CpuRecord.locks + LockRecord.nrHeld];
-    findings.expect(held === 0, 'I20', `CPU ${id}`, () => `holds ${held} locks`);
+  for (let thread = 0; thread < geometry.threads; thread++) {
+    const record = threadRecordOf(geometry, thread);
+    if (m[record + ThreadRecord.state] !== ThreadState.ONLINE) continue;
+    const held = m[record + ThreadRecord.locks + LockRecord.nrHeld];
+    findings.expect(held === 0, 'I20', threadName(geometry, thread), () => `holds ${held} locks`);
   }
   const mutex = geometry.registry + Registry.slabMutex;
   findings.expect(m[mutex] === 0, 'I20', 'registry', () => 'slab_mutex is held');

@@ -1,12 +1,19 @@
 /** One cache: where each sheaf is, where each object is, and whether lists and counts say the same. */
-import { type CacheContext, freelistIndices, type KmemCache } from '../cache/index.js';
-import { Pcs, pcsOf } from '../cpu/index.js';
+import {
+  type CacheContext,
+  freelistIndices,
+  type KmemCache,
+  slabCapacity,
+  slabObjects,
+} from '../cache/index.js';
+import { Pcs, pcsOf, ThreadRecord, threadRecordOf } from '../cpu/index.js';
 import {
   compoundHead,
   isHeapAddress,
   Page,
   type PageAllocator,
   type PagePtr,
+  PG_DEFERRED,
   PG_PARTIAL,
   pageAddress,
   virtToPage,
@@ -15,18 +22,23 @@ import {
   Barn,
   barnOf,
   COUNT_SHIFT,
-  MAX_EMPTY_SHEAVES,
-  MAX_FULL_SHEAVES,
+  PercpuArray,
+  prefilledCapacity,
   SHEAF_OBJECTS,
   Sheaf,
   type SheafPtr,
   sheafSize,
 } from '../sheaf/index.js';
-import { inuseOf, isFrozen, KmemCacheNode, nodeOf } from '../slab/index.js';
+import { inuseOf, isFrozen, KmemCacheNode, KmemCacheStruct, nodeOf } from '../slab/index.js';
 import type { Findings } from './finding.js';
+import { validateCpuSlabs } from './validateCpuSlabs.js';
 
 /** Objects that are free somewhere, with the place. */
 type Places = Map<number, string>;
+
+type SheafKind = 'main' | 'spare' | 'full' | 'empty' | 'prefilled';
+/** Notes the objects of a sheaf; false if the sheaf is somewhere else too. */
+type Visit = (sheaf: SheafPtr, place: string, kind: SheafKind, capacity?: number) => boolean;
 
 export function validateCache(
   context: CacheContext,
@@ -36,7 +48,12 @@ export function validateCache(
   findings: Findings,
 ): void {
   const places: Places = new Map();
-  if (cache.sheafCapacity > 0) collectSheaves(context, cache, places, findings);
+  const visit = sheafVisitor(context, cache, places, findings);
+  if (cache.sheafCapacity > 0) collectSheaves(context, cache, visit, findings);
+  if (cache.layer === 'cpu-slab') validateCpuSlabs(context, cache, slabs, findings);
+  if (cache.layer === 'percpu-array' && cache.mainCapacity > 0) checkArrays(context, cache, findings);
+  for (let thread = 0; thread < context.geometry.threads; thread++)
+    visitPrefilled(context, cache, thread, visit);
   context.kfreeRcu.forEachPending((p, place) => {
     if (isObject(context, cache, p)) note(places, p, place, cache, findings);
   });
@@ -44,6 +61,7 @@ export function validateCache(
     if (isObject(context, cache, p)) note(places, p, place, cache, findings);
     else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
   });
+  collectDeferred(context, cache, places, findings);
   for (const page of slabs) validateSlab(context, cache, page, places, findings);
   for (let node = 0; node < context.geometry.nodes; node++) {
     const here = slabs.filter((page) => pages.nodeOf(page) === node);
@@ -51,11 +69,29 @@ export function validateCache(
   }
 }
 
-/** Visits every sheaf of the cache and notes the objects in it. */
-function collectSheaves(context: CacheContext, cache: KmemCache, places: Places, findings: Findings): void {
+/** The arrays themselves; what is in them is visited by the cache. */
+function checkArrays(context: CacheContext, cache: KmemCache, findings: Findings): void {
+  const { m } = context.views;
+  for (let cpu = 0; cpu < context.geometry.cpus; cpu++) {
+    const pcs = pcsOf(context.geometry, cpu, cache.desc.slot);
+    const array = m[pcs + Pcs.main]!;
+    const lock = m[pcs + Pcs.lock]!;
+    findings.expect(array !== 0, 'I1', cache.name, () => `CPU ${cpu} has no array`);
+    // A used word with operations not yet counted is larger than any array.
+    const used = array === 0 ? 0 : m[array + PercpuArray.used]!;
+    findings.expect(used >= 0 && used <= cache.mainCapacity, 'I2', cache.name, () => {
+      return `the array of CPU ${cpu}: used ${used}, count ${cache.mainCapacity}`;
+    });
+    findings.expect(lock === 0, 'I20', cache.name, () => {
+      return `the array of CPU ${cpu} is locked by 0x${lock.toString(16)}`;
+    });
+  }
+}
+
+function sheafVisitor(context: CacheContext, cache: KmemCache, places: Places, findings: Findings): Visit {
   const { m } = context.views;
   const seen = new Map<number, string>();
-  const visit = (sheaf: SheafPtr, place: string, kind: 'main' | 'spare' | 'full' | 'empty'): boolean => {
+  return (sheaf, place, kind, capacity = cache.sheafCapacity) => {
     const before = seen.get(sheaf);
     if (before !== undefined) {
       findings.add('I3', cache.name, `sheaf ${sheaf} is ${place} and ${before}`);
@@ -69,16 +105,21 @@ function collectSheaves(context: CacheContext, cache: KmemCache, places: Places,
       () => `${place}: foreign sheaf`,
     );
     const size = sheafSize(m, sheaf);
-    findings.expect(size <= cache.sheafCapacity, 'I2', cache.name, () => `${place}: size ${size}`);
+    findings.expect(size <= capacity, 'I2', cache.name, () => `${place}: size ${size}`);
     if (kind === 'full') findings.expect(size > 0, 'I4', cache.name, () => `${place}: empty`);
     if (kind === 'empty') findings.expect(size === 0, 'I4', cache.name, () => `${place}: size ${size}`);
-    for (let i = 0; i < Math.min(size, cache.sheafCapacity); i++) {
+    for (let i = 0; i < Math.min(size, capacity); i++) {
       const p = m[sheaf + SHEAF_OBJECTS + i]!;
       if (isObject(context, cache, p)) note(places, p, place, cache, findings);
       else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
     }
     return true;
   };
+}
+
+/** Visits the sheaves that the CPUs and the barns have. */
+function collectSheaves(context: CacheContext, cache: KmemCache, visit: Visit, findings: Findings): void {
+  const { m } = context.views;
   for (let cpu = 0; cpu < context.geometry.cpus; cpu++) {
     const pcs = pcsOf(context.geometry, cpu, cache.desc.slot);
     const main = m[pcs + Pcs.main] as SheafPtr;
@@ -99,18 +140,54 @@ function collectSheaves(context: CacheContext, cache: KmemCache, places: Places,
   for (let node = 0; node < context.geometry.nodes; node++) visitBarn(context, cache, node, visit, findings);
 }
 
+/** What a thread has borrowed: sheaves of any capacity, in caches without sheaves too. */
+function visitPrefilled(context: CacheContext, cache: KmemCache, thread: number, visit: Visit): void {
+  const { m } = context.views;
+  const head = pcsOf(context.geometry, thread, cache.desc.slot) + Pcs.prefilled;
+  for (let sheaf = m[head] as SheafPtr; sheaf !== 0; sheaf = m[sheaf + Sheaf.link] as SheafPtr) {
+    if (!visit(sheaf, `prefilled of CPU ${thread}`, 'prefilled', prefilledCapacity(m, sheaf))) break;
+  }
+}
+
+/** Notes the cache's objects on the CPUs' deferred lists, which hold objects of all caches and blocks of pages. */
+function collectDeferred(context: CacheContext, cache: KmemCache, places: Places, findings: Findings): void {
+  const { geometry, views } = context;
+  const { m } = views;
+  for (let id = 0; id < geometry.threads; id++) {
+    const record = threadRecordOf(geometry, id);
+    const seen = new Set<number>();
+    for (const head of [ThreadRecord.deferred, ThreadRecord.draining]) {
+      for (let p = m[record + head]!; p !== 0; ) {
+        const place = `the deferred list of CPU ${id}`;
+        const page = isHeapAddress(geometry, p) ? virtToPage(geometry, p) : 0;
+        const owner = page === 0 ? 0 : m[page + Page.cache]!;
+        const isBlock = page !== 0 && (m[page + Page.flags]! & PG_DEFERRED) !== 0;
+        if (seen.has(p) || (owner === 0 && !isBlock)) {
+          findings.add('I10', cache.name, `${place} is a cycle or leads to 0x${p.toString(16)}`);
+          break;
+        }
+        seen.add(p);
+        if (owner === cache.desc.ptr && isObject(context, cache, p)) note(places, p, place, cache, findings);
+        p = m[isBlock ? p >> 2 : (p + m[owner + KmemCacheStruct.offset]!) >> 2]!;
+      }
+    }
+  }
+}
+
 function visitBarn(
   context: CacheContext,
   cache: KmemCache,
   node: number,
-  visit: (sheaf: SheafPtr, place: string, kind: 'full' | 'empty') => boolean,
+  visit: Visit,
   findings: Findings,
 ): void {
   const { m } = context.views;
+  const { barnFull, barnEmpty, cpus } = context.geometry;
   const barn = barnOf(context.cpu, cache.desc, node);
+  // An empty sheaf that comes in exchange for a full one knows no limit, so the full ones' limit bounds it too.
   const lists = [
-    { kind: 'full', head: Barn.full, nr: Barn.nrFull, limit: MAX_FULL_SHEAVES },
-    { kind: 'empty', head: Barn.empty, nr: Barn.nrEmpty, limit: MAX_EMPTY_SHEAVES },
+    { kind: 'full', head: Barn.full, nr: Barn.nrFull, limit: barnFull },
+    { kind: 'empty', head: Barn.empty, nr: Barn.nrEmpty, limit: barnEmpty + barnFull },
   ] as const;
   for (const { kind, head, nr, limit } of lists) {
     let length = 0;
@@ -124,9 +201,12 @@ function visitBarn(
       cache.name,
       () => `node ${node}: ${length} ${kind}, count ${m[barn + nr]}`,
     );
-    // Putting an empty sheaf in exchange for a full one knows no limit, so empties are bounded by the full ones' limit too.
-    const bound = limit + context.geometry.cpus + (kind === 'empty' ? MAX_FULL_SHEAVES : 0);
-    findings.expect(length <= bound, 'I6', cache.name, () => `node ${node}: ${length} ${kind} sheaves`);
+    findings.expect(
+      length <= limit + cpus,
+      'I6',
+      cache.name,
+      () => `node ${node}: ${length} ${kind} sheaves`,
+    );
   }
   for (
     let sheaf = m[barn + Barn.rcuHead] as SheafPtr;
@@ -165,7 +245,11 @@ function validateSlab(
   const base = pageAddress(geometry, page);
   const where = `${cache.name}, slab 0x${base.toString(16)}`;
   const word = m[page + Page.slabWord]!;
-  const objects = m[page + Page.objects]!;
+  const said = m[page + Page.objects]!;
+  const objects = slabObjects(m, desc, page);
+  findings.expect(said === objects && objects > 0, 'I9', where, () => {
+    return `it is said to have ${said} objects, with room for ${slabCapacity(m, desc, page)}`;
+  });
   const free = freelistIndices(m, geometry, desc, page);
   if (free.includes(-1)) findings.add('I9', where, 'the freelist is a cycle or leads out of the slab');
   findings.expect(inuseOf(word) === objects - free.length, 'I9', where, () => {
@@ -237,8 +321,8 @@ function validateNode(
   count(KmemCacheNode.nrPartial, listed.size, 'nr_partial');
   count(KmemCacheNode.nrSlabs, slabs.length, 'nr_slabs');
   count(KmemCacheNode.totalObjects, total, 'total_objects');
-  // A refiller may put private slabs back that became empty meanwhile, one batch per CPU.
-  const bound = cache.minPartial + context.geometry.cpus * Math.max(1, cache.sheafCapacity);
+  // A refiller may put private slabs back that became empty meanwhile, one batch per thread.
+  const bound = cache.minPartial + context.geometry.threads * Math.max(1, cache.mainCapacity);
   findings.expect(
     empty <= bound,
     'I12',

@@ -8,10 +8,23 @@ import type { Histogram } from './histogram.js';
 
 /** Objects of one size; KmemCache has it. */
 export interface ObjectHeap {
+  readonly objsPerSlab: number;
   alloc(): number;
   free(p: number): void;
   allocBulk(out: Int32Array, n: number): boolean;
   freeBulk(list: Int32Array, n: number): void;
+}
+
+/** A sheaf that was prefilled for one thread. */
+export interface PrefilledSheaf {
+  /** An object's address, or 0 when it is empty. */
+  alloc(): number;
+}
+
+/** Objects that can be provided for; a KmemCache with prefilled sheaves has it. */
+export interface PrefilledObjects extends ObjectHeap {
+  prefill(n: number): PrefilledSheaf | null;
+  return(sheaf: PrefilledSheaf): void;
 }
 
 /** Blocks of any size; Arena has it. */
@@ -60,7 +73,25 @@ export class Cookies {
   }
 }
 
-export class VerifiedObjects implements ObjectHeap {
+class VerifiedSheaf implements PrefilledSheaf {
+  readonly inner: PrefilledSheaf;
+  readonly #cookies: Cookies;
+  readonly #bytes: number;
+
+  constructor(inner: PrefilledSheaf, cookies: Cookies, bytes: number) {
+    this.inner = inner;
+    this.#cookies = cookies;
+    this.#bytes = bytes;
+  }
+
+  alloc(): number {
+    const p = this.inner.alloc();
+    if (p !== 0) this.#cookies.put(p, this.#bytes);
+    return p;
+  }
+}
+
+export class VerifiedObjects implements PrefilledObjects {
   readonly #cache: KmemCache;
   readonly #cookies: Cookies;
 
@@ -89,6 +120,23 @@ export class VerifiedObjects implements ObjectHeap {
   freeBulk(list: Int32Array, n: number): void {
     for (let i = 0; i < n; i++) this.#cookies.take(list[i]!, this.#cache.objectSize);
     this.#cache.freeBulk(list, n);
+  }
+
+  prefill(n: number): PrefilledSheaf | null {
+    const sheaf = this.#prefilled.prefill(n);
+    return sheaf === null ? null : new VerifiedSheaf(sheaf, this.#cookies, this.#cache.objectSize);
+  }
+
+  return(sheaf: PrefilledSheaf): void {
+    this.#prefilled.return((sheaf as VerifiedSheaf).inner);
+  }
+
+  get objsPerSlab(): number {
+    return this.#cache.objsPerSlab;
+  }
+
+  get #prefilled(): PrefilledObjects {
+    return this.#cache as unknown as PrefilledObjects;
   }
 }
 
@@ -141,6 +189,10 @@ export class SampledObjects extends Sampler implements ObjectHeap {
   constructor(cache: KmemCache, histogram: Histogram) {
     super(histogram);
     this.cache = cache;
+  }
+
+  get objsPerSlab(): number {
+    return this.cache.objsPerSlab;
   }
 
   alloc(): number {

@@ -3,6 +3,15 @@
  * @module
  */
 export { describeEnvironment, type Environment, probeMachine, readEnvironment } from './environment.js';
+export {
+  EXPERIMENTS,
+  type Experiment,
+  type ExperimentOptions,
+  type ExperimentResult,
+  experimentNamed,
+  runExperiment,
+} from './experiments/index.js';
+export { experimentReport } from './experiments/report.js';
 export { HEAP_KINDS, type HeapKind, type ObjectHeap, type SizedHeap } from './heaps.js';
 export { HISTOGRAM_WORDS, Histogram } from './histogram.js';
 export { type Answer, Member, type PoolSetup, serve, type Task } from './member.js';

@@ -1,20 +1,25 @@
 /** A look at an arena from inside, after a short mixed load. */
 import type { Meminfo } from '../arena.js';
-import { STAT_ITEMS, type StatItem } from '../cpu/index.js';
+import { STAT_ITEMS, type StatItem, TRYLOCK_ITEMS } from '../cpu/index.js';
 import type { Finding } from '../debug/index.js';
 import type { CacheInfo } from '../observe/index.js';
+import { type LockPolicy, requireInteger } from '../struct/index.js';
 import { Stage } from './stage.js';
 import { table } from './stats.js';
 
 export interface InfoOptions {
   bytes?: number;
   cpus?: number;
+  /** Threads of the load, by default as many as CPUs; more share them, which needs lockPolicy 'op'. */
+  threads?: number;
   nodes?: number;
+  lockPolicy?: LockPolicy;
 }
 
 export interface InfoReport {
   bytes: number;
   cpus: number;
+  threads: number;
   nodes: number;
   meminfo: Meminfo;
   slabinfo: string;
@@ -24,21 +29,24 @@ export interface InfoReport {
 }
 
 const OPS = 20_000;
+const THREADS_MAX = 64;
 
 /** Makes an arena, runs a short load on all CPUs, and tells what is in it then. */
 export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
-  const { bytes = 64 << 20, cpus = 2, nodes = 1 } = options;
-  const stage = new Stage({ bytes, threads: cpus, nodes });
+  const { bytes = 64 << 20, cpus = 2, threads = cpus, nodes = 1, lockPolicy = 'turn' } = options;
+  requireInteger('threads', threads, cpus, THREADS_MAX);
+  const stage = new Stage({ bytes, threads, nodes, lockPolicy, ...(threads > cpus ? { cpus } : {}) });
   const problems: string[] = [];
   try {
     for (const workload of ['mixed', 'batch-1000', 'larson']) {
-      problems.push(...(await stage.runWorkload(workload, OPS, { threads: cpus, heap: 'verify' })).problems);
+      problems.push(...(await stage.runWorkload(workload, OPS, { threads, heap: 'verify' })).problems);
     }
     const { arena, findings } = stage;
     const meminfo = arena.meminfo();
     return {
       bytes,
       cpus,
+      threads,
       nodes,
       meminfo,
       slabinfo: arena.slabinfo(),
@@ -73,18 +81,31 @@ function countersText({ caches }: InfoReport): string {
   return table(rows, [{ title: 'counter', align: 'left' }, { title: 'all caches' }]);
 }
 
+/** Caches whose sheaves were found locked by another thread, and what that came to; empty when there are none. */
+function trylockText({ caches }: InfoReport): string[] {
+  const rows = caches
+    .filter((cache) => TRYLOCK_ITEMS.some((item) => cache[item] > 0))
+    .map((cache) => [cache.name, ...TRYLOCK_ITEMS.map((item) => cache[item])]);
+  if (rows.length === 0) return [];
+  return [table(rows, [{ title: 'cache', align: 'left' }, ...TRYLOCK_ITEMS.map((title) => ({ title }))]), ''];
+}
+
 /** The report, for people. */
 export function infoText(report: InfoReport): string {
-  const { bytes, cpus, nodes, problems } = report;
+  const { bytes, cpus, threads, nodes, problems } = report;
+  const who =
+    threads > cpus
+      ? `${cpus} CPUs for ${threads} threads and the main one`
+      : `${cpus} CPUs and one of the main thread`;
   const parts = [
-    `An arena of ${bytes / 2 ** 20} MiB, ${cpus} CPUs and one of the main thread, ${nodes} ` +
-      `${nodes === 1 ? 'node' : 'nodes'}, after a short load.`,
+    `An arena of ${bytes / 2 ** 20} MiB, ${who}, ${nodes} ${nodes === 1 ? 'node' : 'nodes'}, after a short load.`,
     '',
     report.slabinfo,
     meminfoText(report),
     '',
     countersText(report),
     '',
+    ...trylockText(report),
     ...problems.map((problem) => `UNSOUND  ${problem}`),
     ...(problems.length === 0 ? [`validate: ${report.findings.length} findings`] : []),
   ];

@@ -72,7 +72,7 @@ function leave(arena: Arena): void {
   if (arena.isOnline) arena.offline();
 }
 
-/** Runs a task in a worker of a {@link CpuPool}: takes the CPU of this thread's rank, runs `role`, gives it back. */
+/** Runs a task in a worker of a {@link CpuPool}: takes the thread slot of its rank, runs `role`, gives it back. */
 export function serve<Job, Result>(
   task: Task<Job>,
   role: (job: Job, member: Member) => Result,
@@ -84,7 +84,7 @@ export function serve<Job, Result>(
   if (rank >= task.threads) return { rank, idle: true };
   try {
     control.awaitAllEntered(setup.size);
-    arena.online({ cpu: rank, thread: threadId });
+    arena.online({ thread: rank, tid: threadId });
     const result = role(task.job, new Member(arena, control, rank, task.threads));
     leave(arena);
     return { rank, result };

@@ -22,7 +22,7 @@ export class PoolError extends GranaryError {
 }
 
 export interface PoolOptions {
-  /** Threads, one CPU each: 0 to threads - 1. The arena needs one more CPU for the thread that owns the pool. */
+  /** Threads, one thread slot each: 0 to threads - 1. The arena needs one more for the thread that owns the pool. */
   threads: number;
   /** How long a thread waits for another before it fails. Default 10 seconds. */
   waitLimitMs?: number;
@@ -37,10 +37,10 @@ export class CpuPool {
   readonly #control: Control;
   #dead: string | undefined;
 
-  /** The calling thread must be online in the arena, on the last CPU: the others belong to the pool's threads. */
+  /** The calling thread must be online in the arena, in the last thread slot: the others belong to the pool's threads. */
   constructor(arena: Arena, options: PoolOptions) {
     const { threads, waitLimitMs = WAIT_LIMIT_MS, filename = WORKER } = options;
-    this.size = requireInteger('threads', threads, 1, arena.geometry.cpus - 1);
+    this.size = requireInteger('threads', threads, 1, arena.geometry.threads - 1);
     this.arena = arena;
     this.#control = new Control(controlWords(), waitLimitMs);
     const control = this.#control.words;
@@ -93,8 +93,8 @@ export class CpuPool {
 
   /** A thread that died left its CPU taken, and one that failed while leaving too. */
   #failed(failures: ReadonlyArray<{ text: string; aborted: boolean }>): PoolError {
-    const mine = this.arena.cpu.id;
-    for (const cpu of this.arena.onlineCpus) if (cpu !== mine) this.arena.cpuDead(cpu);
+    const mine = this.arena.cpu.thread;
+    for (const thread of this.arena.onlineThreads) if (thread !== mine) this.arena.cpuDead(thread);
     const first = failures.find(({ aborted }) => !aborted) ?? failures[0]!;
     return new PoolError(first.text);
   }

@@ -8,7 +8,7 @@ import type { Finding } from '../debug/index.js';
 import { Zone, zoneOf } from '../page/index.js';
 import type { ArenaOptions } from '../plan.js';
 import { SLAB_NO_MERGE } from '../slab/index.js';
-import { LOCK_STAT_CPU_WORDS, type LockStatRow } from '../sync/index.js';
+import { LOCK_STAT_WORDS, type LockStatRow } from '../sync/index.js';
 import type { HeapKind } from './heaps.js';
 import { HISTOGRAM_WORDS, Histogram } from './histogram.js';
 import { type ReplayJob, type ReplayResult, type WorkloadJob, type WorkloadResult, wallMs } from './jobs.js';
@@ -22,8 +22,11 @@ import {
 } from './trace/index.js';
 import { workloadNamed } from './workloads/index.js';
 
-export interface StageOptions extends Omit<ArenaOptions, 'cpus' | 'buffer'> {
+export interface StageOptions extends Omit<ArenaOptions, 'threads' | 'buffer'> {
+  /** Threads of the pool; the calling thread is one more. */
   threads: number;
+  /** CPU slots, by default one for each thread; fewer under the 'op' policy, and the threads share them. */
+  cpus?: number;
   /** How long a thread waits for another before the run fails. */
   waitLimitMs?: number;
 }
@@ -35,8 +38,16 @@ export interface PathCounts {
   /** Those that went to a slab one by one. */
   slow: number;
   allocs: number;
+  /** Sheaves that were exchanged with the barn. */
+  barn: number;
+  /** Exchanges that the barn could not serve: slabs were needed. */
+  barnFailed: number;
   /** Objects that were taken out of slabs, one by one or to fill a sheaf. */
   fromSlabs: number;
+  /** Objects that went between slabs and what stands in front of them, in either direction. */
+  moved: number;
+  /** Calls that went to a slab because another thread had the lock of this CPU's sheaves. */
+  bypassed: number;
 }
 
 /** What every run tells besides its time. */
@@ -69,14 +80,44 @@ export interface RunOptions {
 }
 
 /** The counters that make up each figure. */
-const PATH_ITEMS: Readonly<Record<keyof PathCounts, readonly StatItem[]>> = {
+const PATH_ITEMS: Readonly<Record<Exclude<keyof PathCounts, 'bypassed'>, readonly StatItem[]>> = {
   fast: ['ALLOC_FASTPATH', 'FREE_FASTPATH'],
   slow: ['ALLOC_SLOWPATH', 'FREE_SLOWPATH'],
   allocs: ['ALLOC_FASTPATH', 'ALLOC_SLOWPATH'],
+  barn: ['BARN_GET', 'BARN_PUT'],
+  barnFailed: ['BARN_GET_FAIL', 'BARN_PUT_FAIL'],
   fromSlabs: ['ALLOC_SLOWPATH', 'SHEAF_REFILL'],
+  moved: ['ALLOC_SLOWPATH', 'FREE_SLOWPATH', 'SHEAF_REFILL', 'SHEAF_FLUSH'],
 };
 
-export const noPaths = (): PathCounts => ({ fast: 0, slow: 0, allocs: 0, fromSlabs: 0 });
+export const noPaths = (): PathCounts => ({
+  fast: 0,
+  slow: 0,
+  allocs: 0,
+  barn: 0,
+  barnFailed: 0,
+  fromSlabs: 0,
+  moved: 0,
+  bypassed: 0,
+});
+
+/** What a build whose threads can share a CPU counts besides. */
+interface Bypasses {
+  readonly allocBypasses?: number;
+  readonly freeBypasses?: number;
+}
+
+/** A cache whose layer counts what the 26 do not. */
+interface LayerCounts {
+  layerStats?(): Partial<Record<string, number>>;
+}
+/** Per-CPU arrays count their calls, and the objects they are filled with and flushed of, under names of their own. */
+const LAYER_ITEMS: Partial<Record<keyof PathCounts, readonly string[]>> = {
+  fast: ['ALLOC_PCA', 'FREE_PCA'],
+  allocs: ['ALLOC_PCA'],
+  fromSlabs: ['PCA_REFILL'],
+  moved: ['PCA_REFILL', 'PCA_FLUSH'],
+};
 
 /** Adds `counts`, or with `sign` -1 takes them away. */
 export function addPaths(sum: PathCounts, counts: PathCounts, sign: 1 | -1 = 1): PathCounts {
@@ -100,9 +141,9 @@ export class Stage {
   readonly #made: string[] = [];
 
   constructor(options: StageOptions) {
-    const { threads, waitLimitMs, ...arenaOptions } = options;
-    this.arena = Arena.create({ ...arenaOptions, cpus: threads + 1 });
-    this.arena.online({ cpu: threads });
+    const { threads, cpus = threads + 1, waitLimitMs, ...arenaOptions } = options;
+    this.arena = Arena.create({ ...arenaOptions, cpus, threads: threads + 1 });
+    this.arena.online({ thread: threads });
     this.waitLimitMs = waitLimitMs;
     this.pool = new CpuPool(this.arena, waitLimitMs === undefined ? { threads } : { threads, waitLimitMs });
   }
@@ -118,7 +159,8 @@ export class Stage {
   async runWorkload(name: string, ops: number, options: RunOptions): Promise<WorkloadFigures> {
     const { threads, heap = 'plain', seed = 1 } = options;
     const workload = workloadNamed(name);
-    const whole = Math.max(1, Math.floor(ops / workload.granule)) * workload.granule;
+    const wanted = Math.min(ops, workload.opsMax ?? ops);
+    const whole = Math.max(1, Math.floor(wanted / workload.granule)) * workload.granule;
     const histograms = heap === 'sampled' ? histogramWords(threads) : undefined;
     const job: WorkloadJob = {
       kind: 'workload',
@@ -226,7 +268,7 @@ export class Stage {
     const { arena } = this;
     const rows = arena.lockStat();
     const from = arena.geometry.lockStats;
-    if (rows.length > 0) arena.i32.fill(0, from, from + arena.geometry.cpus * LOCK_STAT_CPU_WORDS);
+    if (rows.length > 0) arena.i32.fill(0, from, from + arena.geometry.threads * LOCK_STAT_WORDS);
     return rows;
   }
 
@@ -287,9 +329,15 @@ export class Stage {
   /** What the counters of all caches grew by since the last call. */
   #takePaths(): PathCounts {
     const now = noPaths();
-    for (const { stats } of this.arena.cacheInfo()) {
-      for (const key of Object.keys(now) as Array<keyof PathCounts>) {
+    for (const { name, stats, ...info } of this.arena.cacheInfo()) {
+      for (const key of Object.keys(PATH_ITEMS) as Array<keyof typeof PATH_ITEMS>) {
         for (const item of PATH_ITEMS[key]) now[key] += stats[item];
+      }
+      const { allocBypasses = 0, freeBypasses = 0 } = info as Bypasses;
+      now.bypassed += allocBypasses + freeBypasses;
+      const own = (this.arena.openCache(name) as unknown as LayerCounts).layerStats?.() ?? {};
+      for (const key of Object.keys(LAYER_ITEMS) as Array<keyof PathCounts>) {
+        for (const item of LAYER_ITEMS[key]!) now[key] += own[item] ?? 0;
       }
     }
     const grown = addPaths({ ...now }, this.#paths, -1);

@@ -1,18 +1,20 @@
 /** What a cache is and does, under the kernel's names: /proc/slabinfo and the files of /sys/kernel/slab. */
 import { barnFigures, type Caches, type KmemCache } from '../cache/index.js';
-import type { Stats } from '../cpu/index.js';
+import { CpuSlab, pcsOf, type Stats, type TrylockStats } from '../cpu/index.js';
 import { Page } from '../page/index.js';
 import {
   inuseOf,
   KmemCacheNode,
+  KmemCacheStruct,
   nodeOf,
   SLAB_CACHE_DMA,
   SLAB_HWCACHE_ALIGN,
   SLAB_RECLAIM_ACCOUNT,
 } from '../slab/index.js';
+import type { Layer } from '../struct/index.js';
 
-/** Attributes by their sysfs names, and the 26 counters. */
-export interface CacheInfo {
+/** Attributes by their sysfs names, and the 26 counters; then what the kernel does not count, by names of our own. */
+export interface CacheInfo extends TrylockStats {
   name: string;
   object_size: number;
   slab_size: number;
@@ -20,6 +22,9 @@ export interface CacheInfo {
   order: number;
   objs_per_slab: number;
   sheaf_capacity: number;
+  layer: Layer;
+  /** Objects in the array of a CPU, in the layer `percpu-array`. */
+  array_size: number;
   min_partial: number;
   slabs: number;
   /** Slabs on partial lists. */
@@ -34,7 +39,15 @@ export interface CacheInfo {
   reclaim_account: 0 | 1;
   cache_dma: 0 | 1;
   aliases: number;
+  /** Objects that a CPU may have on its partial slabs; 0 without cpu slabs, as in kernels from 7.0 on. */
+  cpu_partial: number;
+  /** Slabs on cpu partial lists, and the objects that makes at half a slab each: `3(24)`. */
+  slabs_cpu_partial: string;
+  /** Slabs that CPUs have: cpu slabs, and those on cpu partial lists. */
+  cpu_slabs: number;
   stats: Stats;
+  /** What the layer counts beyond the 26. */
+  layer_stats: Record<string, number>;
 }
 
 interface NodeSums {
@@ -76,6 +89,8 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     order: cache.order,
     objs_per_slab: cache.objsPerSlab,
     sheaf_capacity: cache.sheafCapacity,
+    layer: cache.layer,
+    array_size: caches.views.m[cache.desc.ptr + KmemCacheStruct.arraySize]!,
     min_partial: cache.minPartial,
     slabs: sums.slabs,
     partial: sums.partial,
@@ -88,7 +103,29 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
     cache_dma: flag(SLAB_CACHE_DMA),
     aliases: 0,
+    ...cpuSlabFigures(caches, cache),
     stats: cache.stats(),
+    ...cache.trylockStats(),
+    layer_stats: cache.layerStats(),
+  };
+}
+
+type CpuSlabFigures = Pick<CacheInfo, 'cpu_partial' | 'slabs_cpu_partial' | 'cpu_slabs'>;
+
+/** Adds up the CPUs; racy by what happens meanwhile. */
+function cpuSlabFigures({ views, geometry }: Caches, { desc }: KmemCache): CpuSlabFigures {
+  let cpuSlabs = 0;
+  let partial = 0;
+  for (let cpu = 0; cpu < geometry.cpus && desc.layer === 'cpu-slab'; cpu++) {
+    const c = pcsOf(geometry, cpu, desc.slot);
+    if (views.m[c + CpuSlab.slabStart] !== 0) cpuSlabs++;
+    partial += views.m[c + CpuSlab.nrPartial]!;
+  }
+  const objects = Math.floor((partial * desc.objects) / 2);
+  return {
+    cpu_partial: desc.cpuPartial,
+    slabs_cpu_partial: `${partial}(${objects})`,
+    cpu_slabs: cpuSlabs + partial,
   };
 }
 

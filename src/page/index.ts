@@ -1,5 +1,8 @@
 export * from './buddy.js';
 export * from './gfp.js';
+export { OomLog } from './oomLog.js';
 export * from './page.js';
 export * from './pageAllocator.js';
+export * from './reclaimer.js';
+export * from './watermark.js';
 export * from './zone.js';

@@ -18,6 +18,11 @@ export const Zone = struct(
     frees: 1,
     /** Blocks that were given to a CPU of another node. */
     foreign: 1,
+    /** Watermarks in pages; see watermark.ts. */
+    wmarkLast: 1,
+    wmarkMin: 1,
+    wmarkLow: 1,
+    wmarkHigh: 1,
     freeArea: NR_PAGE_ORDERS,
     nrFreeArea: NR_PAGE_ORDERS,
   },
@@ -42,6 +47,8 @@ export interface NodeMeminfo {
   allocs: number;
   frees: number;
   foreign: number;
+  /** Pages that are kept: below `low` the reclaim worker wakes, `min` only some may go below; see docs/memory-pressure.md. */
+  watermarks: { min: number; low: number; high: number };
   /** Free blocks by order, as /proc/buddyinfo prints them. */
   freeBlocks: number[];
 }

@@ -70,7 +70,7 @@ export class GracePeriods {
   /** CPUs that hold grace period `number` up. */
   holdouts(number: number): number[] {
     const found: number[] = [];
-    for (let cpu = 0; cpu < this.geometry.cpus; cpu++) {
+    for (let cpu = 0; cpu < this.geometry.threads; cpu++) {
       const seq = this.seqOf(cpu);
       if (seq !== 0 && !isSince(seq, number)) found.push(cpu);
     }
@@ -111,7 +111,7 @@ export class GracePeriods {
   private oldestReader(): number {
     // Loaded first: who begins to read after this has at least this number.
     let oldest = this.current;
-    for (let cpu = 0; cpu < this.geometry.cpus; cpu++) {
+    for (let cpu = 0; cpu < this.geometry.threads; cpu++) {
       const seq = this.seqOf(cpu);
       if (seq !== 0 && !isSince(seq, oldest)) oldest = seq;
     }

@@ -62,7 +62,7 @@ export class Rcu implements TurnHolder {
   constructor(cpu: ThisCpu) {
     this.cpu = cpu;
     this.m = cpu.m;
-    this.own = rcuCpuOf(cpu.geometry, cpu.id);
+    this.own = rcuCpuOf(cpu.geometry, cpu.thread);
     this.sleeps = canSleep(cpu.m);
     this.gracePeriods = new GracePeriods(cpu.m, cpu.geometry);
     this.callbacks = new RcuCallbacks(this.gracePeriods);
@@ -192,7 +192,7 @@ export class Rcu implements TurnHolder {
   /** The same without blocking. */
   async barrierAsync(): Promise<void> {
     this.becomeQuiescent('barrierAsync() was called');
-    const all = [...this.outstanding(), this.mark(this.cpu.id)];
+    const all = [...this.outstanding(), this.mark(this.cpu.thread)];
     await this.until(
       () => {
         this.runCallbacks();
@@ -334,8 +334,8 @@ export class Rcu implements TurnHolder {
   }
 
   private outstanding(): { cpu: number; queued: number }[] {
-    return Array.from({ length: this.cpu.geometry.cpus }, (_, cpu) => this.mark(cpu)).filter(
-      (mark) => mark.cpu !== this.cpu.id && !this.isDone(mark),
+    return Array.from({ length: this.cpu.geometry.threads }, (_, cpu) => this.mark(cpu)).filter(
+      (mark) => mark.cpu !== this.cpu.thread && !this.isDone(mark),
     );
   }
 

@@ -25,7 +25,7 @@ export const RcuState = struct(
 );
 export type RcuStatePtr = Ptr<'rcu_state'>;
 
-/** One per CPU, on a line of its own. */
+/** One per thread slot, on a line of its own. "CPU" in this folder is a thread slot: they differ where threads share CPUs. */
 export const RcuCpu = struct(
   'rcu_cpu',
   {
@@ -48,8 +48,8 @@ export type RcuCpuPtr = Ptr<'rcu_cpu'>;
 export const FIRST_GRACE_PERIOD = 1;
 export const GRACE_PERIOD_STEP = 2;
 
-/** Words of the region for so many CPUs. */
-export const rcuWords = (cpus: number): number => RcuState.SIZEOF + cpus * RcuCpu.SIZEOF;
+/** Words of the region for so many thread slots. */
+export const rcuWords = (threads: number): number => RcuState.SIZEOF + threads * RcuCpu.SIZEOF;
 
 export const rcuStateOf = (geometry: Geometry): RcuStatePtr => geometry.rcu as RcuStatePtr;
 

@@ -2,17 +2,18 @@
  * The barn: per cache and node, two stacks of whole sheaves, full and empty ones, under one barn->lock. A CPU
  * exchanges a sheaf here without touching the objects in it.
  *
- * The limits are checked outside the lock: two CPUs that put at once may exceed them by one each, which costs
- * memory for one sheaf and nothing else.
+ * How many full sheaves it takes is the arena's `barnFull`, asked only where a CPU offers one in exchange. A sheaf
+ * that has no other place to go is put whatever the limit. `barnEmpty` bounds what the end of a grace period puts
+ * here, and that alone: where an empty sheaf is exchanged or put back, the kernel asks for no limit either.
+ *
+ * The limit is checked outside the lock: two CPUs that put at once may exceed it by one each, which costs memory for
+ * one sheaf and nothing else.
  */
 import type { ThisCpu } from '../cpu/index.js';
 import { barnSlot, type CacheDesc } from '../slab/index.js';
 import { LINE_WORDS, type Ptr, struct } from '../struct/index.js';
 import { Lock, LockClass, type LockPtr } from '../sync/index.js';
 import { Sheaf, type SheafPtr } from './sheaf.js';
-
-export const MAX_FULL_SHEAVES = 10;
-export const MAX_EMPTY_SHEAVES = 10;
 
 export const Barn = struct(
   'node_barn',
@@ -80,7 +81,7 @@ export const NO_EMPTY = 0;
 export function barnReplaceFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr): number {
   const { m } = cpu;
   // data races, intended: see the head of this file.
-  if (m[barn + NR_FULL]! >= MAX_FULL_SHEAVES) return TOO_MANY_FULL;
+  if (m[barn + NR_FULL]! >= cpu.geometry.barnFull) return TOO_MANY_FULL;
   if (m[barn + NR_EMPTY] === 0) return NO_EMPTY;
   cpu.locks.lock(barnLock(barn), BARN_CLASS);
   try {
@@ -107,6 +108,52 @@ function takeOne(cpu: ThisCpu, barn: BarnPtr, list: number, nr: number): SheafPt
   cpu.locks.lock(barnLock(barn), BARN_CLASS);
   try {
     return pop(cpu, barn, list, nr);
+  } finally {
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
+  }
+}
+
+/** A full sheaf, else an empty one, or 0; gives nothing in return. Kernel: `barn_get_full_or_empty_sheaf`. */
+export function barnGetFullOrEmptySheaf(cpu: ThisCpu, barn: BarnPtr): SheafPtr {
+  // data races, intended: a sheaf that arrives now is found next time.
+  if (cpu.m[barn + NR_FULL] === 0 && cpu.m[barn + NR_EMPTY] === 0) return 0 as SheafPtr;
+  cpu.locks.lock(barnLock(barn), BARN_CLASS);
+  try {
+    const full = pop(cpu, barn, FULL, NR_FULL);
+    return full !== 0 ? full : pop(cpu, barn, EMPTY, NR_EMPTY);
+  } finally {
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
+  }
+}
+
+/** {@link barnReplaceEmptySheaf} for a restricted context: 0 also when the barn's lock is not free. */
+export function barnTryReplaceEmptySheaf(cpu: ThisCpu, barn: BarnPtr, empty: SheafPtr): SheafPtr {
+  if (cpu.m[barn + NR_FULL] === 0 || !cpu.locks.tryLock(barnLock(barn), BARN_CLASS)) return 0 as SheafPtr;
+  try {
+    const full = pop(cpu, barn, FULL, NR_FULL);
+    if (full !== 0) push(cpu, barn, EMPTY, NR_EMPTY, empty);
+    return full;
+  } finally {
+    cpu.locks.unlock(barnLock(barn), BARN_CLASS);
+  }
+}
+
+/** Whether the barn wants no more full sheaves; a data race, see the head of this file. */
+export function barnIsFull(cpu: ThisCpu, barn: BarnPtr): boolean {
+  return cpu.m[barn + NR_FULL]! >= cpu.geometry.barnFull;
+}
+
+/** An empty sheaf for the full one, or for nothing when that is 0; for a restricted context. 0 when there is none. */
+export function barnTryReplaceFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr): SheafPtr {
+  const { m } = cpu;
+  const none = 0 as SheafPtr;
+  // data races, intended: see the head of this file.
+  if (m[barn + NR_EMPTY] === 0 || (full !== 0 && m[barn + NR_FULL]! >= cpu.geometry.barnFull)) return none;
+  if (!cpu.locks.tryLock(barnLock(barn), BARN_CLASS)) return none;
+  try {
+    const empty = pop(cpu, barn, EMPTY, NR_EMPTY);
+    if (empty !== 0 && full !== 0) push(cpu, barn, FULL, NR_FULL, full);
+    return empty;
   } finally {
     cpu.locks.unlock(barnLock(barn), BARN_CLASS);
   }

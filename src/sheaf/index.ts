@@ -1,6 +1,9 @@
 export * from './barn.js';
 export * from './pcs.js';
 export { PCS_BATCH_MAX } from './pcsFlush.js';
-export { BOOT_SHEAF, type SheafSource } from './pcsLock.js';
+export { BOOT_SHEAF, type MainCounters, type SheafSource } from './pcsLock.js';
+export { PcsNolock } from './pcsNolock.js';
+export * from './percpuArray.js';
+export * from './prefilled.js';
 export { barnGetRipeSheaf, RcuSheaves } from './rcuSheaf.js';
 export * from './sheaf.js';

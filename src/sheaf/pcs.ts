@@ -2,8 +2,8 @@
  * This CPU's sheaves of one cache. What is here runs when the fast path misses because main is empty or full: spare,
  * barn, slabs, in the kernel's order.
  */
-import { Pcs, Stat } from '../cpu/index.js';
-import { NUMA_NO_NODE } from '../page/index.js';
+import { Pcs, Stat, TrylockStat } from '../cpu/index.js';
+import { NUMA_NO_NODE, sheafGfp } from '../page/index.js';
 import {
   Barn,
   type BarnPtr,
@@ -23,6 +23,7 @@ const { size: SIZE } = Sheaf;
 const { rcuHead: RCU_HEAD } = Barn;
 // Imported names are looked up at each use; module-local constants are folded.
 const { BARN_GET, BARN_GET_FAIL, BARN_PUT, BARN_PUT_FAIL, SHEAF_REFILL } = Stat;
+const { allocBypasses: ALLOC_BYPASSES, freeBypasses: FREE_BYPASSES } = TrylockStat;
 const OBJECTS = SHEAF_OBJECTS;
 
 /** getEmptyMain found room; its other answers are those of barnReplaceFullSheaf. */
@@ -46,8 +47,8 @@ export abstract class PcsLayer extends PcsFlush {
   }
 
   /**
-   * Fills the empty spare from partial slabs and makes it main, without giving the lock up: what this takes in locks
-   * is waited for by nobody who holds one of ours. New slabs may have to wait for memory, and so come later. False
+   * Fills the empty spare from partial slabs and makes it main, without giving the lock up: it takes list_lock, whose
+   * owners wait for no pcs lock. New slabs may have to wait for memory, and so come later. False
    * when there was no spare or the partial slabs did not suffice; then the spare holds what they had.
    */
   private refillSpareAndInstall(gfp: number): boolean {
@@ -112,7 +113,7 @@ export abstract class PcsLayer extends PcsFlush {
     const { m } = this;
     const size = m[sheaf + SIZE]!;
     const want = this.sheafCapacity - size;
-    const got = this.slabs.refillObjects(this.desc, m, sheaf + OBJECTS + size, want, want, gfp);
+    const got = this.slabs.refillObjects(this.desc, m, sheaf + OBJECTS + size, want, want, sheafGfp(gfp));
     m[sheaf + SIZE] = size + got;
     this.count(SHEAF_REFILL, got);
     return got === want;
@@ -126,7 +127,7 @@ export abstract class PcsLayer extends PcsFlush {
       barnPutFullSheaf(cpu, barn, full);
       cpu.inHand(0);
       this.count(BARN_PUT);
-      return false;
+      return this.passBy(ALLOC_BYPASSES);
     }
     this.holdForTurn();
     const spare = m[pcs + SPARE] as SheafPtr;
@@ -185,7 +186,7 @@ export abstract class PcsLayer extends PcsFlush {
 
   /**
    * The barn has its fill: the spare's objects go back to their slabs, and its sheaf becomes our empty main. The lock
-   * stays ours meanwhile, as in refillSpareAndInstall.
+   * stays ours meanwhile, as in refillSpareAndInstall; slabs that become empty take zone->lock, too.
    */
   private flushSpareAndInstall(): true {
     const { m, pcs, cpu } = this;
@@ -204,7 +205,7 @@ export abstract class PcsLayer extends PcsFlush {
   private flushMainInstead(putFailed: boolean): boolean {
     if (putFailed) this.count(BARN_PUT_FAIL);
     if (!this.flushMain()) return false;
-    if (!this.trylockPcs()) return false;
+    if (!this.trylockPcs()) return this.passBy(FREE_BYPASSES);
     this.holdForTurn();
     return sheafSize(this.m, this.main) < this.capacity || this.replaceFullMain();
   }
@@ -214,7 +215,7 @@ export abstract class PcsLayer extends PcsFlush {
     const barn = barnOf(cpu, desc, cpu.node);
     if (!this.trylockPcs()) {
       barnPutEmptySheaf(cpu, barn, empty);
-      return false;
+      return this.passBy(FREE_BYPASSES);
     }
     this.holdForTurn();
     const spare = m[pcs + SPARE] as SheafPtr;

@@ -1,11 +1,15 @@
-/** Taking objects out of sheaves and giving them back to their slabs, which never happens under a pcs lock. */
-import { Pcs, type PcsPtr, Stat } from '../cpu/index.js';
+/**
+ * Taking objects out of sheaves and giving them back to their slabs. That takes list_lock, and zone->lock for slabs that
+ * become empty. Here the pcs lock is given back before; pcs.ts keeps this CPU's own where it comes straight back to it.
+ */
+import { Pcs, type PcsPtr, Stat, TrylockStat } from '../cpu/index.js';
 import { PcsLock } from './pcsLock.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from './sheaf.js';
 
 const { main: MAIN, spare: SPARE, rcuFree: RCU_FREE } = Pcs;
 const { size: SIZE } = Sheaf;
 const { SHEAF_FLUSH } = Stat;
+const { freeBypasses: FREE_BYPASSES } = TrylockStat;
 const OBJECTS = SHEAF_OBJECTS;
 
 /** Objects that are copied out of main at once, to be freed without the lock. */
@@ -32,12 +36,12 @@ export abstract class PcsFlush extends PcsLock {
     this.count(SHEAF_FLUSH, size);
   }
 
-  /** Flushes main in batches that are copied out under the lock and freed without it. True if any was flushed. */
+  /** For a free: flushes main in batches that are copied out under the lock and freed without it. True if any was. */
   protected flushMain(): boolean {
     const { m, batch } = this;
     let flushed = false;
     for (;;) {
-      if (!this.locked && !this.trylockPcs()) return flushed;
+      if (!this.locked && !this.trylockPcs()) return flushed || this.passBy(FREE_BYPASSES);
       this.fold();
       const size = m[this.main + SIZE]!;
       const n = Math.min(size, PCS_BATCH_MAX);
@@ -55,7 +59,7 @@ export abstract class PcsFlush extends PcsLock {
 
   /** Flushes this CPU's own sheaves. Kernel: `pcs_flush_all`. */
   protected flushOwn(): void {
-    if (this.sheafCapacity === 0) return;
+    if (this.mainCapacity === 0) return;
     if (!this.locked && !this.trylockPcs()) return;
     this.fold();
     this.detach(this.pcs);
@@ -66,11 +70,12 @@ export abstract class PcsFlush extends PcsLock {
 
   /**
    * Takes everything out of a pcs, whoever's it is; its lock is ours and main's size word plain. Main stays, empty.
-   * Nothing goes to the slabs yet: list_lock is never taken under a pcs lock.
+   * Nothing goes to the slabs yet: another CPU's lock is held for the copy alone, its owner may be waiting to go on.
    */
   protected detach(pcs: PcsPtr): void {
     const { m } = this;
-    this.detachedObjects ??= new Int32Array(this.sheafCapacity);
+    if (this.mainCapacity === 0) return;
+    this.detachedObjects ??= new Int32Array(this.mainCapacity);
     const main = m[pcs + MAIN] as SheafPtr;
     const size = m[main + SIZE]!;
     for (let i = 0; i < size; i++) this.detachedObjects[i] = m[main + OBJECTS + i]!;
@@ -102,6 +107,6 @@ export abstract class PcsFlush extends PcsLock {
     }
     if (nrDetached === 0) return;
     this.slabs.freeObjects(this.desc, this.detachedObjects!, 0, nrDetached);
-    this.count(SHEAF_FLUSH, nrDetached);
+    this.count(this.counters.flush, nrDetached);
   }
 }

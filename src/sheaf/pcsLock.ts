@@ -5,13 +5,15 @@
  * the turn ends or another CPU asks; under 'op' it is given back after each operation. While it is not held, `main`
  * is the bootstrap sheaf and `capacity` 0, so that both fast paths miss without a test for it.
  *
- * | lock word | who                                    | `main`, `capacity` of the owner's handle | may be taken by        |
- * |-----------|----------------------------------------|------------------------------------------|------------------------|
- * | 0         | nobody                                 | bootstrap sheaf, 0                       | its CPU, or a remote   |
- * | own word  | its CPU, in a turn or an operation     | main of the pcs, sheafCapacity           | nobody; may be asked for |
- * | other word | a CPU that shrinks, destroys or reaps | bootstrap sheaf, 0                       | nobody                 |
+ * | lock word  | who                                        | `main`, `capacity` of our handle | may be taken by          |
+ * |------------|--------------------------------------------|----------------------------------|--------------------------|
+ * | 0          | nobody                                     | bootstrap sheaf, 0               | a thread of the CPU, or a remote |
+ * | own word   | we, in a turn or an operation              | main of the pcs, sheafCapacity   | nobody; may be asked for |
+ * | other word | under 'op' another thread of this CPU, in an operation | bootstrap sheaf, 0   | nobody: we pass the sheaves by |
+ * | other word | a thread that shrinks, destroys or reaps   | bootstrap sheaf, 0               | nobody: the same         |
+ * | other word | a dead thread of this CPU                  | bootstrap sheaf, 0               | whoever reaps it         |
  */
-import { Pcs, type PcsPtr, pcsOf, Stat, type ThisCpu, type TurnHolder } from '../cpu/index.js';
+import { Pcs, type PcsPtr, pcsOf, Stat, type ThisCpu, TrylockStat, type TurnHolder } from '../cpu/index.js';
 import { type CacheDesc, KmemCacheStruct, type SlabAllocator } from '../slab/index.js';
 import { Superblock, type Words } from '../struct/index.js';
 import { cmpxchg, futexWake, LockClass, type LockPtr, storeRelease } from '../sync/index.js';
@@ -20,7 +22,7 @@ import { COUNT_SHIFT, Sheaf, type SheafPtr, SIZE_MASK } from './sheaf.js';
 const { lock: LOCK, main: MAIN, request: REQUEST, base: BASE } = Pcs;
 const { size: SIZE } = Sheaf;
 // Imported names are looked up at each use; module-local constants are folded.
-const { ALLOC_FASTPATH, FREE_FASTPATH } = Stat;
+const { trylockFailures: TRYLOCK_FAILURES } = TrylockStat;
 const MASK = SIZE_MASK;
 const SHIFT = COUNT_SHIFT;
 
@@ -29,11 +31,24 @@ export const BOOT_SHEAF = Superblock.bootSheaf as SheafPtr;
 
 /** Where empty sheaves come from: the kmalloc caches, which the layer above provides. */
 export interface SheafSource {
-  /** A sheaf of size 0 for the cache, or 0. Counts SHEAF_ALLOC. */
-  allocEmptySheaf(s: CacheDesc, capacity: number): SheafPtr;
+  /** A sheaf of size 0 for the cache, or 0; by default without waiting for memory. Counts SHEAF_ALLOC. */
+  allocEmptySheaf(s: CacheDesc, capacity: number, gfp?: number): SheafPtr;
   /** Counts SHEAF_FREE. */
   freeEmptySheaf(s: CacheDesc, sheaf: SheafPtr): void;
 }
+
+/** Indices of counters. */
+export interface MainCounters {
+  readonly alloc: number;
+  readonly free: number;
+  readonly flush: number;
+}
+
+const SHEAF_COUNTERS: MainCounters = {
+  alloc: Stat.ALLOC_FASTPATH,
+  free: Stat.FREE_FASTPATH,
+  flush: Stat.SHEAF_FLUSH,
+};
 
 export class PcsLock implements TurnHolder {
   readonly desc: CacheDesc;
@@ -42,17 +57,21 @@ export class PcsLock implements TurnHolder {
   protected readonly slabs: SlabAllocator;
   protected readonly sheaves: SheafSource;
   protected readonly pcs: PcsPtr;
-  /** Word that another CPU sets when it wants something from this one. */
+  /** Word that another thread sets when it wants something from this one. */
   protected readonly request: number;
   /** Mark of this cache's allocated objects in the shadow. */
   protected readonly tag: number;
   /** Objects a sheaf of this cache holds; 0 for caches without sheaves. */
-  sheafCapacity: number;
+  sheafCapacity = 0;
+  /** Objects that main holds, sheaf or array; 0 for caches that have neither. */
+  mainCapacity = 0;
   /** Main while we hold the lock, else the bootstrap sheaf. */
   protected main: SheafPtr = BOOT_SHEAF;
-  /** The same as sheafCapacity while we hold the lock, else 0. */
+  /** The same as mainCapacity while we hold the lock, else 0. */
   protected capacity = 0;
   protected locked = false;
+  /** What counts the objects that main gave, took, and had flushed. */
+  readonly counters: MainCounters;
   /** Whether the end of this turn will call release. */
   private queued = false;
 
@@ -65,7 +84,18 @@ export class PcsLock implements TurnHolder {
     this.pcs = pcsOf(cpu.geometry, cpu.id, desc.slot);
     this.request = cpu.record;
     this.tag = desc.tag;
-    this.sheafCapacity = cpu.m[desc.ptr + KmemCacheStruct.sheafCapacity]!;
+    this.counters = this.mainCounters();
+    this.learnCapacity();
+  }
+
+  /** Reads how much main holds; again, when the layer of a cache came after its handle. */
+  learnCapacity(): void {
+    this.sheafCapacity = this.m[this.desc.ptr + KmemCacheStruct.sheafCapacity]!;
+    this.mainCapacity = this.sheafCapacity;
+  }
+
+  protected mainCounters(): MainCounters {
+    return SHEAF_COUNTERS;
   }
 
   protected count(item: number, n = 1): void {
@@ -78,12 +108,24 @@ export class PcsLock implements TurnHolder {
     // Plain read: who asked while we look is served at the end of this turn.
     const taken = !this.locked && m[pcs + REQUEST] === 0 && cmpxchg(m, pcs + LOCK, 0, cpu.locks.owner) === 0;
     cpu.locks.noteTry((pcs + LOCK) as unknown as LockPtr, LockClass.CpuSheaves, taken);
-    if (!taken) return false;
+    if (!taken) {
+      this.count(TRYLOCK_FAILURES);
+      return false;
+    }
     this.locked = true;
-    this.capacity = this.sheafCapacity;
+    this.capacity = this.mainCapacity;
     this.main = this.capacity === 0 ? BOOT_SHEAF : (m[pcs + MAIN] as SheafPtr);
     m[pcs + BASE] = m[this.main + SIZE]!;
     return true;
+  }
+
+  /**
+   * The trylock failed, and `n` objects will come from the slabs, or go there, past the sheaves. `bypass` is one of
+   * TrylockStat. Returns false, so that it can stand behind an `||`. A cache without sheaves has nothing to pass by.
+   */
+  protected passBy(bypass: number, n = 1): false {
+    if (this.sheafCapacity !== 0) this.count(bypass, n);
+    return false;
   }
 
   /** Gives the lock back; the size word of main is plain again. */
@@ -116,10 +158,10 @@ export class PcsLock implements TurnHolder {
     const allocs = word >>> SHIFT;
     const frees = size - m[pcs + BASE]! + allocs;
     if (allocs !== 0) {
-      this.count(ALLOC_FASTPATH, allocs);
+      this.count(this.counters.alloc, allocs);
       m[main + SIZE] = size;
     }
-    if (frees !== 0) this.count(FREE_FASTPATH, frees);
+    if (frees !== 0) this.count(this.counters.free, frees);
     m[pcs + BASE] = size;
   }
 

@@ -17,14 +17,12 @@ import {
   barnOf,
   barnPutEmptySheaf,
   barnPutFullSheaf,
-  MAX_EMPTY_SHEAVES,
-  MAX_FULL_SHEAVES,
 } from './barn.js';
 import { PcsLayer } from './pcs.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr } from './sheaf.js';
 
 const { spare: SPARE, rcuFree: RCU_FREE } = Pcs;
-const { link: LINK, size: SIZE, gracePeriod: GRACE_PERIOD } = Sheaf;
+const { link: LINK, size: SIZE, node: GRACE_PERIOD } = Sheaf;
 const { rcuHead: HEAD, rcuTail: TAIL, nrFull: NR_FULL, nrEmpty: NR_EMPTY } = Barn;
 const { FREE_RCU_SHEAF, BARN_PUT, BARN_PUT_FAIL } = Stat;
 
@@ -134,7 +132,7 @@ export abstract class RcuSheaves extends PcsLayer {
   /** In the middle of an allocation: only as many as the barn takes, since to flush one may free its sheaf. */
   protected recycleRcuSheaves(barn: BarnPtr): boolean {
     const { m, cpu } = this;
-    while (m[barn + NR_FULL]! < MAX_FULL_SHEAVES) {
+    while (m[barn + NR_FULL]! < cpu.geometry.barnFull) {
       const ripe = barnGetRipeSheaf(cpu, barn, this.gracePeriods);
       if (ripe === 0) break;
       cpu.inHand(ripe);
@@ -149,14 +147,14 @@ export abstract class RcuSheaves extends PcsLayer {
     const { m, cpu } = this;
     m[sheaf + GRACE_PERIOD] = 0;
     // data races, intended: see the head of barn.ts.
-    if (m[barn + NR_FULL]! < MAX_FULL_SHEAVES) {
+    if (m[barn + NR_FULL]! < cpu.geometry.barnFull) {
       this.count(BARN_PUT);
       barnPutFullSheaf(cpu, barn, sheaf);
       return;
     }
     this.count(BARN_PUT_FAIL);
     this.flushSheaf(sheaf);
-    if (m[barn + NR_EMPTY]! < MAX_EMPTY_SHEAVES) barnPutEmptySheaf(cpu, barn, sheaf);
+    if (m[barn + NR_EMPTY]! < cpu.geometry.barnEmpty) barnPutEmptySheaf(cpu, barn, sheaf);
     else this.sheaves.freeEmptySheaf(this.desc, sheaf);
   }
 

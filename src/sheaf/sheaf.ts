@@ -1,6 +1,6 @@
 /**
  * A sheaf: a stack of free objects. It is in exactly one place: main, spare or rcu_free of one CPU, the full or the empty
- * list of one barn or its queue of those that wait for a grace period, or the hands of one CPU that is filling or
+ * list of one barn or its queue of those that wait for a grace period, the list of those that one thread has borrowed, or the hands of one CPU that is filling or
  * flushing it.
  *
  * The size word. While a CPU holds its pcs lock, the size word of its main sheaf also counts allocations, so that
@@ -21,12 +21,12 @@
 import { type Ptr, struct, WORD_BYTES, type Words } from '../struct/index.js';
 
 export const Sheaf = struct('slab_sheaf', {
-  /** Next sheaf while in a barn. */
+  /** Next sheaf while in a barn, or while borrowed. */
   link: 1,
   cache: 1,
   size: 1,
-  /** The grace period that it waits for, while it does. */
-  gracePeriod: 1,
+  /** While it waits for a grace period, which one; while borrowed, how many objects it can hold. */
+  node: 1,
 });
 export type SheafPtr = Ptr<'slab_sheaf'>;
 
@@ -38,6 +38,8 @@ export const COUNT_SHIFT = 16;
 /** What one allocation adds to the size word: one to the count, minus one to the size. */
 export const ONE_ALLOC = (1 << COUNT_SHIFT) - 1;
 export const SHEAF_CAPACITY_MAX = 4096;
+/** Most objects that can be asked for at once: with its header such a sheaf fills a block of 256 KiB. */
+export const PREFILL_MAX = SIZE_MASK + 1 - Sheaf.SIZEOF;
 
 const { size: SIZE } = Sheaf;
 

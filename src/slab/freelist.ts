@@ -91,3 +91,19 @@ export function linkObjects(m: Words, s: CacheDesc, base: number, from: number, 
     m[(p + offset) >> 2] = p + size < end ? p + size : 0;
   }
 }
+
+/** Writes the first `take` objects of a freelist that starts at `first` to `out[at..]`. */
+export function takeLinked(
+  m: Words,
+  s: CacheDesc,
+  first: number,
+  out: Int32Array,
+  at: number,
+  take: number,
+): void {
+  let p = first;
+  for (let i = 0; i < take; i++) {
+    out[at + i] = p;
+    p = m[(p + s.offset) >> 2]!;
+  }
+}

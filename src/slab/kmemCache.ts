@@ -10,6 +10,7 @@ import {
   type Words,
 } from '../struct/index.js';
 import { Lock, type LockPtr } from '../sync/index.js';
+import { calculateCpuPartial } from './layout.js';
 
 export const NAME_BYTES_MAX = 63;
 const NAME_WORDS = 16;
@@ -35,6 +36,8 @@ export const KmemCacheStruct = struct('kmem_cache', {
   /** Empty slabs stay on a node's partial list while nr_partial is below this. Tunable. */
   minPartial: 1,
   sheafCapacity: 1,
+  /** Objects of a CPU's array, in the layer `percpu-array`. */
+  arraySize: 1,
   /** Index in LAYERS. */
   layer: 1,
   defragRatio: 1,
@@ -82,6 +85,9 @@ export interface CacheDesc {
   readonly layer: Layer;
   /** 2^RECIPROCAL_SHIFT / size, rounded up; 0 when slabs are too large for it to be exact. */
   readonly reciprocal: number;
+  /** Objects that a CPU may have on its partial slabs, and the slabs that makes, half full; 0 in other layers. */
+  readonly cpuPartial: number;
+  readonly cpuPartialSlabs: number;
 }
 
 /**
@@ -94,6 +100,8 @@ const RECIPROCAL_ORDER_MAX = RECIPROCAL_SHIFT - PAGE_SHIFT;
 export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): CacheDesc {
   const K = KmemCacheStruct;
   const at = (field: number): number => m[ptr + field]!;
+  const layer = LAYERS[at(K.layer)]!;
+  const cpuPartial = layer === 'cpu-slab' ? calculateCpuPartial(at(K.size)) : 0;
   return {
     ptr,
     slot: at(K.slot),
@@ -111,8 +119,10 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
     minOrder: at(K.minOrder),
     minObjects: at(K.minObjects),
     nodes,
-    layer: LAYERS[at(K.layer)]!,
+    layer,
     reciprocal: at(K.order) <= RECIPROCAL_ORDER_MAX ? Math.ceil((1 << RECIPROCAL_SHIFT) / at(K.size)) : 0,
+    cpuPartial,
+    cpuPartialSlabs: Math.ceil((cpuPartial * 2) / at(K.objects)),
   };
 }
 

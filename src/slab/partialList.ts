@@ -9,7 +9,7 @@
  * | frozen                          | 0          | empty             | failed a consistency check          |
  *
  * Everything here needs list_lock. New slabs go to the head, slabs that come back to the tail: they have had the
- * shortest time to get more objects back.
+ * shortest time to get more objects back. (Without `batchDetach` a refiller's go to the head, as they once did.)
  */
 import { Page, type PagePtr, PG_PARTIAL } from '../page/index.js';
 import type { Words } from '../struct/index.js';
@@ -49,6 +49,28 @@ export function removePartial(m: Words, n: KmemCacheNodePtr, page: PagePtr): voi
   m[page + PREV] = 0;
   m[page + FLAGS] = m[page + FLAGS]! & ~PG_PARTIAL;
   m[n + NR_PARTIAL] = m[n + NR_PARTIAL]! - 1;
+}
+
+/** Takes the list up to `last`, `nr` slabs, off in one piece; what is cut keeps its links, and its marks are cleared. */
+export function cutPartialHead(m: Words, n: KmemCacheNodePtr, last: PagePtr, nr: number): void {
+  const rest = m[last + NEXT]!;
+  m[last + NEXT] = 0;
+  m[n + HEAD] = rest;
+  if (rest !== 0) m[rest + PREV] = 0;
+  else m[n + TAIL] = 0;
+  m[n + NR_PARTIAL] = m[n + NR_PARTIAL]! - nr;
+}
+
+/** Appends a chain that was cut from a list, from `first` to its end, in one piece. */
+export function splicePartialTail(m: Words, n: KmemCacheNodePtr, first: PagePtr): void {
+  const before = m[n + TAIL]!;
+  m[first + PREV] = before;
+  if (before !== 0) m[before + NEXT] = first;
+  else m[n + HEAD] = first;
+  for (let page: number = first; page !== 0; page = m[page + NEXT]!) {
+    markPartial(m, n, page as PagePtr);
+    m[n + TAIL] = page;
+  }
 }
 
 function markPartial(m: Words, n: KmemCacheNodePtr, page: PagePtr): void {

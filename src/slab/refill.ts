@@ -3,26 +3,34 @@
  * objects slab by slab. One list_lock acquisition serves a whole batch.
  */
 import { Stat, type ThisCpu } from '../cpu/index.js';
-import { __GFP_THISNODE, Page, type PageAllocator, type PagePtr } from '../page/index.js';
+import {
+  __GFP_DIRECT_RECLAIM,
+  __GFP_THISNODE,
+  Page,
+  type PageAllocator,
+  type PagePtr,
+} from '../page/index.js';
+import { hasRefinement } from '../struct/index.js';
 import { cmpxchg, exchange, LockClass } from '../sync/index.js';
 import { Chain, type FreelistLoops, NR_CHAINS } from './freelist.js';
-import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
-import { addPartialTail, removePartial } from './partialList.js';
-import { Slabs } from './slabs.js';
+import { type CacheDesc, listLock, nodeOf } from './kmemCache.js';
+import { PartialBatches } from './partialBatch.js';
 import { inuseOf, packSlabWord } from './slabWord.js';
 
 const { slabWord: SLAB_WORD, objects: OBJECTS, next: NEXT } = Page;
-const { nrPartial: NR_PARTIAL, head: HEAD } = KmemCacheNode;
 const { HEAD: HEAD_AT, TAIL: TAIL_AT, COUNT: COUNT_AT } = Chain;
 
 const LIST_LOCK_CLASS = LockClass.ListLock;
 
-export class BatchSlabs extends Slabs {
-  private readonly loops: FreelistLoops;
+export class BatchSlabs extends PartialBatches {
+  protected readonly loops: FreelistLoops;
+  /** Off: the unused rest of a freelist is freed like any other chain. */
+  private readonly returnsFreelist: boolean;
 
   constructor(cpu: ThisCpu, pages: PageAllocator, loops: FreelistLoops) {
     super(cpu, pages);
     this.loops = loops;
+    this.returnsFreelist = hasRefinement(cpu.geometry, 'returnFreelist');
   }
 
   /**
@@ -33,10 +41,34 @@ export class BatchSlabs extends Slabs {
     let got = this.refillFromPartial(s, out, at, min, max, gfp);
     while (got < min) {
       const page = this.newSlab(s, gfp, this.cpu.node);
-      if (page === 0) break;
-      got += this.allocFromNewSlab(s, page, max - got, out, at + got);
+      const more =
+        page !== 0
+          ? this.allocFromNewSlab(s, page, max - got, out, at + got)
+          : this.refillFromAny(s, out, at + got, min - got, max - got, gfp);
+      if (more === 0) break;
+      got += more;
     }
     return got;
+  }
+
+  /** There are no pages. What reclaim took out of sheaves lies on partial lists now, whoever's they are. */
+  private refillFromAny(
+    s: CacheDesc,
+    out: Int32Array,
+    at: number,
+    min: number,
+    max: number,
+    gfp: number,
+  ): number {
+    // Only who reclaims gets more than the gate for other nodes lets through.
+    if ((gfp & __GFP_DIRECT_RECLAIM) === 0) return 0;
+    const last = (gfp & __GFP_THISNODE) !== 0 ? 1 : s.nodes;
+    for (let distance = 0; distance < last; distance++) {
+      const node = (this.cpu.node + distance) % s.nodes;
+      const got = this.refillFromNode(s, node, out, at, min, max, false);
+      if (got !== 0) return got;
+    }
+    return 0;
   }
 
   /** The part of it that needs no memory: partial slabs of this node, then of others. */
@@ -71,7 +103,7 @@ export class BatchSlabs extends Slabs {
     return total;
   }
 
-  private refillFromNode(
+  protected refillFromNode(
     s: CacheDesc,
     node: number,
     out: Int32Array,
@@ -93,39 +125,6 @@ export class BatchSlabs extends Slabs {
     return got;
   }
 
-  /**
-   * Detaches partial slabs that together hold `min` to `max` free objects, as a private list through their NEXT words.
-   * The counts are lower bounds, since frees go on without the lock. Kernel: `get_partial_node_bulk`.
-   */
-  private getPartialBulk(s: CacheDesc, node: number, min: number, max: number, tryOnly: boolean): PagePtr {
-    const { m, cpu } = this;
-    const n = nodeOf(m, s, node);
-    // data race, intended: a slab that arrives now is found next time.
-    if (m[n + NR_PARTIAL] === 0) return 0 as PagePtr;
-    if (!tryOnly) cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
-    else if (!cpu.locks.tryLock(listLock(n), LIST_LOCK_CLASS)) return 0 as PagePtr;
-    try {
-      let first = 0;
-      let last = 0;
-      let total = 0;
-      let page = m[n + HEAD]!;
-      while (page !== 0 && total < max) {
-        const next = m[page + NEXT]!;
-        const free = m[page + OBJECTS]! - inuseOf(m[page + SLAB_WORD]!);
-        if (total >= min && total + free > max) break;
-        removePartial(m, n, page as PagePtr);
-        if (last === 0) first = page;
-        else m[last + NEXT] = page;
-        last = page;
-        total += free;
-        page = next;
-      }
-      return first as PagePtr;
-    } finally {
-      cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
-    }
-  }
-
   /** Takes the whole freelist of a slab that we hold, keeps up to `max` objects and returns the rest to it. */
   private takeObjects(s: CacheDesc, page: PagePtr, out: Int32Array, at: number, max: number): number {
     const m = this.m;
@@ -135,7 +134,9 @@ export class BatchSlabs extends Slabs {
     const free = objects - inuseOf(word);
     const take = Math.min(free, max);
     const head = this.loops.walk(this.firstFree(s, page, word), s.offset, out, at, take);
-    if (head !== 0) this.returnFreelist(s, page, head, free - take);
+    if (head === 0) return take;
+    if (this.returnsFreelist) this.returnFreelist(s, page, head, free - take);
+    else this.freeRest(s, page, head, free - take);
     return take;
   }
 
@@ -155,34 +156,18 @@ export class BatchSlabs extends Slabs {
     cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
       returned = cmpxchg(m, page + SLAB_WORD, taken, rest) === taken;
-      if (returned) addPartialTail(m, n, page);
+      if (returned) this.putBackOne(m, n, page);
     } finally {
       cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
-    if (!returned) this.freeChain(s, page, head, this.tailOf(s, head), cnt);
+    if (!returned) this.freeRest(s, page, head, cnt);
   }
 
-  private tailOf(s: CacheDesc, head: number): number {
+  /** Frees it as a chain: while we hold all of its objects the slab is full and on no list, and this lists it. */
+  private freeRest(s: CacheDesc, page: PagePtr, head: number, cnt: number): void {
     let tail = head;
     for (let next = head; next !== 0; next = this.m[(tail + s.offset) >> 2]!) tail = next;
-    return tail;
-  }
-
-  /** Frees made the first slabs hold more than they showed: the others go back to the tail as they are. */
-  private putBackUnused(s: CacheDesc, node: number, first: PagePtr): void {
-    const { m, cpu } = this;
-    const n = nodeOf(m, s, node);
-    cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
-    try {
-      let page = first;
-      while (page !== 0) {
-        const next = m[page + NEXT] as PagePtr;
-        addPartialTail(m, n, page);
-        page = next;
-      }
-    } finally {
-      cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
-    }
+    this.freeChain(s, page, head, tail, cnt);
   }
 
   /**
@@ -240,12 +225,7 @@ export class BatchSlabs extends Slabs {
         cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
       }
     }
-    while (empty !== 0) {
-      const next = m[empty + NEXT]!;
-      m[empty + NEXT] = 0;
-      this.discardSlab(empty as PagePtr);
-      empty = next;
-    }
+    this.discardSlabs(empty);
   }
 
   /** Counts a free that did not go through a sheaf, `n` objects at once, and does it. */

@@ -2,8 +2,8 @@
 import { Page, type PagePtr } from '../page/index.js';
 import { LockClass, loadAcquire } from '../sync/index.js';
 import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
+import { NolockSlabs } from './nolock.js';
 import { addPartialHead, removePartial } from './partialList.js';
-import { BatchSlabs } from './refill.js';
 import { inuseOf } from './slabWord.js';
 
 const { slabWord: SLAB_WORD, objects: OBJECTS, next: NEXT } = Page;
@@ -12,7 +12,7 @@ const { head: HEAD, nrSlabs: NR_SLABS } = KmemCacheNode;
 /** Slabs with at most this many free objects are sorted to the front. */
 const SHRINK_PROMOTE_MAX = 32;
 
-export class SlabAllocator extends BatchSlabs {
+export class SlabAllocator extends NolockSlabs {
   private readonly buckets = new Int32Array(SHRINK_PROMOTE_MAX + 1);
 
   /**
@@ -29,12 +29,7 @@ export class SlabAllocator extends BatchSlabs {
     } finally {
       cpu.locks.unlock(listLock(n), LockClass.ListLock);
     }
-    while (empty !== 0) {
-      const next = m[empty + NEXT]!;
-      m[empty + NEXT] = 0;
-      this.discardSlab(empty as PagePtr);
-      empty = next;
-    }
+    this.discardSlabs(empty);
     return m[n + NR_SLABS]!;
   }
 

@@ -6,7 +6,7 @@
  * |-------|----------------------------------------------------------|
  * | 0-14  | freelist: index of the first free object + 1, 0 if none  |
  * | 15-29 | inuse: objects that are not on the freelist              |
- * | 30    | frozen: failed a consistency check, never used again     |
+ * | 30    | frozen: one CPU has the slab, see cpuSlabs.ts            |
  *
  * Why no ABA tag is needed:
  *  F1  Single objects are popped only under n->list_lock, so at most one CPU pops a given slab at a time.
@@ -17,7 +17,8 @@
  */
 const INDEX_BITS = 15;
 const INDEX_MASK = (1 << INDEX_BITS) - 1;
-const FROZEN = 1 << 30;
+/** Belongs to one CPU, as its cpu slab or on its partial list: frees into it take no lock and move it nowhere. */
+export const FROZEN = 1 << 30;
 
 /** More objects than this fit in no slab; bounded by the width of the fields above. */
 export const MAX_OBJS_PER_SLAB = INDEX_MASK;

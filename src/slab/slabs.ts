@@ -1,21 +1,22 @@
-/**
- * Slabs of a cache, for the calling CPU: making and discarding them, and the two ways in which single CPUs work on
- * them, a pop under list_lock and a push without.
- */
-import { pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
+/** Slabs of a cache, for the calling CPU: making and discarding them, a pop under list_lock and a push without. */
+import { layerStats, pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
 import {
+  __GFP_NOFAIL,
+  __GFP_NOWARN,
   __GFP_THISNODE,
   __GFP_ZERO,
   NUMA_NO_NODE,
+  nodeOnlyGfp,
   Page,
   type PageAllocator,
   type PagePtr,
   PG_PARTIAL,
   PG_SLAB,
+  preferredOrderGfp,
 } from '../page/index.js';
-import { PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
+import { hasRefinement, PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
 import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
-import { linkObjects } from './freelist.js';
+import { linkObjects, takeLinked } from './freelist.js';
 import {
   type CacheDesc,
   KmemCacheNode,
@@ -25,23 +26,27 @@ import {
   nodeOf,
   RECIPROCAL_SHIFT,
 } from './kmemCache.js';
+import { oomReport } from './oomReport.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
-import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
+import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const {
   flags: FLAGS,
   cache: CACHE,
   slabWord: SLAB_WORD,
   objects: OBJECTS,
+  next: NEXT,
   head: HEAD_PAGE,
   SIZEOF: PAGE_WORDS,
 } = Page;
 const { nrPartial: NR_PARTIAL, head: HEAD, nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
 
+const { FREE_FROZEN } = layerStats('cpu-slab');
 const LIST_LOCK_CLASS = LockClass.ListLock;
 // Imported names are looked up at each use; module-local constants are folded.
 const P_SHIFT = PAGE_SHIFT;
 const R_SHIFT = RECIPROCAL_SHIFT;
+const FROZEN_BIT = FROZEN;
 const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 
 export class Slabs {
@@ -49,6 +54,8 @@ export class Slabs {
   protected readonly m: Words;
   readonly pages: PageAllocator;
   protected readonly memmap: number;
+  /** Off: a new slab's freelist is built in full before its first object is handed out. */
+  private readonly lazyFreelist: boolean;
   private defragClock = 0;
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
@@ -56,6 +63,7 @@ export class Slabs {
     this.m = cpu.m;
     this.pages = pages;
     this.memmap = cpu.geometry.memmap;
+    this.lazyFreelist = hasRefinement(cpu.geometry, 'lazyFreelist');
   }
 
   /** The slab that holds an object of which we know that it is one: each of its pages names the first. */
@@ -73,18 +81,45 @@ export class Slabs {
 
   /**
    * The slow path for one object: partial list, then a new slab; the wanted node first, then any.
-   * Kernel: `___slab_alloc`. Returns 0 when out of memory.
+   * Kernel: `___slab_alloc`. Returns 0 when out of memory, and then leaves a report.
    */
   allocSlow(s: CacheDesc, gfp: number, node: number): number {
     this.count(s, Stat.ALLOC_SLOWPATH);
     const preferred = node === NUMA_NO_NODE ? this.cpu.node : node;
     let narrow = node !== NUMA_NO_NODE && (gfp & __GFP_THISNODE) === 0;
     for (;;) {
-      const flags = narrow ? gfp | __GFP_THISNODE : gfp;
+      const flags = narrow ? nodeOnlyGfp(gfp) : gfp;
       const p = this.getFromPartial(s, preferred, flags) || this.allocFromFreshSlab(s, flags, preferred);
-      if (p !== 0 || !narrow) return p;
+      if (p !== 0) return p;
+      if (!narrow) return this.allocLast(s, gfp, preferred, node);
       narrow = false;
     }
+  }
+
+  /** There are no pages. What reclaim took out of sheaves lies on partial lists now, whoever's they are. */
+  private allocLast(s: CacheDesc, gfp: number, preferred: number, node: number): number {
+    const p = this.getFromAnyPartial(s, preferred, gfp);
+    if (p !== 0) return p;
+    if ((gfp & __GFP_NOFAIL) !== 0) {
+      const again = (): number =>
+        this.allocFromFreshSlab(s, gfp & ~__GFP_NOFAIL, preferred) ||
+        this.getFromAnyPartial(s, preferred, gfp);
+      return this.pages.insist(again, `an object of ${s.name}`);
+    }
+    if ((gfp & __GFP_NOWARN) === 0) {
+      this.pages.oom.report(() => oomReport(this.cpu, this.pages, s, gfp, node));
+    }
+    return 0;
+  }
+
+  /** The last resort looks at every node that the caller allows, without the gate for other nodes. */
+  private getFromAnyPartial(s: CacheDesc, node: number, gfp: number): number {
+    const last = (gfp & __GFP_THISNODE) !== 0 ? 1 : s.nodes;
+    for (let distance = 0; distance < last; distance++) {
+      const p = this.getPartialNode(s, (node + distance) % s.nodes);
+      if (p !== 0) return p;
+    }
+    return 0;
   }
 
   private getFromPartial(s: CacheDesc, node: number, gfp: number): number {
@@ -100,13 +135,13 @@ export class Slabs {
     return 0;
   }
 
-  private allocFromFreshSlab(s: CacheDesc, gfp: number, node: number): number {
+  protected allocFromFreshSlab(s: CacheDesc, gfp: number, node: number): number {
     const page = this.newSlab(s, gfp, node);
     if (page === 0) return 0;
     const one = this.scratch;
     return this.allocFromNewSlab(s, page, 1, one, 0) === 1 ? one[0]! : 0;
   }
-  private readonly scratch = new Int32Array(1);
+  protected readonly scratch = new Int32Array(1);
 
   /** The gate before other nodes' partial slabs are looked at; the kernel uses the cycle counter, we count. */
   protected mayDefragment(s: CacheDesc): boolean {
@@ -122,12 +157,13 @@ export class Slabs {
   }
 
   /** Pops one object off the node's first partial slab. Kernel: `get_from_partial_node`. */
-  private getPartialNode(s: CacheDesc, node: number): number {
+  protected getPartialNode(s: CacheDesc, node: number, tryOnly = false): number {
     const { m, cpu } = this;
     const n = nodeOf(m, s, node);
     // data race, intended: a slab that arrives now is found next time.
     if (m[n + NR_PARTIAL] === 0) return 0;
-    cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
+    if (!tryOnly) cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
+    else if (!cpu.locks.tryLock(listLock(n), LIST_LOCK_CLASS)) return 0;
     try {
       const page = m[n + HEAD] as PagePtr;
       if (page === 0) return 0;
@@ -153,11 +189,14 @@ export class Slabs {
     }
   }
 
-  /** Pages for a slab: the preferred order, or else the smallest that holds one object. Returns 0 if none. */
+  /**
+   * Pages for a slab: the preferred order without effort, or else the smallest that holds one object, with all the
+   * effort that `gfp` allows. Returns 0 if none, also with __GFP_NOFAIL: who waits must look at partial lists too.
+   */
   newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
-    const flags = gfp & ~__GFP_ZERO;
+    const flags = (gfp & ~(__GFP_ZERO | __GFP_NOFAIL)) | __GFP_NOWARN;
     let order = s.order;
-    let page = this.pages.alloc(order, flags, node);
+    let page = this.pages.alloc(order, preferredOrderGfp(flags, order === s.minOrder), node);
     if (page === 0) {
       order = s.minOrder;
       page = this.pages.alloc(order, flags, node);
@@ -165,6 +204,7 @@ export class Slabs {
       this.count(s, Stat.ORDER_FALLBACK);
     }
     this.initSlab(s, page, order);
+    if (!this.lazyFreelist) this.buildFreelist(s, page);
     this.count(s, Stat.ALLOC_SLAB);
     return page;
   }
@@ -181,17 +221,28 @@ export class Slabs {
     }
   }
 
+  private buildFreelist(s: CacheDesc, page: PagePtr): void {
+    const { m } = this;
+    linkObjects(m, s, this.slabAddress(page), 0, m[page + OBJECTS]!);
+    m[page + SLAB_WORD] = packSlabWord(1, 0);
+  }
+
   /**
    * Hands out the first `count` objects of a slab that nobody else knows yet, into `out[at..]`; the rest becomes its
-   * freelist and the slab goes to the head of the partial list. Returns how many were handed out.
+   * freelist and the slab goes to the head of the partial list. Returns how many were handed out. Kernel:
+   * `alloc_from_new_slab`.
    */
   allocFromNewSlab(s: CacheDesc, page: PagePtr, count: number, out: Int32Array, at: number): number {
     const m = this.m;
     const objects = m[page + OBJECTS]!;
     const handed = Math.min(count, objects);
     const base = this.slabAddress(page);
-    for (let i = 0; i < handed; i++) out[at + i] = base + i * s.size;
-    linkObjects(m, s, base, handed, objects);
+    if (this.lazyFreelist) {
+      for (let i = 0; i < handed; i++) out[at + i] = base + i * s.size;
+      linkObjects(m, s, base, handed, objects);
+    } else {
+      takeLinked(m, s, base, out, at, handed);
+    }
     // Pairs with loadAcquire of whoever frees into the slab or pops from it.
     storeRelease(m, page + SLAB_WORD, packSlabWord(handed < objects ? handed + 1 : 0, handed));
     const n = nodeOf(m, s, this.pages.nodeOf(page));
@@ -250,10 +301,14 @@ export class Slabs {
     let word = m[page + SLAB_WORD]!;
     for (;;) {
       const inuse = inuseOf(word) - cnt;
-      if (inuse === 0 || freelistOf(word) === 0) return false;
+      // A frozen slab has its place with a CPU, full or empty.
+      if ((inuse === 0 || freelistOf(word) === 0) && word < FROZEN_BIT) return false;
       m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
-      const seen = cmpxchg(m, page + SLAB_WORD, word, packSlabWord(first, inuse));
-      if (seen === word) return true;
+      const seen = cmpxchg(m, page + SLAB_WORD, word, packSlabWord(first, inuse) | (word & FROZEN_BIT));
+      if (seen === word) {
+        if (word >= FROZEN_BIT) this.count(s, FREE_FROZEN);
+        return true;
+      }
       word = seen;
       this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
     }
@@ -276,10 +331,15 @@ export class Slabs {
     let word = m[page + SLAB_WORD]!;
     for (;;) {
       m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
-      const seen = cmpxchg(m, page + SLAB_WORD, word, packSlabWord(first, inuseOf(word) - cnt));
+      const next = packSlabWord(first, inuseOf(word) - cnt) | (word & FROZEN_BIT);
+      const seen = cmpxchg(m, page + SLAB_WORD, word, next);
       if (seen === word) break;
       word = seen;
       this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
+    }
+    if (word >= FROZEN_BIT) {
+      this.count(s, FREE_FROZEN);
+      return false; // a CPU has frozen it since we looked
     }
     return this.placeAfterFree(s, n, page, freelistOf(word) === 0, inuseOf(word) === cnt);
   }
@@ -321,6 +381,16 @@ export class Slabs {
   /** Gives an empty slab that is on no list and in no count back to the page allocator. */
   protected discardSlab(page: PagePtr): void {
     this.pages.free(page, this.slabOrder(page));
+  }
+
+  /** The same for slabs linked through NEXT; no lock is held. */
+  protected discardSlabs(first: number): void {
+    for (let page = first; page !== 0; ) {
+      const next = this.m[page + NEXT]!;
+      this.m[page + NEXT] = 0;
+      this.discardSlab(page as PagePtr);
+      page = next;
+    }
   }
 
   protected slabOrder(page: PagePtr): number {

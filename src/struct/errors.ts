@@ -9,7 +9,7 @@ export class GranaryError extends Error {
   override name = 'GranaryError';
 }
 
-/** What was wrong with an address that was handed back, or with the cache it was handed to. */
+/** What was wrong with an address or a sheaf that was handed back, or with the cache it was handed to. */
 export type SlabBugKind =
   | 'double-free'
   | 'invalid-pointer'
@@ -18,6 +18,7 @@ export type SlabBugKind =
   | 'not-a-slab'
   | 'cache-destroyed'
   | 'bad-page'
+  | 'bad-sheaf'
   | 'bad-array';
 
 /**
@@ -36,6 +37,14 @@ export class SlabBugError extends GranaryError {
     this.cache = cache;
     this.address = address;
   }
+}
+
+/**
+ * There was no memory where 0 could not say so: for a cache (nothing was made), for __GFP_NOFAIL within its limit, or
+ * for an orThrow form. The message says what was tried.
+ */
+export class OutOfMemoryError extends GranaryError {
+  override name = 'OutOfMemoryError';
 }
 
 /** A thread used the arena without a CPU slot, or there was no slot for it. */

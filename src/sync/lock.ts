@@ -8,7 +8,9 @@
  *  L1  A lock is taken by one compare-exchange of UNLOCKED (or of bare WAITERS' remains, see L3) by the owner
  *      word. It synchronizes with the exchange in unlock, so all that was written under the lock is visible.
  *  L2  Before it, `pending` names the lock; after it the lock is on the held list and `pending` is cleared.
- *      The same again around unlock. Whoever reaps a dead CPU finds every lock it may own in these two places.
+ *      A trylock goes on the held list before it is tried, and an unlock leaves it there until it is done: a lock
+ *      that is named there and not owned harms nobody. So whoever reaps a dead thread finds every lock it may own in
+ *      these two places, and a trylock within a lock() that waits leaves the note of that one alone.
  *  L3  A waiter sets WAITERS before it sleeps, and a waiter that takes the lock after sleeping keeps WAITERS
  *      set: it cannot know whether another sleeper exists, and a spurious wake is cheaper than a lost one.
  *  L4  No sleep is unlimited: a wake can be swallowed by a thread that dies parked, so a sleeper looks again
@@ -17,23 +19,35 @@
 import { LINE_WORDS, LockError, type Ptr, struct, type Words } from '../struct/index.js';
 import { canSleep, cmpxchg, exchange, futexWait, futexWake, loadAcquire } from './atomic.js';
 import { LOCK_CLASS_NAMES, type LockClassId } from './lockClass.js';
-import { OWNER_DIED, ownerCpu, UNLOCKED, WAITERS } from './lockWord.js';
+import { OWNER_DIED, ownerThread, UNLOCKED, WAITERS } from './lockWord.js';
 
 /** A lock: its word, and who took it last, for counting owner changes. */
 export const Lock = struct('lock', { word: 1, lastOwner: 1 });
 export type LockPtr = Ptr<'lock'>;
 
-export const HELD_LOCKS_MAX = 6;
+/** Waiting takes nest 3 deep; the rest is for trylocks of restricted contexts, which fail when the list is full. */
+export const HELD_LOCKS_MAX = 8;
 
-/** What the locks know about one CPU; written by that CPU alone, read by whoever reaps it. */
+/** What the locks know about one thread; written by that thread alone, read by whoever reaps it. */
 export const LockRecord = struct(
   'lock_record',
   { pending: 1, nrHeld: 1, held: HELD_LOCKS_MAX, intentDepth: 1, intentOp: 1, intentSlot: 1, intentSheaf: 1 },
   { alignWords: LINE_WORDS },
 );
 
-/** What a CPU may be in the middle of; 0 is nothing. */
-export const Intent = { NONE: 0, ALLOC: 1, FREE: 2, BULK_ALLOC: 3, BULK_FREE: 4, CACHES: 5 } as const;
+/** What a thread may be in the middle of; 0 is nothing. BULK_PUSH moves no sheaf: it fills main and nothing else. */
+export const Intent = {
+  NONE: 0,
+  ALLOC: 1,
+  FREE: 2,
+  BULK_ALLOC: 3,
+  BULK_FREE: 4,
+  CACHES: 5,
+  BULK_PUSH: 6,
+  PREFILL: 7,
+  REFILL: 8,
+  RETURN: 9,
+} as const;
 export const INTENT_NAMES = [
   'nothing',
   'allocating',
@@ -41,6 +55,10 @@ export const INTENT_NAMES = [
   'allocating in bulk',
   'freeing in bulk',
   'making, shrinking or ending caches',
+  'freeing in bulk into its sheaf',
+  'borrowing a prefilled sheaf',
+  'refilling a prefilled sheaf',
+  'returning a prefilled sheaf',
 ];
 
 const { pending: PENDING, nrHeld: NR_HELD, held: HELD } = LockRecord;
@@ -54,7 +72,7 @@ export const LOCK_LIMIT_MS = 10_000;
 /** Locks without statistics: the base of every tier, and the one with no branch for them. */
 export class Locks {
   protected readonly m: Words;
-  /** This CPU's owner word: CPU + 1 and generation. */
+  /** This thread's owner word: its slot + 1 and generation. */
   readonly owner: number;
   protected readonly record: Ptr<'lock_record'>;
   protected readonly sleeps: boolean;
@@ -77,31 +95,29 @@ export class Locks {
 
   /** Takes the lock if it is free. For remote list_locks and for contexts that must not wait. */
   tryLock(lock: LockPtr, _cls: LockClassId): boolean {
-    const m = this.m;
-    m[this.record + PENDING] = lock;
-    if (cmpxchg(m, lock, UNLOCKED, this.owner) !== UNLOCKED) {
-      m[this.record + PENDING] = 0;
-      return false;
-    }
-    this.pushHeld(lock);
-    return true;
+    const { m, record } = this;
+    const nr = m[record + NR_HELD]!;
+    if (nr === HELD_LOCKS_MAX) return false;
+    m[record + HELD + nr] = lock;
+    m[record + NR_HELD] = nr + 1;
+    if (cmpxchg(m, lock, UNLOCKED, this.owner) === UNLOCKED) return true;
+    m[record + NR_HELD] = nr;
+    return false;
   }
 
   /** Gives the lock up and wakes one sleeper if there may be one. */
   unlock(lock: LockPtr, _cls: LockClassId): void {
-    const m = this.m;
-    m[this.record + PENDING] = lock;
-    m[this.record + NR_HELD] = m[this.record + NR_HELD]! - 1;
+    const { m, record } = this;
     // Pairs with the compare-exchange of the next owner (L1).
     const word = exchange(m, lock, UNLOCKED);
+    m[record + NR_HELD] = m[record + NR_HELD]! - 1;
     if ((word & WAITERS) !== 0) futexWake(m, lock, 1);
-    m[this.record + PENDING] = 0;
   }
 
   /** A trylock that keeps its own word (cpu_sheaves) reports here; nothing to do without statistics. */
   noteTry(_lock: LockPtr, _cls: LockClassId, _taken: boolean): void {}
 
-  /** How many locks this CPU holds now. */
+  /** How many locks this thread holds now. */
   get held(): number {
     return this.m[this.record + NR_HELD]!;
   }
@@ -147,7 +163,7 @@ export class Locks {
   private fail(lock: LockPtr, cls: LockClassId, word: number, why: string): never {
     this.m[this.record + PENDING] = 0;
     const name = LOCK_CLASS_NAMES[cls]!;
-    const owner = ownerCpu(word);
-    throw new LockError(`${name} at word ${lock}, owned by CPU ${owner}: ${why}`, name, owner);
+    const owner = ownerThread(word);
+    throw new LockError(`${name} at word ${lock}, owned by thread slot ${owner}: ${why}`, name, owner);
   }
 }

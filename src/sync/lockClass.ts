@@ -1,7 +1,7 @@
 /**
- * Lock order. A CPU acquires downwards; 2a nests over 2b, and 2c is never waited for under 2b. Under the 'turn' policy a
- * CPU may hold 2a while it takes 2c (a remote free, the rest of a bulk call): that is safe because 2a is only ever tried,
- * so nobody waits for it in a circle.
+ * Lock order. A CPU acquires downwards. 2b, 2c and 3 are taken under 2a, never under one another: a CPU keeps its own
+ * pcs lock while it refills from partial slabs or flushes the spare, and under 'turn' those of other caches as well.
+ * That is safe because 2a is only ever tried, or asked for up to a limit: nobody waits for it in a circle.
  *
  * | level | class          | what it protects                                       | how it is taken          |
  * |-------|----------------|--------------------------------------------------------|--------------------------|
@@ -10,7 +10,7 @@
  * | 2b    | barn->lock     | the two sheaf lists of one node and their counts       | lock                     |
  * | 2c    | n->list_lock   | partial list, nr_partial, SL_PARTIAL, single-object pop | lock; trylock if remote |
  * | 2d    | krcp->lock     | the addresses that one CPU's kfree_rcu has gathered     | lock                     |
- * | 3     | zone->lock     | the free areas of one node's pages                     | lock, with none of 2a-2c |
+ * | 3     | zone->lock     | the free areas of one node's pages                     | lock, with none of 2b-2c |
  */
 export const LockClass = { SlabMutex: 0, CpuSheaves: 1, Barn: 2, ListLock: 3, Zone: 4, Krcp: 5 } as const;
 export type LockClassId = (typeof LockClass)[keyof typeof LockClass];

@@ -1,8 +1,8 @@
 /**
  * Lock statistics in tiers, one class each, so that an arena without them has neither branch nor field.
  *
- * Every number is written by its own CPU into its own block with plain stores; a reader adds the blocks, which
- * is exact when the CPUs are quiet. Shared atomic counters would cost another locked instruction each.
+ * Every number is written by its own thread into its own block with plain stores; a reader adds the blocks, which
+ * is exact when the threads are quiet. Shared atomic counters would cost another locked instruction each.
  */
 import { type Doubles, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
 import { cmpxchg } from './atomic.js';
@@ -13,7 +13,7 @@ import { UNLOCKED } from './lockWord.js';
 export const LOCK_STAT_TIERS = ['off', 'contended', 'sampled', 'full'] as const;
 export type LockStatTier = (typeof LOCK_STAT_TIERS)[number];
 
-/** Per CPU and class; in doubles (two words), exact to 2^53. Times in nanoseconds. */
+/** Per thread and class; in doubles (two words), exact to 2^53. Times in nanoseconds. */
 export const LockStat = struct(
   'lock_stat',
   {
@@ -30,7 +30,7 @@ export const LockStat = struct(
   { alignWords: LINE_WORDS },
 );
 
-export const LOCK_STAT_CPU_WORDS = NR_LOCK_CLASSES * LockStat.SIZEOF;
+export const LOCK_STAT_WORDS = NR_LOCK_CLASSES * LockStat.SIZEOF;
 
 const { lastOwner: LAST_OWNER } = Lock;
 const { pending: PENDING } = LockRecord;
@@ -48,7 +48,7 @@ const STRIDE = LockStat.SIZEOF / 2;
 /** Counts acquisitions and owner changes, and times the waits of contended acquisitions only. */
 export class CountingLocks extends Locks {
   protected readonly f64: Doubles;
-  /** This CPU's statistics block, as an index of doubles. */
+  /** This thread's statistics block, as an index of doubles. */
   protected readonly base: number;
 
   constructor(m: Words, f64: Doubles, owner: number, record: Ptr<'lock_record'>, block: number) {
@@ -177,12 +177,12 @@ export function makeLocks(
   }
 }
 
-/** One class's figures, summed over CPUs. Times in nanoseconds; hold times cover `holdSamples` acquisitions. */
+/** One class's figures, summed over threads. Times in nanoseconds; hold times cover `holdSamples` acquisitions. */
 export interface LockStatRow {
   name: string;
   acquisitions: number;
   contentions: number;
-  /** Acquisitions by another CPU than the one before. */
+  /** Acquisitions by another thread than the one before. */
   bounces: number;
   tryFailed: number;
   waitTotalNs: number;
@@ -192,12 +192,12 @@ export interface LockStatRow {
   holdMaxNs: number;
 }
 
-/** Adds up the blocks of `cpus` CPUs that begin at word `area`. */
-export function readLockStat(f64: Doubles, area: number, cpus: number): LockStatRow[] {
+/** Adds up the blocks of `threads` thread slots that begin at word `area`. */
+export function readLockStat(f64: Doubles, area: number, threads: number): LockStatRow[] {
   return LOCK_CLASS_NAMES.map((name, cls) => {
-    const field = (offset: number, cpu: number): number =>
-      f64[(area + cpu * LOCK_STAT_CPU_WORDS) / 2 + cls * STRIDE + offset]!;
-    const each = (offset: number): number[] => Array.from({ length: cpus }, (_, cpu) => field(offset, cpu));
+    const field = (offset: number, thread: number): number =>
+      f64[(area + thread * LOCK_STAT_WORDS) / 2 + cls * STRIDE + offset]!;
+    const each = (offset: number): number[] => Array.from({ length: threads }, (_, t) => field(offset, t));
     const sum = (offset: number): number => each(offset).reduce((a, b) => a + b, 0);
     const max = (offset: number): number => Math.max(...each(offset));
     return {

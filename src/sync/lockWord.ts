@@ -4,8 +4,8 @@
  *
  * | bits  | meaning                                                                            |
  * |-------|------------------------------------------------------------------------------------|
- * | 0-15  | owner: CPU + 1; 0 when free                                                        |
- * | 16-28 | generation of the owner's CPU slot: a later thread in the slot is somebody else    |
+ * | 0-15  | owner: thread slot + 1; 0 when free                                                |
+ * | 16-28 | generation of the owner's slot: a later thread in the slot is somebody else        |
  * | 29    | OWNER_DIED: set by whoever reaps the slot; the next to come must repair, not enter |
  * | 30    | WAITERS: somebody may be asleep on the word, unlock has to wake                    |
  */
@@ -16,13 +16,13 @@ export const OWNER_DIED = 1 << 29;
 export const WAITERS = 1 << 30;
 export const UNLOCKED = 0;
 
-/** What CPU `cpu`, in its `generation`-th life, writes into a lock it takes. */
-export function ownerWord(cpu: number, generation: number): number {
-  return (cpu + 1) | ((generation & GENERATION_MASK) << GENERATION_SHIFT);
+/** What the thread in slot `thread`, in the slot's `generation`-th life, writes into a lock it takes. */
+export function ownerWord(thread: number, generation: number): number {
+  return (thread + 1) | ((generation & GENERATION_MASK) << GENERATION_SHIFT);
 }
 
-/** The CPU that a lock word names, or -1 when it is free. */
-export function ownerCpu(word: number): number {
+/** The thread slot that a lock word names, or -1 when it is free. */
+export function ownerThread(word: number): number {
   return (word & OWNER_MASK) - 1;
 }
 

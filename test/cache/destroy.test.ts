@@ -78,6 +78,9 @@ describe.each(MODES)('destroy, policy $lockPolicy, check $check', (mode) => {
       () => {
         handle.minPartial = 3;
       },
+      () => handle.minPartial,
+      () => handle.stats(),
+      () => handle.stat('ALLOC_FASTPATH'),
     ]);
     for (const use of [...uses, () => arena.kfree(p!), () => other.kfree(p!)]) {
       expectRefused(arena, use, SlabBugError, /BUG c: the cache was destroyed/);
@@ -101,6 +104,8 @@ describe.each(MODES)('destroy, policy $lockPolicy, check $check', (mode) => {
       expectRefused(arena, () => stale.alloc(), SlabBugError, /BUG old: the cache was destroyed/);
       expectRefused(arena, () => stale.free(p!), SlabBugError, /BUG old: the cache was destroyed/);
       expectRefused(arena, () => stale.destroy(), SlabBugError, /BUG old: the cache was destroyed/);
+      expectRefused(arena, () => stale.stats(), SlabBugError, /BUG old: the cache was destroyed/);
+      expectRefused(arena, () => stale.minPartial, SlabBugError, /BUG old: the cache was destroyed/);
     }
     const after = other.openCache('new');
     expect(after === theirs).toBe(false);

@@ -124,7 +124,7 @@ describe('a CPU that is blocked within its turn', () => {
     const { arena, cache, other, theirs } = setup();
     const pcs = pcsOf(arena.geometry, 1, cache.desc.slot);
     arena.i32[pcs + Pcs.request] = arena.cpu.locks.owner;
-    arena.cpu.requestCpu(1);
+    arena.cpu.requestThread(1);
     expect(moved(theirs, () => undefined)).toEqual({});
     allocMany(theirs, 1);
     expect(arena.i32[pcs + Pcs.lock]).toBe(0);

@@ -1,7 +1,7 @@
 /** Memory nodes: where objects come from, and where they go back to. */
 
 import { describe, expect, it } from 'vitest';
-import { __GFP_THISNODE, GFP_KERNEL, type LockPolicy, NUMA_NO_NODE } from '#src/index.js';
+import { __GFP_THISNODE, GFP_KERNEL, GFP_NOWAIT, type LockPolicy, NUMA_NO_NODE } from '#src/index.js';
 import { virtToPage, Zone, zoneOf } from '#src/page/index.js';
 import {
   allocMany,
@@ -47,6 +47,23 @@ describe.each(POLICIES)('with two nodes, policy %s', (policy) => {
     expect(new Set(allocMany(cache, 20).map(nodeOf))).toEqual(new Set([0]));
     expect(new Set(allocMany(theirs, 20).map(nodeOf))).toEqual(new Set([1]));
     other.endTurn();
+    expectSound(arena);
+  });
+
+  it('a refill for a request keeps to what the request allows', () => {
+    const { arena, cache, nodeOf } = setup();
+    const strict = GFP_KERNEL | __GFP_THISNODE;
+    while (arena.allocPages(0, strict, 0) !== 0);
+    expect(moved(cache, () => expect(cache.allocNode(0, strict)).toBe(0))).toMatchObject({
+      ALLOC_SLOWPATH: 1,
+    });
+    expect(nodeCounts(arena, cache, 1), 'nothing was fetched from the other node').toEqual({
+      partial: 0,
+      slabs: 0,
+      objects: 0,
+    });
+    expect(nodeOf(cache.allocNode(0)), 'which serves who does not mind').toBe(1);
+    arena.endTurn();
     expectSound(arena);
   });
 
@@ -142,7 +159,8 @@ describe.each(POLICIES)('with two nodes, policy %s', (policy) => {
     arena.endTurn();
     const before = sheavesOf(arena, cache);
     expect(before.main.objects.map(nodeOf)).toEqual([1, 1, 1]);
-    expect(moved(cache, () => expect(cache.allocNode(0, GFP_KERNEL | __GFP_THISNODE)).toBe(0))).toEqual({
+    // With GFP_KERNEL it would reclaim, and empty the sheaves in doing so.
+    expect(moved(cache, () => expect(cache.allocNode(0, GFP_NOWAIT | __GFP_THISNODE)).toBe(0))).toEqual({
       ALLOC_NODE_MISMATCH: 1,
       ALLOC_SLOWPATH: 1,
     });

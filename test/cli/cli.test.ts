@@ -27,7 +27,7 @@ function fileWith(name: string, content: string | Uint8Array): string {
 }
 
 describe('help', () => {
-  it.each(['study', 'replay', 'info'])('of %s has examples and exit statuses', (command) => {
+  it.each(['study', 'experiment', 'replay', 'info'])('of %s has examples and exit statuses', (command) => {
     const { status, stdout, stderr } = granary(command, '--help');
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     expect(stdout).toMatch(/^Usage: granary /);
@@ -38,7 +38,7 @@ describe('help', () => {
   it('of the whole lists the commands', () => {
     const { status, stdout } = granary('--help');
     expect(status).toBe(0);
-    for (const command of ['study', 'replay', 'info'])
+    for (const command of ['study', 'experiment', 'replay', 'info'])
       expect(stdout).toMatch(new RegExp(`^ {2}${command} `, 'm'));
   });
 });
@@ -56,7 +56,11 @@ describe('wrong options', () => {
     [['replay'], /missing required argument 'file'/],
     [['replay', TRACE, '--policy', 'x'], /Allowed choices are turn, op/],
     [['replay', TRACE, '--nodes', '9'], /^granary: nodes is 9; it must be an integer from 1 to 2\n$/],
+    [['experiment', 'layers', '--rounds', '0'], /must be a whole number from 1 to 10000/],
+    [['experiment', 'layers', '--workloads', 'x^'], /^granary: workloads is .* matches none of pair, /],
     [['info', '--bytes', 'many'], /It must be a size like/],
+    [['info', '--threads', '1'], /^granary: threads is 1; it must be an integer from 2 to 64\n$/],
+    [['info', '--threads', '8'], /^granary: threads is 9, more than cpus, 2, .*only with lockPolicy 'op'\n$/],
     [['info', '--bytes', '64k'], /^granary: bytes is 65536; .* must be at least \d+\n$/],
   ])('%j end with status 2 and a reason', (args, reason) => {
     const { status, stdout, stderr } = granary(...args);
@@ -149,6 +153,17 @@ describe('info', () => {
     expect(stdout).toMatch(/^MemUsedMax: +\d+ kB$/m);
     expect(stdout).toMatch(/^ALLOC_FASTPATH +\d+$/m);
     expect(stdout).toMatch(/validate: 0 findings\n$/);
+  });
+
+  it('shows what came of CPUs that are shared', () => {
+    const { status, stdout } = granary('info', '--policy', 'op', '--cpus', '2', '--threads', '5', '--json');
+    expect(status).toBe(0);
+    const report = JSON.parse(stdout) as { caches: Array<Record<string, number>> };
+    expect(report).toMatchObject({ cpus: 2, threads: 5, problems: [] });
+    for (const cache of report.caches) {
+      for (const item of ['trylockFailures', 'allocBypasses', 'freeBypasses'])
+        expect(cache[item]).toBeGreaterThanOrEqual(0);
+    }
   });
 
   it('prints it as JSON', () => {

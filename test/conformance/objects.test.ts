@@ -147,6 +147,8 @@ forEachVariant((variant) => {
       expect(new Set(held.map(nodeOf))).toEqual(new Set([node]));
       freeMany(cache, held);
     }
+    // A cpu slab serves whoever asks for no node, wherever it lies, as it did in the kernel.
+    if (variant.layer === 'cpu-slab') return expectSound(arena);
     const local = allocMany(cache, 500);
     expect(new Set(local.map(nodeOf)), 'what was freed elsewhere does not come back here').toEqual(
       new Set([0]),

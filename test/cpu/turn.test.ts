@@ -1,7 +1,7 @@
 /** A turn: what a thread holds from its first call until it returns to the event loop. */
 
 import { describe, expect, it } from 'vitest';
-import { CpuRecord, CpuState, cpuRecordOf, Pcs, pcsOf } from '#src/cpu/index.js';
+import { Pcs, pcsOf, ThreadRecord, ThreadState, threadRecordOf } from '#src/cpu/index.js';
 import { Arena } from '#src/index.js';
 import { isOwnedBy, ownerWord } from '#src/sync/index.js';
 import { allocMany, boot, expectSound, freeMany, secondCpu } from '../cache/support/arena.js';
@@ -24,7 +24,7 @@ describe("the 'turn' policy", () => {
     expect(locks()).toEqual([false, false]);
     a.alloc();
     expect(locks()).toEqual([true, false]);
-    const generation = arena.i32[cpuRecordOf(arena.geometry, 0) + CpuRecord.generation]!;
+    const generation = arena.i32[threadRecordOf(arena.geometry, 0) + ThreadRecord.generation]!;
     expect(isOwnedBy(lockOf(arena, a.desc.slot), ownerWord(0, generation))).toBe(true);
     expect(arena.cpu.locks.held, 'a trylock of its own, not one of the held list').toBe(0);
   });
@@ -147,15 +147,15 @@ describe("the 'op' policy", () => {
 describe('a CPU slot', () => {
   it('goes from free to online and back, a generation further each time', () => {
     const arena = boot({ cpus: 3 });
-    const record = cpuRecordOf(arena.geometry, 2);
-    const read = () => [arena.i32[record + CpuRecord.state], arena.i32[record + CpuRecord.generation]];
-    expect(read()).toEqual([CpuState.FREE, 0]);
+    const record = threadRecordOf(arena.geometry, 2);
+    const read = () => [arena.i32[record + ThreadRecord.state], arena.i32[record + ThreadRecord.generation]];
+    expect(read()).toEqual([ThreadState.FREE, 0]);
     for (let life = 1; life <= 3; life++) {
       const other = secondCpu(arena, 2);
-      expect(read()).toEqual([CpuState.ONLINE, life]);
+      expect(read()).toEqual([ThreadState.ONLINE, life]);
       expect(arena.onlineCpus).toEqual([0, 2]);
       other.offline();
-      expect(read()).toEqual([CpuState.FREE, life]);
+      expect(read()).toEqual([ThreadState.FREE, life]);
     }
   });
 
@@ -173,17 +173,17 @@ describe('a CPU slot', () => {
   it('keeps the number that the thread gives itself', () => {
     const arena = boot();
     arena.offline();
-    arena.online({ cpu: 1, thread: 4711 });
-    expect(arena.i32[cpuRecordOf(arena.geometry, 1) + CpuRecord.thread]).toBe(4711);
+    arena.online({ cpu: 1, tid: 4711 });
+    expect(arena.i32[threadRecordOf(arena.geometry, 1) + ThreadRecord.tid]).toBe(4711);
   });
 
   it('wraps its generation without ever writing an owner word of 0', () => {
     const arena = boot({ cpus: 1, bytes: 2 << 20, maxCaches: 16 });
-    const record = cpuRecordOf(arena.geometry, 0);
+    const record = threadRecordOf(arena.geometry, 0);
     arena.offline();
-    arena.i32[record + CpuRecord.generation] = 0x1fff;
+    arena.i32[record + ThreadRecord.generation] = 0x1fff;
     arena.online();
-    expect(arena.i32[record + CpuRecord.generation]).toBe(0);
+    expect(arena.i32[record + ThreadRecord.generation]).toBe(0);
     expect(arena.cpu.locks.owner).toBe(1);
     arena.kfree(arena.kmalloc(8));
     expectSound(arena);

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { Registry } from '#src/cache/index.js';
-import { CpuRecord, cpuRecordOf, Pcs, pcsOf } from '#src/cpu/index.js';
+import { Pcs, pcsOf, ThreadRecord, threadRecordOf } from '#src/cpu/index.js';
 import { INVARIANTS, type Invariant } from '#src/debug/index.js';
 import type { Arena, Finding } from '#src/index.js';
 import { Page, type PagePtr, PG_PARTIAL, virtToPage, Zone, zoneOf } from '#src/page/index.js';
@@ -187,6 +187,31 @@ describe('I9', () => {
   });
 });
 
+describe("a slab's number of objects", () => {
+  it.each([0x7fffffff, -1, 17, 0])(
+    'that is corrupted to %i is reported, and nothing loops for long',
+    (said) => {
+      const started = performance.now();
+      plant(
+        ['I9', 'I11'],
+        new RegExp(`it is said to have ${said} objects, with room for 16`),
+        ({ arena, m, cache }) => {
+          m[partialList(arena, cache)[0]!.page + Page.objects] = said;
+        },
+      );
+      expect(performance.now() - started).toBeLessThan(2000);
+    },
+  );
+
+  it('does not make the leak report of a destroyed cache endless', () => {
+    const { arena, m, cache, held } = setup();
+    m[virtToPage(arena.geometry, held[40]!) + Page.objects] = 0x7fffffff;
+    const { objects } = cache.destroy();
+    expect(objects.length).toBeGreaterThanOrEqual(held.length);
+    expect(objects.length).toBeLessThan(held.length + 200);
+  });
+});
+
 describe('I10', () => {
   it('an object that is neither allocated nor free anywhere', () => {
     plant(
@@ -315,7 +340,7 @@ describe('I20', () => {
 
   it('a CPU that says it holds a lock', () => {
     plant(['I20'], /CPU 0: holds 2 locks/, ({ arena, m }) => {
-      m[cpuRecordOf(arena.geometry, 0) + CpuRecord.locks + LockRecord.nrHeld] = 2;
+      m[threadRecordOf(arena.geometry, 0) + ThreadRecord.locks + LockRecord.nrHeld] = 2;
     });
   });
 });
@@ -345,7 +370,9 @@ describe('findings', () => {
       'I12',
       'I13',
     ];
-    expect(Object.keys(INVARIANTS).sort()).toEqual([...tested, 'I17', 'I20', 'I21', 'I22', 'PAGES'].sort());
+    expect(Object.keys(INVARIANTS).sort()).toEqual(
+      [...tested, 'I17', 'I20', 'I21', 'I22', 'I23', 'PAGES'].sort(),
+    );
     for (const text of Object.values(INVARIANTS)) expect(text.length).toBeGreaterThan(20);
   });
 

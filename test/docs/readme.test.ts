@@ -64,7 +64,9 @@ describe('the other examples', () => {
   });
 
   it('rcu-hash-table.mjs answers every lookup right while it grows and shrinks', async () => {
-    expect(await run('examples/rcu-hash-table.mjs')).toBe('2000 keys, 2000 nodes, 0 wrong answers, 0 findings\n');
+    expect(await run('examples/rcu-hash-table.mjs')).toBe(
+      '2000 keys, 2000 nodes, 0 wrong answers, 0 findings\n',
+    );
   });
 
   it('leak.mjs names what was never freed and refuses a second free', async () => {
@@ -150,7 +152,7 @@ describe('figures and names that are in the source as well', () => {
     const { geometry } = granary.Arena.create({ bytes: 64 << 20 });
     const bytes = (from: number, to: number): string => `| ${(to - from) * 4} |`;
     expect(page).toContain(
-      `| 320 x cpus x maxCaches | \`Pcs\` and 26 counters ${bytes(geometry.percpu, geometry.memmap)}`,
+      `| 448 x threads x maxCaches | \`Pcs\` and counters ${bytes(geometry.percpu, geometry.memmap)}`,
     );
     expect(page).toContain(`| \`Page\` ${bytes(geometry.memmap, geometry.shadow / 4)}`);
     expect(page).toContain(`| ${geometry.bytes / 8} |`);

@@ -83,6 +83,8 @@ describe('cacheInfo', () => {
       order: 0,
       objs_per_slab: 21,
       sheaf_capacity: 60,
+      layer: 'sheaves',
+      array_size: 0,
       min_partial: 7,
       slabs: 15,
       partial: 2,
@@ -95,7 +97,14 @@ describe('cacheInfo', () => {
       reclaim_account: 1,
       cache_dma: 0,
       aliases: 0,
+      cpu_partial: 0,
+      slabs_cpu_partial: '0(0)',
+      cpu_slabs: 0,
       stats: cache.stats(),
+      trylockFailures: 0,
+      allocBypasses: 0,
+      freeBypasses: 0,
+      layer_stats: {},
     });
   });
 

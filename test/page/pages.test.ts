@@ -11,7 +11,17 @@ import {
   zoneOf,
 } from '#src/page/index.js';
 import { PAGE_SIZE } from '#src/struct/index.js';
-import { boot, expectRefused, expectSound, expectUnchanged, MiB, pagesOf } from '../cache/support/arena.js';
+import { LockClass } from '#src/sync/index.js';
+import {
+  boot,
+  expectRefused,
+  expectSound,
+  expectUnchanged,
+  MiB,
+  pagesOf,
+  secondCpu,
+} from '../cache/support/arena.js';
+import { cutIn } from '../slab/support.js';
 
 describe('a block of pages', () => {
   const arena = boot();
@@ -188,5 +198,54 @@ describe('refusal of every n-th request', () => {
     expect(arena.failPageAlloc(0)).toEqual({ refused: 2 });
     expect(Array.from({ length: 7 }, () => arena.allocPages(0)).every((p) => p !== 0)).toBe(true);
     expect(() => arena.failPageAlloc(-1)).toThrow(RangeError);
+  });
+});
+
+describe('two threads that free the same block at once', () => {
+  /** The second CPU comes first, when the first has looked and is about to take zone->lock. */
+  it.each<
+    [
+      string,
+      (arena: ReturnType<typeof boot>) => number,
+      (arena: ReturnType<typeof boot>, p: number) => void,
+      RegExp,
+    ]
+  >([
+    [
+      'freePages',
+      (arena) => arena.allocPages(2),
+      (arena, p) => arena.freePages(p, 2),
+      /it was freed already/,
+    ],
+    [
+      'kfree of a large block',
+      (arena) => arena.kmalloc(16_000),
+      (arena, p) => arena.kfree(p),
+      /its page is free/,
+    ],
+  ])('%s: one of them is refused, and nothing is freed twice', (_name, alloc, free, message) => {
+    const arena = boot();
+    const other = secondCpu(arena);
+    const p = alloc(arena);
+    const used = arena.meminfo().usedPages;
+    cutIn(arena, LockClass.Zone, 'before lock', 1, () => free(other, p));
+    expect(() => free(arena, p)).toThrow(message);
+    expect(arena.cpu.locks.held).toBe(0);
+    expect(arena.meminfo().usedPages).toBe(used - 4);
+    expectSound(arena);
+  });
+
+  it('and somebody else gets it in between: the second free is refused if it cannot be of that block', () => {
+    const arena = boot();
+    const other = secondCpu(arena);
+    const p = arena.allocPages(2);
+    let theirs = 0;
+    cutIn(arena, LockClass.Zone, 'before lock', 1, () => {
+      other.freePages(p, 2);
+      theirs = other.allocPages(0);
+    });
+    expect(() => arena.freePages(p, 2)).toThrow(SlabBugError);
+    other.freePages(theirs, 0);
+    expectSound(arena);
   });
 });

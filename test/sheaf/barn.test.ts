@@ -12,8 +12,6 @@ import {
   barnPutFullSheaf,
   barnReplaceEmptySheaf,
   barnReplaceFullSheaf,
-  MAX_EMPTY_SHEAVES,
-  MAX_FULL_SHEAVES,
   NO_EMPTY,
   type SheafPtr,
   TOO_MANY_FULL,
@@ -51,8 +49,9 @@ function setup(): Scene {
 const locksTaken = (arena: Arena) => arena.lockStat()[LockClass.Barn]!.acquisitions;
 
 describe('the barn', () => {
-  it('holds 10 of each', () => {
-    expect([MAX_FULL_SHEAVES, MAX_EMPTY_SHEAVES]).toEqual([10, 10]);
+  it('takes 10 of each, unless the arena says otherwise', () => {
+    expect(boot().geometry).toMatchObject({ barnFull: 10, barnEmpty: 10 });
+    expect(boot({ barnFull: 3, barnEmpty: 0 }).geometry).toMatchObject({ barnFull: 3, barnEmpty: 0 });
   });
 
   it('is two stacks: what came last goes first', () => {

@@ -158,15 +158,19 @@ describe.each(POLICIES)('an empty main, policy %s', (policy) => {
   });
 });
 
-/** While a sheaf is being filled the lock is free: here the same CPU uses its sheaves in between, as an interrupt may. */
+/**
+ * While a sheaf is filled from new slabs the lock is free: here the same CPU uses its sheaves in between, as an
+ * interrupt may.
+ */
 describe('a filled sheaf that comes home', () => {
   const scene = (between: (cache: KmemCache, held: number[]) => void) => {
     const { arena, cache } = setup('op');
     const held = allocMany(cache, 5 * C);
-    held.push(...slabAlloc(arena, cache)); // a partial slab, so that the refill takes list_lock
+    held.push(...slabAlloc(arena, cache)); // a partial slab with too few objects, so that the refill needs a new one
+    expect(partialList(arena, cache)).toMatchObject([{ inuse: 8 - C + 1 }]);
     expect(sheafSizes(arena, cache)).toEqual({ main: 0, spare: 0 });
     let fired = 0;
-    cutIn(arena, LockClass.ListLock, 'before lock', 1, () => {
+    cutIn(arena, LockClass.Zone, 'before lock', 1, () => {
       fired++;
       between(cache, held);
     });

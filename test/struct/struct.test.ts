@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { Registry, RegistrySlot } from '#src/cache/index.js';
-import { CpuRecord, Pcs, PERCPU_BLOCK_WORDS, STAT_ITEMS } from '#src/cpu/index.js';
+import { Pcs, PERCPU_BLOCK_WORDS, STAT_ITEMS, ThreadRecord } from '#src/cpu/index.js';
 import { Page, Zone } from '#src/page/index.js';
 import { Barn, Sheaf, sheafBytes } from '#src/sheaf/index.js';
 import { KmemCacheNode, KmemCacheStruct, kmemCacheBytes } from '#src/slab/index.js';
 import { abiHash, alignUp, LINE_WORDS, Superblock, struct, WORD_BYTES } from '#src/struct/index.js';
-import { LOCK_STAT_CPU_WORDS, Lock, LockRecord, LockStat } from '#src/sync/index.js';
+import { LOCK_STAT_WORDS, Lock, LockRecord, LockStat } from '#src/sync/index.js';
 
 describe('struct', () => {
   it('lays fields out in declaration order', () => {
@@ -86,13 +86,13 @@ describe('sizes that the design depends on', () => {
     expect(Pcs.SIZEOF).toBe(LINE_WORDS);
     expect(PERCPU_BLOCK_WORDS % LINE_WORDS).toBe(0);
     expect(PERCPU_BLOCK_WORDS).toBeGreaterThanOrEqual(Pcs.SIZEOF + 2 * STAT_ITEMS.length);
-    expect(CpuRecord.SIZEOF % LINE_WORDS).toBe(0);
-    expect(CpuRecord.request).toBe(0);
-    expect(CpuRecord.state).toBe(LINE_WORDS);
-    expect(CpuRecord.locks % LINE_WORDS).toBe(0);
+    expect(ThreadRecord.SIZEOF % LINE_WORDS).toBe(0);
+    expect(ThreadRecord.request).toBe(0);
+    expect(ThreadRecord.state).toBe(LINE_WORDS);
+    expect(ThreadRecord.locks % LINE_WORDS).toBe(0);
     expect(LockRecord.SIZEOF).toBe(LINE_WORDS);
     expect(LockStat.SIZEOF % LINE_WORDS).toBe(0);
-    expect(LOCK_STAT_CPU_WORDS % LINE_WORDS).toBe(0);
+    expect(LOCK_STAT_WORDS % LINE_WORDS).toBe(0);
   });
 
   it('what is locked by many owns its cache line', () => {

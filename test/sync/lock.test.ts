@@ -61,7 +61,7 @@ describe.each(LOCK_STAT_TIERS)('one thread, tier %s', (tier) => {
     const locks = locksOf(m, tier, 1);
     locks.limitMs = 15;
     expect(() => locks.lock(LOCK, Zone)).toThrow(
-      `zone->lock at word ${LOCK}, owned by CPU 5: not free after 15 ms`,
+      `zone->lock at word ${LOCK}, owned by thread slot 5: not free after 15 ms`,
     );
     let error: unknown;
     try {
@@ -81,7 +81,7 @@ describe.each(LOCK_STAT_TIERS)('one thread, tier %s', (tier) => {
     const locks = locksOf(m, tier, 1);
     expect(() => locks.lock(LOCK, Barn)).toThrow(LockError);
     expect(() => locks.lock(LOCK, Barn)).toThrow(
-      `barn->lock at word ${LOCK}, owned by CPU 6: its owner died in the critical section`,
+      `barn->lock at word ${LOCK}, owned by thread slot 6: its owner died in the critical section`,
     );
     expect(locks.held).toBe(0);
     expect(m[LOCK]).toBe(ownerWord(6, 2) | OWNER_DIED);
@@ -162,7 +162,7 @@ describe('several threads', () => {
     storeRelease(m, LOCK, loadAcquire(m, LOCK) | OWNER_DIED);
     futexWake(m, LOCK, Number.POSITIVE_INFINITY);
     expect(await waiter.result).toEqual({
-      error: `n->list_lock at word ${LOCK}, owned by CPU 0: its owner died in the critical section`,
+      error: `n->list_lock at word ${LOCK}, owned by thread slot 0: its owner died in the critical section`,
       owner: 0,
     });
   });

@@ -1,11 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import {
-  LOCK_CLASS_NAMES,
-  LOCK_STAT_CPU_WORDS,
-  LockClass,
-  type LockPtr,
-  readLockStat,
-} from '#src/sync/index.js';
+import { LOCK_CLASS_NAMES, LOCK_STAT_WORDS, LockClass, type LockPtr, readLockStat } from '#src/sync/index.js';
 import { Control } from '#workers/litmus/control.js';
 import { LOCK_AT, locksOf, STATS_AT } from '#workers/litmus/locks.js';
 
@@ -105,7 +99,7 @@ describe('lock statistics', () => {
     expect(row).toMatchObject({ waitTotalNs: 0, waitMaxNs: 0, holdSamples: 4 });
     const single = [0, 1, 2, 3].map((cpu) => {
       const area = new Float64Array(control.buffer);
-      return readLockStat(area, STATS_AT + cpu * LOCK_STAT_CPU_WORDS, 1)[Barn]!.holdMaxNs;
+      return readLockStat(area, STATS_AT + cpu * LOCK_STAT_WORDS, 1)[Barn]!.holdMaxNs;
     });
     expect(Math.max(...single)).toBe(row.holdMaxNs);
   });

@@ -6,7 +6,7 @@ import {
   isOwnedBy,
   OWNER_DIED,
   OWNER_MASK,
-  ownerCpu,
+  ownerThread,
   ownerWord,
   UNLOCKED,
   WAITERS,
@@ -22,10 +22,10 @@ describe('the lock word', () => {
 
   it('is 0 when free and never 0 when owned, whatever the generation', () => {
     expect(UNLOCKED).toBe(0);
-    expect(ownerCpu(UNLOCKED)).toBe(-1);
+    expect(ownerThread(UNLOCKED)).toBe(-1);
     for (const generation of [0, 1, GENERATION_MASK, GENERATION_MASK + 1]) {
       expect(ownerWord(0, generation)).not.toBe(UNLOCKED);
-      expect(ownerCpu(ownerWord(0, generation))).toBe(0);
+      expect(ownerThread(ownerWord(0, generation))).toBe(0);
     }
   });
 
@@ -37,7 +37,7 @@ describe('the lock word', () => {
       fc.property(cpu, generation, cpu, generation, flags, (c1, g1, c2, g2, bits) => {
         const word = ownerWord(c1, g1) | bits;
         expect(word).toBeGreaterThan(0);
-        expect(ownerCpu(word)).toBe(c1);
+        expect(ownerThread(word)).toBe(c1);
         expect(isOwnedBy(word, ownerWord(c1, g1))).toBe(true);
         expect(isOwnedBy(word, ownerWord(c2, g2))).toBe(c1 === c2 && g1 === g2);
       }),

@@ -1,5 +1,5 @@
 /** Roles that end in the middle of something: they exit, return, or are killed by the test. */
-import { Arena, type KmemCache } from '../../src/index.js';
+import { Arena, type KmemCache, type PrefilledSheaf } from '../../src/index.js';
 import { LOCK_CLASS_NAMES, type LockClassId, type LockPtr, type Locks } from '../../src/sync/index.js';
 import { Control, type LitmusTask, number, random } from './control.js';
 
@@ -46,6 +46,44 @@ function churn(task: LitmusTask): never {
   }
 }
 
+/** Borrows sheaves of some sizes, pops a few objects from each, and ends within its turn with all of them borrowed. */
+async function borrow(task: LitmusTask): Promise<number[]> {
+  const { control, cache } = join(task);
+  const held: number[] = [];
+  const some = Math.max(2, cache.sheafCapacity);
+  const sheaves = [1, some, 30, 3000].map((n) => cache.prefill(n)!);
+  sheaves[1] = cache.refill(sheaves[1]!, some + 1)!;
+  for (const sheaf of sheaves) held.push(...[sheaf.alloc(), sheaf.alloc()].filter((p) => p !== 0));
+  if (task.args.how === 'exit') process.exit(7);
+  if (task.args.how === 'throw') throw new Error('on purpose');
+  control.set(0, 1);
+  if (task.args.how === 'wait') for (;;) control.sleep(1000);
+  // Control goes back to the event loop: the turn ends, the loans do not.
+  if (task.args.how === 'after the turn') await null;
+  return held;
+}
+
+/** Borrows, pops, refills, returns and frees without end, until it is killed. */
+function churnPrefilled(task: LitmusTask): void {
+  const { control, cache } = join(task);
+  const below = random(number(task, 'seed'));
+  const held: number[] = [];
+  const sheaves: PrefilledSheaf[] = [];
+  for (;;) {
+    control.add(0, 1);
+    const n = 1 + below(2 * cache.sheafCapacity);
+    const lent = cache.prefill(n);
+    if (lent !== null) sheaves.push(lent);
+    for (const sheaf of sheaves) {
+      for (let i = below(8); i > 0 && sheaf.size > 0; i--) held.push(sheaf.alloc());
+    }
+    const at = below(sheaves.length + 1);
+    if (at < sheaves.length) sheaves[at] = cache.refill(sheaves[at]!, n) ?? sheaves[at]!;
+    while (sheaves.length > 3) cache.return(sheaves.splice(below(4), 1)[0]!);
+    while (held.length > 100) cache.free(held.pop()!);
+  }
+}
+
 /** Calls `pass` at each moment at which something of a lock has just happened or is about to. */
 function watchLocks(locks: Locks, pass: (moment: string) => void): void {
   const { lock, unlock, noteTry } = locks;
@@ -64,6 +102,9 @@ function watchLocks(locks: Locks, pass: (moment: string) => void): void {
   };
 }
 
+/** What the phases below have borrowed. */
+const lent: PrefilledSheaf[] = [];
+
 /** The phases of a scenario in which a thread may be stopped. */
 const PHASES: ReadonlyArray<(cache: KmemCache, held: number[], out: Int32Array) => void> = [
   (cache, held) => {
@@ -76,6 +117,16 @@ const PHASES: ReadonlyArray<(cache: KmemCache, held: number[], out: Int32Array) 
     cache.allocBulk(out, 14);
   },
   (cache, _, out) => cache.freeBulk(out, 14),
+  (cache, held) => {
+    for (const n of [4, 3, 4, 4, 20]) lent.push(cache.prefill(n)!);
+    for (const sheaf of lent) held.push(sheaf.alloc());
+  },
+  (cache) => {
+    for (const [i, n] of [4, 10, 2, 4, 20].entries()) lent[i] = cache.refill(lent[i]!, n)!;
+  },
+  (cache) => {
+    while (lent.length > 0) cache.return(lent.shift()!);
+  },
 ];
 
 /**
@@ -99,4 +150,4 @@ function stopAt(task: LitmusTask): void {
   for (;;) control.sleep(1000);
 }
 
-export const KILL_ROLES = { leave, churn, stopAt };
+export const KILL_ROLES = { leave, churn, borrow, churnPrefilled, stopAt };

@@ -1,7 +1,7 @@
 /** Roles that work on bare locks, without an arena. */
 import { LockError, type Words } from '../../src/struct/index.js';
 import {
-  LOCK_STAT_CPU_WORDS,
+  LOCK_STAT_WORDS,
   LockClass,
   type LockPtr,
   LockRecord,
@@ -25,7 +25,7 @@ export const STATS_AT = 1024;
 /** The locks of one CPU over a control buffer. */
 export function locksOf(m: Words, tier: LockStatTier, cpu: number, generation = 1): Locks {
   const record = (RECORDS_AT + cpu * LockRecord.SIZEOF) as never;
-  const block = STATS_AT + cpu * LOCK_STAT_CPU_WORDS;
+  const block = STATS_AT + cpu * LOCK_STAT_WORDS;
   return makeLocks(tier, m, new Float64Array(m.buffer), ownerWord(cpu, generation), record, block);
 }
 

@@ -52,21 +52,22 @@ export function traceName(file: string): string {
 }
 
 /** Several traces have caches of one name and different sizes: each trace gets its own. */
-function withOwnCaches(program: TraceProgram, index: number): TraceProgram {
+export function withOwnCaches(program: TraceProgram, index: number): TraceProgram {
   return {
     ...program,
     caches: program.caches.map((cache) => ({ ...cache, name: `t${index}:${cache.name}` })),
   };
 }
 
-interface Trace {
+export interface Trace {
   readonly name: string;
   readonly file: string;
   /** Given by name, and so not subject to a filter. */
   readonly given: boolean;
 }
 
-function tracesFor(options: StudyOptions): Trace[] {
+/** The trace that ships and those that are given, by the names of their rows. */
+export function tracesFor(options: { traces?: readonly string[] | undefined }): Trace[] {
   const shipped = existsSync(SHIPPED_TRACE) ? [{ file: SHIPPED_TRACE, given: false }] : [];
   const names = new Set<string>();
   return [...shipped, ...(options.traces ?? []).map((file) => ({ file, given: true }))].map(
@@ -79,7 +80,8 @@ function tracesFor(options: StudyOptions): Trace[] {
   );
 }
 
-function checkedThreads(threads: readonly number[]): number[] {
+/** Ascending, each once. Throws when one is out of range, or there is none. */
+export function checkedThreads(threads: readonly number[]): number[] {
   if (threads.length === 0) throw new RangeError('threads is empty; it must be at least one thread count');
   for (const n of threads) requireInteger('threads', n, 1, THREADS_MAX);
   return [...new Set(threads)].sort((a, b) => a - b);

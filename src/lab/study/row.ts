@@ -4,20 +4,10 @@ import type { LockPolicy } from '../../struct/index.js';
 import type { LockStatRow } from '../../sync/index.js';
 import type { HeapKind } from '../heaps.js';
 import type { Histogram } from '../histogram.js';
-import { addPaths, noPaths, type PathCounts, type ReplayFigures, type Stage } from '../stage.js';
+import { type Sample, takeSample } from '../sample.js';
+import { addPaths, noPaths, type Stage } from '../stage.js';
 import { bootstrapMedian, median } from '../stats.js';
 import type { TraceProgram } from '../trace/index.js';
-
-/** What one run of a row tells, whatever kind of row it is. */
-export interface Sample {
-  /** Time by the operations of one thread. */
-  readonly nsPerOp: number;
-  readonly opsPerSecond: number;
-  readonly wallMs: number;
-  readonly paths: PathCounts;
-  readonly problems: readonly string[];
-  readonly histogram: Histogram | undefined;
-}
 
 /** With fewer samples the 99.9th percentile is little else than the maximum. */
 export const SAMPLES_FOR_P999 = 2000;
@@ -92,23 +82,13 @@ export class Row {
   /** Runs the row once; the row remembers if it was unsound. */
   async run(stage: Stage, scale: number, heap: HeapKind, seed: number): Promise<Sample> {
     try {
-      const sample = await this.#runOnce(stage, scale, heap, seed);
+      const sample = await takeSample(stage, this, scale, heap, seed);
       this.problems.push(...sample.problems);
       return sample;
     } catch (error) {
       this.problems.push(error instanceof Error ? error.message : String(error));
       throw error;
     }
-  }
-
-  async #runOnce(stage: Stage, scale: number, heap: HeapKind, seed: number): Promise<Sample> {
-    const { threads } = this;
-    if (this.program === undefined) {
-      const figures = await stage.runWorkload(this.workload, scale, { threads, heap, seed });
-      return { ...figures, opsPerSecond: (figures.totalOps * 1e3) / figures.wallMs };
-    }
-    // The first pass finds this CPU's sheaves empty and is not counted.
-    return sampleOf(await stage.runReplay(this.program, scale + 1, { sampled: heap === 'sampled' }));
   }
 
   /** Keeps a timed run. */
@@ -147,22 +127,6 @@ export class Row {
 }
 
 const pairsPerPass = ({ summary, cpus }: TraceProgram): number => summary.allocs / cpus;
-
-/** A replay's operations are pairs of an allocation and a free, as those of the other workloads. */
-function sampleOf(figures: ReplayFigures): Sample {
-  const { threads, paths, problems, histogram, passes } = figures;
-  const counted = passes.slice(1);
-  const wallMs = counted.reduce((sum, pass) => sum + pass.elapsedMs, 0);
-  const pairs = counted.reduce((sum, pass) => sum + (pass.replayedAllocs + pass.replayedFrees) / 2, 0);
-  return {
-    nsPerOp: (wallMs * 1e6 * threads) / pairs,
-    opsPerSecond: (pairs * 1e3) / wallMs,
-    wallMs,
-    paths,
-    problems,
-    histogram,
-  };
-}
 
 function latencyOf(histogram: Histogram | undefined): LatencyFigures | null {
   if (histogram === undefined || histogram.count === 0) return null;

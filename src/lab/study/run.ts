@@ -14,10 +14,11 @@ import { LOCK_POLICIES } from '../../struct/index.js';
 import type { HeapKind } from '../heaps.js';
 import type { Progress } from '../progress.js';
 import { arenaBytesFor } from '../replayBytes.js';
+import type { Sample } from '../sample.js';
 import { Stage } from '../stage.js';
 import { median, rng } from '../stats.js';
 import type { StudyPlan } from './plan.js';
-import type { Row, Sample } from './row.js';
+import type { Row } from './row.js';
 
 /** Ends of the phases, as shares of the whole time. What is not done by then, on a busy machine, is left out. */
 const GATE_FROM = 0.06;

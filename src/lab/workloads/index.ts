@@ -5,6 +5,8 @@ import { larson } from './larson.js';
 import { mixed } from './mixed.js';
 import { pair } from './pair.js';
 import { producerConsumer } from './producerConsumer.js';
+import { reserve } from './reserve.js';
+import { slubBulk } from './slubBulk.js';
 import type { Workload } from './workload.js';
 import { xmalloc } from './xmalloc.js';
 
@@ -36,8 +38,18 @@ export const STUDY_WORKLOADS: readonly string[] = [
   'mixed',
 ];
 
+/** Batches of slab_bulk_test01. */
+export const BULK_SIZES: readonly number[] = [1, 2, 3, 4, 8, 16, 30, 32, 34, 48, 64, 128, 158, 250];
+
+/** What only experiments run: the parts of a comparison, which say little by themselves. */
+export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
+  ...BULK_SIZES.flatMap((size) => [batch(size), bulk(size)]),
+  ...(['sheaf', 'bulk', 'plain'] as const).flatMap((way) => [1, 2, 3].map((used) => reserve(way, used))),
+  ...[16, 32, 64, 128, 256, 512].map(slubBulk),
+];
+
 export function workloadNamed(name: string): Workload {
-  const found = WORKLOADS.find((workload) => workload.name === name);
+  const found = [...WORKLOADS, ...EXPERIMENT_WORKLOADS].find((workload) => workload.name === name);
   if (found !== undefined) return found;
   const names = WORKLOADS.map((workload) => workload.name).join(', ');
   throw new RangeError(`workload is ${JSON.stringify(name)}; it must be one of ${names}`);

@@ -41,6 +41,8 @@ export interface Workload {
   readonly objectSize?: number;
   /** Operations of a run are a multiple of this. */
   readonly granule: number;
+  /** And at most this, where all objects of a run live at once. */
+  readonly opsMax?: number;
   /** Threads come in multiples of this. */
   readonly threadsMultiple: number;
   /** Threads that share the `ops` of one run; the figure of a run is its time by these operations. */

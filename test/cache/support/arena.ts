@@ -2,7 +2,7 @@
 
 import { expect } from 'vitest';
 import { type Caches, forEachSlab, type KmemCache } from '#src/cache/index.js';
-import { CpuRecord, cpuRecordOf, Pcs, PERCPU_BLOCK_WORDS, pcsOf } from '#src/cpu/index.js';
+import { Pcs, PERCPU_BLOCK_WORDS, pcsOf, ThreadRecord, threadRecordOf } from '#src/cpu/index.js';
 import { Arena, type ArenaOptions, STAT_ITEMS, type StatItem } from '#src/index.js';
 import { orderOf, Page, type PageAllocator, type PagePtr, pageAddress } from '#src/page/index.js';
 import { Barn, barnOf, SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from '#src/sheaf/index.js';
@@ -179,7 +179,7 @@ function imageOf(arena: Arena): Buffer {
   const image = Buffer.from(new Uint8Array(arena.u8));
   const { geometry } = arena;
   for (let cpu = 0; cpu < geometry.cpus; cpu++) {
-    const held = cpuRecordOf(geometry, cpu) + CpuRecord.locks + LockRecord.held;
+    const held = threadRecordOf(geometry, cpu) + ThreadRecord.locks + LockRecord.held;
     image.fill(0, held * 4, (held + HELD_LOCKS_MAX) * 4);
     for (let slot = 0; slot < geometry.maxCaches; slot++) {
       const pcs = pcsOf(geometry, cpu, slot);
@@ -188,9 +188,9 @@ function imageOf(arena: Arena): Buffer {
       image.fill(0, (pcs + Pcs.base) * 4, (pcs + Pcs.base + 1) * 4);
     }
     for (const cache of inside(arena).all()) {
-      if (cache.sheafCapacity === 0) continue;
+      if (cache.mainCapacity === 0) continue;
       const { at, size } = sheavesOf(arena, cache, cpu).main;
-      image.fill(0, (at + SHEAF_OBJECTS + size) * 4, (at + SHEAF_OBJECTS + cache.sheafCapacity) * 4);
+      image.fill(0, (at + SHEAF_OBJECTS + size) * 4, (at + SHEAF_OBJECTS + cache.mainCapacity) * 4);
     }
   }
   return image;

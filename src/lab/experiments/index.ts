@@ -1,0 +1,134 @@
+/** The experiments by name, and what it takes to run one. */
+import { accountWarning, type Environment, openAccount, readEnvironment } from '../environment.js';
+import { noProgress } from '../progress.js';
+import { barn } from './barn.js';
+import { bulkCalls } from './bulkCalls.js';
+import { capacity } from './capacity.js';
+import type { Experiment, Quantity } from './experiment.js';
+import { judge, roundRatio } from './judge.js';
+import { layers } from './layers.js';
+import { microbench } from './microbench.js';
+import { type ExperimentOptions, type ExperimentPlan, planExperiment } from './plan.js';
+import { prefill } from './prefill.js';
+import { refinements } from './refinements.js';
+import type { Case, ExperimentRow, Row } from './row.js';
+import { ExperimentRun } from './run.js';
+import { sheafLock } from './sheafLock.js';
+import { slots } from './slots.js';
+import { type Verdict, verdicts } from './verdict.js';
+
+export { type Experiment, NotInThisBuildError } from './experiment.js';
+export type { ExperimentOptions } from './plan.js';
+export type { ExperimentRow } from './row.js';
+
+export const EXPERIMENTS: readonly Experiment[] = [
+  layers,
+  sheafLock,
+  prefill,
+  capacity,
+  barn,
+  refinements,
+  slots,
+  bulkCalls,
+  microbench,
+];
+
+/** The experiment of that name. Throws a RangeError that lists the names. */
+export function experimentNamed(name: string): Experiment {
+  const found = EXPERIMENTS.find((experiment) => experiment.name === name);
+  if (found !== undefined) return found;
+  const names = EXPERIMENTS.map((experiment) => experiment.name).join(', ');
+  throw new RangeError(`no experiment is named ${JSON.stringify(name)}; there are ${names}`);
+}
+
+export interface ExperimentResult {
+  schemaVersion: 1;
+  experiment: string;
+  question: string;
+  operation: string;
+  seed: number;
+  secondsAllowed: number;
+  secondsTaken: number;
+  environment: Environment;
+  /** Of the processors, used by other programs meanwhile. */
+  othersShare: number | undefined;
+  rounds: number;
+  /** How long a run was meant to take. */
+  sampleMs: number;
+  /** What the others are compared with. */
+  baseline: string;
+  variants: Array<{ name: string; about: string }>;
+  shows: readonly Quantity[];
+  rows: ExperimentRow[];
+  published: { source: string; titles: readonly string[] } | null;
+  /** Sentences made from the intervals. */
+  verdict: string[];
+  expectations: Verdict[];
+  /** Whether every run was sound. */
+  sound: boolean;
+}
+
+const PROBE_MS = 800;
+const PROBE_SHARE_MS = 15;
+
+/** Runs an experiment. Rejects on bad options and unreadable traces; an unsound run is in the result. */
+export async function runExperiment(
+  experiment: Experiment,
+  options: ExperimentOptions = {},
+): Promise<ExperimentResult> {
+  const start = performance.now();
+  const progress = options.progress ?? noProgress;
+  const plan = await planExperiment(experiment, options);
+  progress.step('looking at the machine', 0);
+  const probeMs = plan.quick ? 0 : Math.min(PROBE_MS, plan.seconds * PROBE_SHARE_MS);
+  const environment = await readEnvironment(probeMs, plan.threads);
+  const closeAccount = openAccount();
+  const { rounds, sampleMs } = await new ExperimentRun(plan, start, progress).run();
+  const othersShare = closeAccount();
+  progress.clear();
+  const rows = plan.cases.flatMap((one) => rowsOf(plan, one));
+  const { lines, expectations } = verdicts(experiment, rows, rounds);
+  const { name, question, operation, variants, shows, published } = experiment;
+  return {
+    schemaVersion: 1,
+    experiment: name,
+    question,
+    operation,
+    seed: plan.seed,
+    secondsAllowed: plan.seconds,
+    secondsTaken: (performance.now() - start) / 1000,
+    environment: { ...environment, warnings: [...environment.warnings, ...accountWarning(othersShare)] },
+    othersShare,
+    rounds,
+    sampleMs,
+    baseline: variants[0]!.name,
+    variants: variants.map((variant) => ({ name: variant.name, about: variant.about })),
+    shows,
+    rows,
+    published: published === undefined ? null : { source: published.source, titles: published.titles },
+    verdict: lines,
+    expectations,
+    sound: rows.every(({ problems }) => problems.length === 0),
+  };
+}
+
+/** The samples of a row that can be relied upon. */
+const soundSamples = (row: Row): readonly number[] | undefined =>
+  row.problems.length === 0 && row.nsPerOp.length > 0 ? row.nsPerOp : undefined;
+
+/** Judges the rows of a case: the baseline, the baseline again, and the others. */
+function rowsOf({ seed, experiment }: ExperimentPlan, { rows, scale, program }: Case): ExperimentRow[] {
+  const ops = program === undefined ? scale : (program.summary.allocs / program.cpus) * scale;
+  const base = soundSamples(rows[0]!);
+  const again = soundSamples(rows[1]!);
+  const control = base === undefined || again === undefined ? null : roundRatio(again, base, seed);
+  return rows.map((row, i) => {
+    if (i === 0) return row.result(ops, null, 'baseline', null, seed);
+    if (i === 1) return row.result(ops, control, 'control', null, seed);
+    const { ratio, outcome } = judge(soundSamples(row), base, control, seed);
+    const gains = experiment.published?.rows.find(
+      ({ workload, variant }) => workload === row.name && variant === row.variant.name,
+    );
+    return row.result(ops, ratio, outcome, gains?.gains ?? null, seed);
+  });
+}

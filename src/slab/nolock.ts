@@ -1,0 +1,80 @@
+/**
+ * Slabs for restricted contexts, which may run while this very thread holds any lock, or is about to take one: list_lock
+ * and zone->lock are only tried. Scratch memory of the other methods is not used here: whom we interrupt may be using it.
+ */
+import { Stat } from '../cpu/index.js';
+import { ALLOC_TRYLOCK, orderOf, Page, type PagePtr, PG_SLAB } from '../page/index.js';
+import { LockClass, storeRelease } from '../sync/index.js';
+import { CpuSlabs } from './cpuSlabs.js';
+import { linkObjects } from './freelist.js';
+import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
+import { addPartialHead } from './partialList.js';
+import { packSlabWord } from './slabWord.js';
+
+const { flags: FLAGS, cache: CACHE, slabWord: SLAB_WORD, objects: OBJECTS, SIZEOF: PAGE_WORDS } = Page;
+const { nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
+
+export class NolockSlabs extends CpuSlabs {
+  /** One object from a partial slab or a new one; 0 when out of memory, or when a lock that it takes is not free. */
+  allocNolock(s: CacheDesc): number {
+    this.count(s, Stat.ALLOC_SLOWPATH);
+    const { node } = this.cpu;
+    const p = this.getPartialNode(s, node, true) || this.getRemoteNolock(s, node);
+    return p !== 0 ? p : this.allocFromNewSlabNolock(s, node);
+  }
+
+  private getRemoteNolock(s: CacheDesc, node: number): number {
+    if (!this.mayDefragment(s)) return 0;
+    for (let distance = 1; distance < s.nodes; distance++) {
+      const remote = (node + distance) % s.nodes;
+      if (!this.hasSurplus(s, remote)) continue;
+      const p = this.getPartialNode(s, remote, true);
+      if (p !== 0) return p;
+    }
+    return 0;
+  }
+
+  /** The node counts a slab under list_lock, so that is needed even for a slab of one object; else it goes back. */
+  private allocFromNewSlabNolock(s: CacheDesc, node: number): number {
+    const { m } = this;
+    const { locks } = this.cpu;
+    const page = this.newSlab(s, ALLOC_TRYLOCK, node);
+    if (page === 0) return 0;
+    const n = nodeOf(m, s, this.pages.nodeOf(page));
+    if (!locks.tryLock(listLock(n), LockClass.ListLock)) {
+      this.undoNewSlab(page);
+      return 0;
+    }
+    try {
+      const objects = m[page + OBJECTS]!;
+      const p = this.slabAddress(page);
+      linkObjects(m, s, p, 1, objects);
+      // Pairs with loadAcquire of whoever frees into the slab or pops from it.
+      storeRelease(m, page + SLAB_WORD, packSlabWord(objects > 1 ? 2 : 0, 1));
+      m[n + NR_SLABS] = m[n + NR_SLABS]! + 1;
+      m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! + objects;
+      if (objects > 1) addPartialHead(m, n, page);
+      return p;
+    } finally {
+      locks.unlock(listLock(n), LockClass.ListLock);
+    }
+  }
+
+  /** Makes a slab that nobody knows a block of pages again and gives it back. Kernel: `free_new_slab_nolock`. */
+  private undoNewSlab(page: PagePtr): void {
+    const { m } = this;
+    const order = orderOf(m[page + FLAGS]!);
+    for (let i = 0; i < 1 << order; i++) {
+      const each = page + i * PAGE_WORDS;
+      m[each + FLAGS] = m[each + FLAGS]! & ~PG_SLAB;
+      m[each + CACHE] = 0;
+    }
+    this.pages.freeNolock(page, order);
+  }
+
+  /** Frees one object: a push without a lock, or, where that would change the slab's place, later. */
+  freeNolock(s: CacheDesc, p: number): void {
+    if (this.pushChain(s, this.slabOf(p), p, p, 1)) this.count(s, Stat.FREE_SLOWPATH);
+    else this.cpu.defer(p, (p + s.offset) >> 2);
+  }
+}
