@@ -2,8 +2,8 @@
  * The arena: one SharedArrayBuffer that holds all that is shared. This file boots it and attaches to it; each layer
  * does its own work below.
  */
+import { bootArena } from './boot.js';
 import {
-  bootstrap,
   type CacheOptions,
   Caches,
   type HotCode,
@@ -16,21 +16,11 @@ import {
 import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
-import {
-  __GFP_ZERO,
-  checkGfp,
-  GFP_KERNEL,
-  initZone,
-  type NodeMeminfo,
-  NUMA_NO_NODE,
-  setWatermarks,
-  stopReclaim,
-  Zone,
-  zoneOf,
-} from './page/index.js';
+import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
-import { initGracePeriods, type Rcu } from './rcu/index.js';
+import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
+import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
 import {
   AttachError,
   abiHash,
@@ -60,26 +50,6 @@ export interface OnlineOptions {
   thread?: number;
   /** Any integer by which the thread can be told later, e.g. its threadId. */
   tid?: number;
-}
-
-export interface Meminfo {
-  totalPages: number;
-  freePages: number;
-  usedPages: number;
-  highWaterPages: number;
-  nodes: NodeMeminfo[];
-}
-
-/** What reclaim has done for allocations of this thread. */
-export interface ReclaimInfo {
-  /** Reclaims that allocations of this thread had to run. */
-  directReclaims: number;
-  /** Pages that these gave back. */
-  pages: number;
-  /** Allocations of this thread that returned 0 and left a report, or would have. */
-  failures: number;
-  /** CPUs that did not give up their sheaves, locks that were stuck, shrinkers that threw; a sentence each. */
-  obstacles: string[];
 }
 
 const BOOTED = 1;
@@ -125,7 +95,7 @@ export class Arena {
     }
     writeSuperblock(m, geometry, abiHash(ABI));
     const arena = new Arena(buffer, geometry);
-    arena.boot();
+    bootArena(arena.views, geometry, arena.code);
     // Pairs with the load in attach: a thread that sees it sees a booted arena.
     storeRelease(m, Superblock.booted, BOOTED);
     return arena;
@@ -406,18 +376,7 @@ export class Arena {
 
   /** Pages in total, free and at the high-water mark. */
   meminfo(): Meminfo {
-    const nodes = this.caches.pages.meminfo();
-    const sum = (pick: (node: NodeMeminfo) => number): number =>
-      nodes.reduce((total, node) => total + pick(node), 0);
-    const totalPages = sum((node) => node.totalPages);
-    const freePages = sum((node) => node.freePages);
-    return {
-      totalPages,
-      freePages,
-      usedPages: totalPages - freePages,
-      highWaterPages: sum((node) => node.highWaterPages),
-      nodes,
-    };
+    return sumMeminfo(this.caches.pages.meminfo());
   }
 
   private get caches(): Caches {
@@ -425,25 +384,6 @@ export class Arena {
       throw new CpuError('this thread is no CPU of the arena: call arena.online() first');
     }
     return this.current;
-  }
-
-  /** Zones, then caches, on CPU 0, which is free again afterwards. */
-  private boot(): void {
-    const { geometry, i32: m } = this;
-    const pages = geometry.endPfn - geometry.firstPfn;
-    for (let node = 0; node < geometry.nodes; node++) {
-      const zone = zoneOf(geometry, node);
-      m[zone + Zone.node] = node;
-      m[zone + Zone.startPfn] = geometry.firstPfn + Math.floor((pages * node) / geometry.nodes);
-      m[zone + Zone.endPfn] = geometry.firstPfn + Math.floor((pages * (node + 1)) / geometry.nodes);
-      initZone(m, geometry, zone);
-    }
-    const caches = new Caches(new ThisCpu(this.views, geometry, { cpu: 0 }, 0), this.code);
-    initGracePeriods(m, geometry);
-    bootstrap(caches);
-    caches.leaveCpu();
-    caches.cpu.goOffline();
-    setWatermarks(m, geometry);
   }
 }
 

@@ -2,7 +2,7 @@
  * Granary: Linux's slab allocator with per-CPU sheaves and per-node barns, on one SharedArrayBuffer.
  * @module
  */
-export { Arena, type ArenaHandle, type Meminfo, type OnlineOptions, type ReclaimInfo } from './arena.js';
+export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
 export {
   type CacheOptions,
   KMALLOC_MAX_CACHE_SIZE,
@@ -46,6 +46,7 @@ export {
 export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX, THREADS_MAX } from './plan.js';
 export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index.js';
 export type { ReapReport } from './reap.js';
+export type { Meminfo, ReclaimInfo } from './reports.js';
 export {
   SLAB_ACCOUNT,
   SLAB_CACHE_DMA,

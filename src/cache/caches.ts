@@ -31,13 +31,14 @@ import { destroyCache, reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { KfreeRcu } from './kfreeRcu.js';
 import { Kmallocs } from './kmalloc.js';
-import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
+import type { KmemCache } from './kmemCache.js';
 import { Nolock } from './nolock.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import { CacheReclaim } from './reclaim.js';
 import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
 import { lockWithin } from './remote.js';
+import type { LeakReport, ShrinkReport } from './reports.js';
 import { setUpArrays } from './setupArray.js';
 import { Shrinkers } from './shrinkers.js';
 

@@ -4,8 +4,9 @@ import type { SheafSource } from '../sheaf/index.js';
 import type { CacheDesc, SlabAllocator } from '../slab/index.js';
 import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
 import type { KfreeRcu } from './kfreeRcu.js';
-import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
+import type { KmemCache } from './kmemCache.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
+import type { LeakReport, ShrinkReport } from './reports.js';
 
 export interface CacheContext extends SheafSource {
   readonly cpu: ThisCpu;

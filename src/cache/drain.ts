@@ -6,11 +6,12 @@ import { CpuError } from '../struct/index.js';
 import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
-import type { KmemCache, LeakReport, ShrinkReport } from './kmemCache.js';
+import type { KmemCache } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
 import { type DeadThread, LAYER_REAP } from './reapLayer.js';
 import { publishSlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
+import type { LeakReport, ShrinkReport } from './reports.js';
 
 /** Empties both lists of every barn. Kernel: `barn_shrink`. */
 export function shrinkBarns(caches: Caches, cache: KmemCache): void {

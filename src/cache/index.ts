@@ -4,7 +4,7 @@ export type { CacheContext } from './context.js';
 export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
-export { KmemCache, type LeakReport, type ShrinkReport } from './kmemCache.js';
+export { KmemCache } from './kmemCache.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';
@@ -18,4 +18,5 @@ export {
   registrySlot,
   registryWords,
 } from './registry.js';
+export type { LeakReport, ShrinkReport } from './reports.js';
 export { type Shrinker, Shrinkers } from './shrinkers.js';

@@ -31,27 +31,11 @@ import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
+import type { LeakReport, ShrinkReport } from './reports.js';
 
 const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
 const { FREE_SLOWPATH, FREE_RCU_SHEAF_FAIL } = Stat;
-
-/** What destroy found: a cache is gone when nothing leaked, else it is unlinked and its memory stays. */
-export interface LeakReport {
-  cache: string;
-  leaked: number;
-  /** Addresses of the objects that were never freed, those in borrowed sheaves among them. */
-  objects: number[];
-  /** Prefilled sheaves that were not returned, if there are any. */
-  sheaves?: number;
-}
-
-export interface ShrinkReport {
-  /** Slabs that remain. */
-  slabs: number;
-  /** CPUs that did not give up their sheaves in time. */
-  skippedCpus: number[];
-}
 
 export abstract class KmemCache extends PcsNolock {
   protected readonly context: CacheContext;

@@ -1,8 +1,9 @@
 /** A look at an arena from inside, after a short mixed load. */
-import type { Meminfo } from '../arena.js';
+
 import { STAT_ITEMS, type StatItem, TRYLOCK_ITEMS } from '../cpu/index.js';
 import type { Finding } from '../debug/index.js';
 import type { CacheInfo } from '../observe/index.js';
+import type { Meminfo } from '../reports.js';
 import { type LockPolicy, requireInteger } from '../struct/index.js';
 import { Stage } from './stage.js';
 import { table } from './stats.js';

@@ -1,0 +1,18 @@
+/** What ending and shrinking a cache report. */
+
+/** What destroy found: a cache is gone when nothing leaked, else it is unlinked and its memory stays. */
+export interface LeakReport {
+  cache: string;
+  leaked: number;
+  /** Addresses of the objects that were never freed, those in borrowed sheaves among them. */
+  objects: number[];
+  /** Prefilled sheaves that were not returned, if there are any. */
+  sheaves?: number;
+}
+
+export interface ShrinkReport {
+  /** Slabs that remain. */
+  slabs: number;
+  /** CPUs that did not give up their sheaves in time. */
+  skippedCpus: number[];
+}

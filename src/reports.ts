@@ -1,0 +1,37 @@
+/** What an arena tells about itself, as plain data. */
+import type { NodeMeminfo } from './page/index.js';
+
+export interface Meminfo {
+  totalPages: number;
+  freePages: number;
+  usedPages: number;
+  highWaterPages: number;
+  nodes: NodeMeminfo[];
+}
+
+/** What reclaim has done for allocations of this thread. */
+export interface ReclaimInfo {
+  /** Reclaims that allocations of this thread had to run. */
+  directReclaims: number;
+  /** Pages that these gave back. */
+  pages: number;
+  /** Allocations of this thread that returned 0 and left a report, or would have. */
+  failures: number;
+  /** CPUs that did not give up their sheaves, locks that were stuck, shrinkers that threw; a sentence each. */
+  obstacles: string[];
+}
+
+/** The nodes' figures and their sums. */
+export function sumMeminfo(nodes: NodeMeminfo[]): Meminfo {
+  const sum = (pick: (node: NodeMeminfo) => number): number =>
+    nodes.reduce((total, node) => total + pick(node), 0);
+  const totalPages = sum((node) => node.totalPages);
+  const freePages = sum((node) => node.freePages);
+  return {
+    totalPages,
+    freePages,
+    usedPages: totalPages - freePages,
+    highWaterPages: sum((node) => node.highWaterPages),
+    nodes,
+  };
+}
