@@ -8,5 +8,8 @@ export default defineConfig({
     pool: 'forks',
     server: { deps: { external: [/\/dist\//] } },
     testTimeout: 60_000,
+    hookTimeout: 60_000,
+    // Many tests wait, for threads or for each other: two files at a time on two cores.
+    maxWorkers: 2,
   },
 });

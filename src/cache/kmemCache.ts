@@ -116,7 +116,7 @@ export abstract class KmemCache extends PcsNolock {
     this.cpu.enter(FREE, this.desc.slot);
     try {
       this.takeBack(p);
-      if (this.isLocal(p) && this.lockForRcu() && this.pushRcu(p)) return;
+      if (this.sheafCapacity > 0 && this.isLocal(p) && this.lockForRcu() && this.pushRcu(p)) return;
       this.count(FREE_RCU_SHEAF_FAIL);
     } finally {
       if (this.context.policy === 'op') this.release();

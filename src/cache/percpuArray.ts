@@ -28,8 +28,8 @@ const COUNTERS: MainCounters = { alloc: ALLOC_PCA, free: FREE_PCA, flush: PCA_FL
 const BATCH = ARRAY_BATCH_MAX;
 
 export abstract class ArrayKmemCache extends BulkKmemCache {
-  /** Stands for the kernel's stack array. */
-  private readonly scratch = new Int32Array(BATCH);
+  /** Stands for the kernel's stack array; undefined while one call has it, for what a shrinker frees meanwhile. */
+  private scratch: Int32Array | undefined = new Int32Array(BATCH);
 
   override learnCapacity(): void {
     this.mainCapacity = this.m[this.desc.ptr + KmemCacheStruct.arraySize]!;
@@ -62,7 +62,22 @@ export abstract class ArrayKmemCache extends BulkKmemCache {
    * somebody else has it. Kernel: `refill_pca`.
    */
   private refillArray(count: number, gfp: number): boolean {
-    const { slabs, desc, scratch } = this;
+    const scratch = this.takeScratch();
+    try {
+      return this.refillThrough(scratch, count, gfp);
+    } finally {
+      this.scratch = scratch;
+    }
+  }
+
+  private takeScratch(): Int32Array {
+    const scratch = this.scratch ?? new Int32Array(BATCH);
+    this.scratch = undefined;
+    return scratch;
+  }
+
+  private refillThrough(scratch: Int32Array, count: number, gfp: number): boolean {
+    const { slabs, desc } = this;
     for (let left = count; left > 0; ) {
       const batch = Math.min(left, BATCH);
       const got = slabs.refillObjects(desc, scratch, 0, batch, batch, gfp);
@@ -72,7 +87,7 @@ export abstract class ArrayKmemCache extends BulkKmemCache {
         this.relock();
         return false;
       }
-      const put = this.relock() ? this.putIntoArray(got) : 0;
+      const put = this.relock() ? this.putIntoArray(scratch, got) : 0;
       left -= put;
       if (put === got && left > 0) this.unlockPcs();
       if (put < got) {
@@ -93,8 +108,8 @@ export abstract class ArrayKmemCache extends BulkKmemCache {
   }
 
   /** Lock held. Moves what there is room for out of scratch; returns how much. */
-  private putIntoArray(n: number): number {
-    const { m, main, scratch } = this;
+  private putIntoArray(scratch: Int32Array, n: number): number {
+    const { m, main } = this;
     const used = m[main + USED]!;
     const put = Math.min(n, this.capacity - used);
     const top = main + OBJECTS + used;
@@ -118,9 +133,18 @@ export abstract class ArrayKmemCache extends BulkKmemCache {
 
   /** Gives the topmost `count` objects back to the slabs; lock held at first, and then unless somebody has it. */
   private flushArray(count: number): void {
-    const { slabs, desc, scratch } = this;
+    const scratch = this.takeScratch();
+    try {
+      this.flushThrough(scratch, count);
+    } finally {
+      this.scratch = scratch;
+    }
+  }
+
+  private flushThrough(scratch: Int32Array, count: number): void {
+    const { slabs, desc } = this;
     for (let left = count; left > 0; ) {
-      const taken = this.takeFromArray(Math.min(left, BATCH));
+      const taken = this.takeFromArray(scratch, Math.min(left, BATCH));
       this.unlockPcs();
       slabs.freeObjects(desc, scratch, 0, taken);
       this.count(PCA_FLUSH, taken);
@@ -130,8 +154,8 @@ export abstract class ArrayKmemCache extends BulkKmemCache {
   }
 
   /** Lock held. Moves up to `n` objects off the top into scratch; returns how many. */
-  private takeFromArray(n: number): number {
-    const { m, main, scratch } = this;
+  private takeFromArray(scratch: Int32Array, n: number): number {
+    const { m, main } = this;
     const used = m[main + USED]!;
     const taken = Math.min(n, used);
     const first = main + OBJECTS + used - taken;

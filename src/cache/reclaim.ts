@@ -50,6 +50,8 @@ export class CacheReclaim implements Reclaimer {
     const { cpu, pages, ownsSlabMutex } = caches;
     // Not with a lock that others need to get on; no caller has one, and a new one shall not find out by a deadlock.
     if (this.running || cpu.locks.held > (ownsSlabMutex ? 1 : 0)) return 0;
+    // A read section must not wait: whoever frees what it reads may be waiting for its end.
+    if (caches.rcu.depth > 0) return this.refuse('the allocation was made in an RCU read section');
     const before = pages.freed;
     const sheaf = cpu.sheafInHand; // the one that is being filled; ours are named over it meanwhile
     this.running = true;
@@ -67,6 +69,11 @@ export class CacheReclaim implements Reclaimer {
       cpu.inHand(sheaf);
     }
     return pages.freed - before;
+  }
+
+  private refuse(why: string): number {
+    this.note(why);
+    return 0;
   }
 
   /** slab_mutex held. */

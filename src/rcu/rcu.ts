@@ -209,7 +209,7 @@ export class Rcu implements TurnHolder {
     const text = open ? this.openText('the turn ended') : '';
     this.nesting = 0;
     this.stopReading();
-    if (this.callbacks.pending > 0) this.runCallbacks();
+    if (this.callbacks.pending > 0) this.runOrDefer();
     if (open) throw new CpuError(text, { cause: this.openedAt });
   }
 
@@ -315,6 +315,12 @@ export class Rcu implements TurnHolder {
       this.gracePeriods.wakeWaiters();
     }
     if (this.callbacks.pending > 0) this.armTimer();
+  }
+
+  /** A turn may also end within an operation, when that has to wait for memory: callbacks must not run in the middle. */
+  private runOrDefer(): void {
+    if (this.cpu.depth === 0) this.runCallbacks();
+    else this.armTimer();
   }
 
   private armTimer(): void {

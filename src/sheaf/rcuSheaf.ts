@@ -62,7 +62,7 @@ export abstract class RcuSheaves extends PcsLayer {
   private readonly gracePeriods = new GracePeriods(this.m, this.cpu.geometry);
 
   /**
-   * Lock held. Puts an object into rcu_free, which may have to be found first. False, with the lock given up, when there
+   * Lock held, of a cache with sheaves. Puts an object into rcu_free, which may have to be found first. False, with the lock given up, when there
    * is no sheaf for it. Kernel: `__kfree_rcu_sheaf`.
    */
   protected pushRcu(p: number): boolean {
@@ -88,10 +88,6 @@ export abstract class RcuSheaves extends PcsLayer {
   /** Lock held: an empty spare, an empty sheaf of the barn, or a new one, for which the lock is given up meanwhile. */
   private installRcuSheaf(): boolean {
     const { m, pcs, cpu, desc } = this;
-    if (this.sheafCapacity === 0) {
-      this.unlockPcs();
-      return false;
-    }
     const spare = m[pcs + SPARE] as SheafPtr;
     if (spare !== 0 && m[spare + SIZE] === 0) {
       m[pcs + SPARE] = 0;

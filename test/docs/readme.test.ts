@@ -152,8 +152,9 @@ describe('figures and names that are in the source as well', () => {
     const { geometry } = granary.Arena.create({ bytes: 64 << 20 });
     const bytes = (from: number, to: number): string => `| ${(to - from) * 4} |`;
     expect(page).toContain(
-      `| 448 x threads x maxCaches | \`Pcs\` and counters ${bytes(geometry.percpu, geometry.memmap)}`,
+      `| 448 x threads x maxCaches | \`Pcs\` and counters ${bytes(geometry.percpu, geometry.rcu)}`,
     );
+    expect(page).toContain(`| \`RcuState\`, \`RcuCpu\` ${bytes(geometry.rcu, geometry.memmap)}`);
     expect(page).toContain(`| \`Page\` ${bytes(geometry.memmap, geometry.shadow / 4)}`);
     expect(page).toContain(`| ${geometry.bytes / 8} |`);
     expect(page).toContain(`| ${(geometry.endPfn - geometry.firstPfn) * 4096} |`);

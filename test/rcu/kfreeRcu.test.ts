@@ -115,8 +115,8 @@ describe.each(['turn', 'op'] as const)('a sheaf of objects freed by RCU, %s', (l
 });
 
 describe('what goes past the sheaves', () => {
-  it('is everything of a cache without sheaves', () => {
-    const { arena, other, cache } = setup({ layer: 'none' });
+  it.each(['none', 'percpu-array', 'cpu-slab'] as const)('is everything of a cache of layer %s', (layer) => {
+    const { arena, other, cache } = setup({ layer });
     const held = allocMany(cache, 3000);
     other.rcu.readLock();
     const freed = moved(cache, () => {

@@ -234,3 +234,28 @@ describe('a stall', () => {
     other.rcu.barrier();
   });
 });
+
+describe('an allocation in a read section', () => {
+  it('does not reclaim, which would end the turn; outside it does', () => {
+    const arena = boot({ cpus: 2, bytes: 2 << 20, maxCaches: 24 });
+    const cache = arena.createCache('c', { size: 2048 });
+    const other = secondCpu(arena);
+    const theirs = other.openCache('c');
+    const cached = Array.from({ length: 60 }, () => theirs.alloc());
+    const held: number[] = [];
+    for (let p = cache.alloc(); p !== 0; p = cache.alloc()) held.push(p);
+    for (const p of cached) theirs.free(p); // memory that only reclaim can get at
+    other.endTurn();
+    arena.rcu.readLock();
+    const number = other.rcu.request();
+    for (let p = cache.alloc(); p !== 0; p = cache.alloc()) held.push(p);
+    expect(arena.rcu.depth).toBe(1);
+    expect(other.rcu.poll(number), 'the section has not ended').toBe(false);
+    arena.rcu.readUnlock();
+    const p = cache.alloc();
+    expect(p).not.toBe(0);
+    for (const q of [...held, p]) cache.free(q);
+    arena.endTurn();
+    expectSound(arena);
+  });
+});

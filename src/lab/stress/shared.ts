@@ -54,6 +54,9 @@ export interface StressCounts {
   bulks: number;
   transfers: number;
   outOfMemory: number;
+  prefills: number;
+  nolocks: number;
+  rcuFrees: number;
   problems: string[];
 }
 

@@ -42,6 +42,9 @@ const EMPTY: Omit<StressCounts, 'problems'> = {
   bulks: 0,
   transfers: 0,
   outOfMemory: 0,
+  prefills: 0,
+  nolocks: 0,
+  rcuFrees: 0,
 };
 
 const MIB = 1 << 20;
@@ -189,8 +192,9 @@ class Round {
     // The rejection is not the death: only the exit is.
     await Promise.all([ended, exit]);
     const report = this.arena.cpuDead(loadAcquire(this.shared.control, Control.cpu + task.slot));
-    if (report.heldLocks.length > 0 || report.notes.length > 0)
-      this.fail(`reaping: ${JSON.stringify(report)}`);
+    // Its callbacks were for bringing sheaves back early, which others do as well.
+    const notes = report.notes.filter((note) => !note.includes('RCU callbacks'));
+    if (report.heldLocks.length > 0 || notes.length > 0) this.fail(`reaping: ${JSON.stringify(report)}`);
     this.result.vanished++;
   }
 
@@ -233,6 +237,7 @@ class Round {
     const { arena, shared, result } = this;
     const main = new StressThread(shared, arena, 0);
     drainTransfer(main, shared);
+    arena.kfreeRcuBarrier();
     this.add(main.counts);
     const lost = shared.live.reduce((sum, owner) => sum + (owner !== 0 ? 1 : 0), 0);
     if (lost > 0) this.fail(`${lost} objects were handed out and never came back`);

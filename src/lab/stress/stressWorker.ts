@@ -45,6 +45,9 @@ export class StressThread {
       bulks: 0,
       transfers: 0,
       outOfMemory: 0,
+      prefills: 0,
+      nolocks: 0,
+      rcuFrees: 0,
       problems: this.live.problems,
     };
   }
@@ -76,7 +79,10 @@ export class StressThread {
     else if (choice < 0.6) this.burstFree();
     else if (choice < 0.7) this.bulkRound();
     else if (choice < 0.9) this.transferSome();
-    else if (choice < 0.95) this.reallocOne();
+    else if (choice < 0.92) this.reallocOne();
+    else if (choice < 0.94) this.prefillRound();
+    else if (choice < 0.96) this.nolockRound();
+    else if (choice < 0.98) this.rcuRound();
     else this.pingPong();
   }
 
@@ -184,6 +190,73 @@ export class StressThread {
       if (got !== 0) this.held[this.nrHeld++] = got;
       this.counts.transfers++;
     }
+  }
+
+  /** Borrows a sheaf, uses it up to what it guarantees, and gives it back. */
+  private prefillRound(): void {
+    const kind = this.below(KMALLOC);
+    const cache = this.caches[kind]!;
+    const n = 1 + this.below(80);
+    let sheaf = cache.prefill(n);
+    if (sheaf === null) {
+      this.counts.outOfMemory++;
+      return;
+    }
+    this.counts.prefills++;
+    for (let left = this.below(n + 1); left > 0; left--) {
+      const p = sheaf.alloc();
+      if (p === 0) {
+        this.live.problem(`a sheaf of ${cache.name} that was filled for ${n} ran out before`);
+        break;
+      }
+      this.counts.allocs++;
+      this.stamp(p, kind, cache.objectSize);
+      this.keepOrFree(p);
+    }
+    if (this.random() < 0.3) sheaf = cache.refill(sheaf, 1 + this.below(120)) ?? sheaf;
+    cache.return(sheaf);
+  }
+
+  /** What a callback in the middle of something else may do. */
+  private nolockRound(): void {
+    for (let i = this.below(30); i > 0; i--) {
+      const size = 8 + this.below(600);
+      const p = this.arena.kmallocNolock(size);
+      if (p === 0) continue; // contended or out of memory
+      this.counts.nolocks++;
+      this.counts.allocs++;
+      this.stamp(p, KMALLOC, size);
+      if (this.random() < 0.5) this.keepOrFree(p);
+      else {
+        this.verify(p);
+        this.counts.frees++;
+        this.arena.kfreeNolock(p);
+      }
+    }
+  }
+
+  /** Frees a few after a grace period; most threads never read, so it comes soon. */
+  private rcuRound(): void {
+    const n = Math.min(this.below(40), this.nrHeld);
+    for (let i = 0; i < n; i++) {
+      const p = this.held[--this.nrHeld]!;
+      const kind = this.kindOf(p);
+      this.verify(p);
+      this.counts.frees++;
+      this.counts.rcuFrees++;
+      if (kind === KMALLOC) this.arena.kfreeRcu(p);
+      else this.caches[kind]!.freeRcu(p);
+    }
+    if (this.random() < 0.5) {
+      this.arena.rcu.readLock();
+      this.pingPong();
+      this.arena.rcu.readUnlock();
+    }
+  }
+
+  private keepOrFree(p: number): void {
+    if (this.nrHeld < HELD_MAX) this.held[this.nrHeld++] = p;
+    else this.freeOne(p);
   }
 
   private reallocOne(): void {
