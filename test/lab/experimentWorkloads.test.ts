@@ -33,7 +33,8 @@ describe('workloads that only experiments run', () => {
     async (name) => {
       const figures = await stage.runWorkload(name, 2000, { threads: 2, heap: 'verify' });
       expect(figures.problems).toEqual([]);
-      expect(figures.paths.allocs).toBeGreaterThan(2000);
+      // What comes out of a prefilled sheaf is counted nowhere; the calls that fill its window are.
+      expect(figures.paths.allocs).toBeGreaterThan(name.startsWith('reserve-sheaf') ? 100 : 2000);
     },
   );
 

@@ -130,6 +130,8 @@ describe('lockStat', () => {
     expect(before.map(({ name }) => name)).toEqual(LOCK_CLASS_NAMES);
     const cache = arena.createCache('c', { size: 4096 });
     freeMany(cache, allocMany(cache, 60));
+    arena.kfreeRcu(arena.kmalloc(20_000)); // no sheaf takes that
+    arena.rcu.barrier();
     arena.endTurn();
     const after = arena.lockStat();
     const gained = after.map((row, i) => row.acquisitions - before[i]!.acquisitions);
