@@ -128,7 +128,7 @@ export abstract class RcuSheaves extends PcsLayer {
   /** In the middle of an allocation: only as many as the barn takes, since to flush one may free its sheaf. */
   protected recycleRcuSheaves(barn: BarnPtr): boolean {
     const { m, cpu } = this;
-    while (m[barn + NR_FULL]! < cpu.geometry.barnFull) {
+    while (this.barnTakesFull(barn)) {
       const ripe = barnGetRipeSheaf(cpu, barn, this.gracePeriods);
       if (ripe === 0) break;
       cpu.inHand(ripe);
@@ -138,19 +138,31 @@ export abstract class RcuSheaves extends PcsLayer {
     return m[barn + NR_FULL]! > 0;
   }
 
+  private barnTakesFull(barn: BarnPtr): boolean {
+    return this.m[barn + NR_FULL]! < this.cpu.geometry.barnFull && this.barnHasRoom(barn);
+  }
+
+  /** These sheaves come from outside: without this, each would leave an empty one more, since exchanges know no limit. */
+  private barnHasRoom(barn: BarnPtr): boolean {
+    const { m } = this;
+    const { barnFull, barnEmpty } = this.cpu.geometry;
+    return m[barn + NR_FULL]! + m[barn + NR_EMPTY]! < barnFull + barnEmpty;
+  }
+
   /** Its grace period is over. Kernel: `rcu_free_sheaf`. */
   private recycleRcuSheaf(barn: BarnPtr, sheaf: SheafPtr): void {
     const { m, cpu } = this;
     m[sheaf + GRACE_PERIOD] = 0;
     // data races, intended: see the head of barn.ts.
-    if (m[barn + NR_FULL]! < cpu.geometry.barnFull) {
+    if (this.barnTakesFull(barn)) {
       this.count(BARN_PUT);
       barnPutFullSheaf(cpu, barn, sheaf);
       return;
     }
     this.count(BARN_PUT_FAIL);
     this.flushSheaf(sheaf);
-    if (m[barn + NR_EMPTY]! < cpu.geometry.barnEmpty) barnPutEmptySheaf(cpu, barn, sheaf);
+    if (m[barn + NR_EMPTY]! < cpu.geometry.barnEmpty && this.barnHasRoom(barn))
+      barnPutEmptySheaf(cpu, barn, sheaf);
     else this.sheaves.freeEmptySheaf(this.desc, sheaf);
   }
 

@@ -102,6 +102,23 @@ describe.each(['turn', 'op'] as const)('a sheaf of objects freed by RCU, %s', (l
     expectSound(arena);
   });
 
+  it('leaves no heap of empty sheaves behind, however many have waited', () => {
+    const { arena, other, cache } = setup({ lockPolicy });
+    for (let round = 0; round < 3; round++) {
+      other.rcu.readLock();
+      for (const p of allocMany(cache, 50 * C)) cache.freeRcu(p);
+      other.rcu.readUnlock();
+      other.endTurn();
+      const held = allocMany(cache, 50 * C);
+      expectSound(arena);
+      expect(barnSizes(arena, cache).empty).toBeLessThanOrEqual(20);
+      for (const p of held) cache.free(p);
+    }
+    cache.rcuBarrier();
+    expectSound(arena);
+    expect(cache.destroy().leaked).toBe(0);
+  });
+
   it('of a CPU that died comes back', () => {
     const { arena, other, cache } = setup({ lockPolicy });
     const theirs = other.openCache('c');
