@@ -14,8 +14,8 @@
  *  P4  A free stores the object before it clears the shadow: a thread that dies between the two leaves an object that
  *      is in a sheaf and marked, which the reaper clears; the other order would lose it.
  *  P5  freeBulk clears the shadow first, to see an object that is in the list twice, and stores the size word once, at
- *      the end. To store it in each round would lose nothing to a death in between, but costs a batch of 16 about 8 %;
- *      an intent on record costs 2 %, and the reaper says that there may be a loss.
+ *      the end. To store it in each round would lose nothing to a death in between, but costs every batch more than an
+ *      intent on record, by which the reaper says that there may be a loss.
  */
 import { ThreadRecord, type Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
