@@ -1,6 +1,6 @@
 /** Many objects in one call, when the fast path of one sheaf does not serve. */
 import { Pcs, Stat, TrylockStat } from '../cpu/index.js';
-import { __GFP_NOFAIL, checkGfp } from '../page/index.js';
+import { __GFP_NOFAIL, checkGfp, GFP_KERNEL } from '../page/index.js';
 import { GOT_ROOM, SHEAF_OBJECTS, Sheaf } from '../sheaf/index.js';
 import { describe, requireInteger } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
@@ -18,7 +18,32 @@ function requireList(name: string, list: unknown, n: number): void {
   }
 }
 
-export abstract class BulkKmemCache extends PrefillKmemCache {
+/**
+ * Under the 'op' policy this is the whole cache: each operation takes the lock and gives it back. The fast paths of the
+ * 'turn' policy override the four operations.
+ */
+export class BulkKmemCache extends PrefillKmemCache {
+  override alloc(gfp: number = GFP_KERNEL): number {
+    return this.allocOp(gfp);
+  }
+
+  override free(p: number): void {
+    this.freeOp(p);
+  }
+
+  override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
+    return this.allocBulkSlow(out, n, gfp);
+  }
+
+  override freeBulk(list: Int32Array, n: number): void {
+    this.freeBulkSlow(list, n);
+  }
+
+  /** Under 'op' the operation that took the lock gives it back. */
+  protected override holdForTurn(): void {
+    if (this.context.policy === 'turn') super.holdForTurn();
+  }
+
   /** Kernel: `kmem_cache_alloc_bulk`. Sheaves first, then one batch from the slabs; all or nothing. */
   protected allocBulkSlow(out: Int32Array, n: number, gfp: number): boolean {
     this.assertAlive();

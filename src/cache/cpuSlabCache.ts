@@ -22,7 +22,7 @@ const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
 const { ALLOC_FASTPATH, ALLOC_SLOWPATH, FREE_FASTPATH, FREE_SLOWPATH } = Stat;
 
-export abstract class CpuSlabKmemCache extends BulkKmemCache {
+export class CpuSlabKmemCache extends BulkKmemCache {
   /** The pcs while we hold its lock, else a line of zeros that nobody writes: no freelist, no slab. */
   protected hot: number = BOOT_SHEAF;
   /** Byte offset of the free pointer within an object. */

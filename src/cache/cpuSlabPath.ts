@@ -109,27 +109,3 @@ export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClas
     }
   };
 }
-
-export function opCpuSlabClass(): KmemCacheClass {
-  return class OpCpuSlabKmemCache extends CpuSlabKmemCache {
-    override alloc(gfp: number = GFP_KERNEL): number {
-      return this.allocOp(gfp);
-    }
-
-    override free(p: number): void {
-      this.freeOp(p);
-    }
-
-    override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
-      return this.allocBulkSlow(out, n, gfp);
-    }
-
-    override freeBulk(list: Int32Array, n: number): void {
-      this.freeBulkSlow(list, n);
-    }
-
-    protected override holdForTurn(): void {
-      // The operation that took the lock gives it back.
-    }
-  };
-}

@@ -24,10 +24,12 @@ import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
 import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
-import { opCpuSlabClass, turnCpuSlabClass } from './cpuSlabPath.js';
+import { CpuSlabKmemCache } from './cpuSlabCache.js';
+import { turnCpuSlabClass } from './cpuSlabPath.js';
 import { directClass } from './directCache.js';
-import { OpArrayKmemCache, turnArrayClass } from './fastPathArray.js';
+import { turnArrayClass } from './fastPathArray.js';
 import type { KmemCache } from './kmemCache.js';
+import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
 
 export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCache>) => KmemCache;
@@ -45,9 +47,9 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const check = CHECK_LEVELS[geometry.check]!;
   const turn = policy === 'turn';
   const { nodes } = geometry;
-  const sheaves = turn ? turnClass(views, nodes, check) : opClass();
-  const cpuSlab = turn ? turnCpuSlabClass(views, check) : opCpuSlabClass();
-  const arrays = turn ? turnArrayClass(views, nodes, check) : OpArrayKmemCache;
+  const sheaves = turn ? turnClass(views, nodes, check) : BulkKmemCache;
+  const cpuSlab = turn ? turnCpuSlabClass(views, check) : CpuSlabKmemCache;
+  const arrays = turn ? turnArrayClass(views, nodes, check) : ArrayKmemCache;
   return {
     classes: { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none: directClass() },
     prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
@@ -152,30 +154,6 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       for (let i = 0; i < bad; i++) shadow[list[i]! >> 3] = this.tag;
       m[this.request + INTENT + DEPTH] = 0;
       this.freeBulkSlow(list, n);
-    }
-  };
-}
-
-function opClass(): KmemCacheClass {
-  return class OpKmemCache extends BulkKmemCache {
-    override alloc(gfp: number = GFP_KERNEL): number {
-      return this.allocOp(gfp);
-    }
-
-    override free(p: number): void {
-      this.freeOp(p);
-    }
-
-    override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
-      return this.allocBulkSlow(out, n, gfp);
-    }
-
-    override freeBulk(list: Int32Array, n: number): void {
-      this.freeBulkSlow(list, n);
-    }
-
-    protected override holdForTurn(): void {
-      // The operation that took the lock gives it back.
     }
   };
 }

@@ -101,26 +101,3 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
     }
   };
 }
-
-/** A trylock per operation, as the patch has it. */
-export class OpArrayKmemCache extends ArrayKmemCache {
-  override alloc(gfp: number = GFP_KERNEL): number {
-    return this.allocOp(gfp);
-  }
-
-  override free(p: number): void {
-    this.freeOp(p);
-  }
-
-  override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
-    return this.allocBulkSlow(out, n, gfp);
-  }
-
-  override freeBulk(list: Int32Array, n: number): void {
-    this.freeBulkSlow(list, n);
-  }
-
-  protected override holdForTurn(): void {
-    // The operation that took the lock gives it back.
-  }
-}

@@ -27,7 +27,7 @@ const { ALLOC_PCA, FREE_PCA, PCA_REFILL, PCA_FLUSH } = layerStats('percpu-array'
 const COUNTERS: MainCounters = { alloc: ALLOC_PCA, free: FREE_PCA, flush: PCA_FLUSH };
 const BATCH = ARRAY_BATCH_MAX;
 
-export abstract class ArrayKmemCache extends BulkKmemCache {
+export class ArrayKmemCache extends BulkKmemCache {
   /** Stands for the kernel's stack array; undefined while one call has it, for what a shrinker frees meanwhile. */
   private scratch: Int32Array | undefined = new Int32Array(BATCH);
 
