@@ -182,8 +182,10 @@ function visitBarn(
   findings: Findings,
 ): void {
   const { m } = context.views;
-  const { barnFull, barnEmpty, cpus } = context.geometry;
+  const { barnEmpty, cpus } = context.geometry;
   const barn = barnOf(context.cpu, cache.desc, node);
+  // The limit falls before the sheaves do, so what it may have been is what counts.
+  const barnFull = context.geometry.barnFull + m[barn + Barn.most]!;
   // An empty sheaf that comes in exchange for a full one knows no limit, so the full ones' limit bounds it too.
   const lists = [
     { kind: 'full', head: Barn.full, nr: Barn.nrFull, limit: barnFull },
