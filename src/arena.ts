@@ -6,6 +6,8 @@ import { bootArena } from './boot.js';
 import {
   type CacheOptions,
   Caches,
+  type Failslab,
+  type FailslabOptions,
   type HotCode,
   type KmemCache,
   makeHotCode,
@@ -14,13 +16,21 @@ import {
   Shrinkers,
 } from './cache/index.js';
 import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
-import { type Finding, validateArena } from './debug/index.js';
+import {
+  connectSlabDebug,
+  type Finding,
+  type SlabReportHandler,
+  SlabReports,
+  validateArena,
+} from './debug/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
-import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
+import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
+import { allocBlock } from './pageBlocks.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import { type Meminfo, type ReclaimInfo, reclaimInfo, sumMeminfo } from './reports.js';
+import { slabDebugText, writeSlabDebug } from './slab/index.js';
 import {
   AttachError,
   abiHash,
@@ -65,6 +75,7 @@ export class Arena {
   private readonly views: Views;
   private readonly code: HotCode;
   private readonly shrinkers = new Shrinkers();
+  private readonly reports = new SlabReports();
   private current: Caches | undefined;
 
   private constructor(buffer: SharedArrayBuffer, geometry: Geometry) {
@@ -94,8 +105,9 @@ export class Arena {
       throw new RangeError('buffer holds an arena already; attach to it, or pass a zeroed buffer');
     }
     writeSuperblock(m, geometry, abiHash(ABI));
+    writeSlabDebug(m, geometry, slabDebugText(options.slabDebug));
     const arena = new Arena(buffer, geometry);
-    bootArena(arena.views, geometry, arena.code);
+    bootArena(arena.views, geometry, arena.code, arena.reports);
     // Pairs with the load in attach: a thread that sees it sees a booted arena.
     storeRelease(m, Superblock.booted, BOOTED);
     return arena;
@@ -146,6 +158,7 @@ export class Arena {
       this.code,
       this.shrinkers,
     );
+    connectSlabDebug(caches, this.reports);
     caches.openAll();
     this.current = caches;
     return caches.cpu;
@@ -269,11 +282,7 @@ export class Arena {
 
   /** Frees `list[0..n)`, of any kmalloc sizes. */
   kfreeBulk(list: Int32Array, n: number): void {
-    if (!(list instanceof Int32Array)) {
-      throw new TypeError(`list is ${describe(list)}; it must be an Int32Array of addresses`);
-    }
-    requireInteger('n', n, 0, list.length);
-    for (let i = 0; i < n; i++) this.caches.kmallocs.free(list[i]!);
+    this.caches.kmallocs.freeBulk(list, n);
   }
 
   /** Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. */
@@ -288,15 +297,7 @@ export class Arena {
 
   /** Allocates 2^order pages; returns their address or 0. */
   allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
-    requireInteger('order', order, 0, 10);
-    requireInteger('node', node, NUMA_NO_NODE, this.geometry.nodes - 1);
-    checkGfp(gfp);
-    const { pages } = this.caches;
-    const page = pages.alloc(order, gfp, node);
-    if (page === 0) return 0;
-    const address = pages.address(page);
-    if ((gfp & __GFP_ZERO) !== 0) this.u8.fill(0, address, address + (4096 << order));
-    return address;
+    return allocBlock(this.caches, order, gfp, node);
   }
 
   /** Frees what allocPages returned, with the same order. */
@@ -306,13 +307,26 @@ export class Arena {
 
   /** Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. */
   failPageAlloc(every: number): { refused: number } {
-    requireInteger('every', every, 0, 0x7fffffff);
-    const { pages } = this.caches;
-    const refused = pages.refused;
-    pages.failEvery = every;
-    pages.requests = 0;
-    pages.refused = 0;
-    return { refused };
+    return this.caches.pages.failFrom(every);
+  }
+
+  /**
+   * Makes allocations of this thread fail, from the caches that are marked for it (SLAB_FAILSLAB, `A` in slabDebug);
+   * `{}` ends it. What it returns tells how many have. Kernel: failslab, fail-nth.
+   * @example
+   * for (let nth = 1, more = true; more; nth++) { const fault = arena.failslab({ nth }); work(); more = !fault.pending; }
+   */
+  failslab(options: FailslabOptions): Failslab {
+    this.caches.failslab.set(options);
+    return this.caches.failslab;
+  }
+
+  /**
+   * Calls `handler` with each report about debug caches that this thread makes, instead of printing them to the console.
+   * The function that is returned ends it.
+   */
+  onSlabReport(handler: SlabReportHandler): () => void {
+    return this.reports.on(handler);
   }
 
   /**
@@ -338,13 +352,7 @@ export class Arena {
 
   /** What this thread's allocations had to do for memory since it went online. */
   reclaimInfo(): ReclaimInfo {
-    const { pages, reclaim } = this.caches;
-    return {
-      directReclaims: pages.reclaims.direct,
-      pages: pages.reclaims.pages,
-      failures: pages.oom.failures,
-      obstacles: reclaim.obstacles(),
-    };
+    return reclaimInfo(this.caches);
   }
 
   /** The report of this thread's latest allocation that failed without __GFP_NOWARN; at most ten in five seconds. */

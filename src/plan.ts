@@ -4,12 +4,15 @@ import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
 import { Page, Pressure, Zone } from './page/index.js';
 import { rcuWords } from './rcu/index.js';
 import { SHEAF_CAPACITY_MAX } from './sheaf/index.js';
+import { slabDebugText, slabDebugWords } from './slab/index.js';
 import {
   alignUp,
   CHECK_LEVELS,
   type CheckLevel,
   describe,
   type Geometry,
+  INIT_ON_ALLOC,
+  INIT_ON_FREE,
   LAYERS,
   type Layer,
   LINE_WORDS,
@@ -59,6 +62,15 @@ export interface ArenaOptions {
   check?: CheckLevel;
   /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full'. Default 'off'. */
   lockStat?: LockStatTier;
+  /**
+   * Debugging of caches, in the letters of the kernel's slab_debug: `'FZPU'` for all, `'FZPU,kmalloc-*;U,node'` for some,
+   * `true` for FZPU. See docs/slab-debug.md. Default none.
+   */
+  slabDebug?: string | boolean;
+  /** Zero all memory that is handed out, except of caches with poison, constructors or SLAB_TYPESAFE_BY_RCU. */
+  initOnAlloc?: boolean;
+  /** Zero all memory that is freed, with the same exceptions. */
+  initOnFree?: boolean;
   /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
   sheafCapacity?: number;
   /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
@@ -113,7 +125,9 @@ export function planArena(options: ArenaOptions): Geometry {
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
 
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer };
+  const slabDebug = slabDebugText(options.slabDebug);
+
+  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer, slabDebug };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -135,6 +149,7 @@ export function planArena(options: ArenaOptions): Geometry {
     sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
+    init: initBits(options),
     ...layOut(bytes, shape),
   };
 }
@@ -151,6 +166,13 @@ function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {
   return REFINEMENTS.reduce((bits, name, i) => bits | (wanted[name] === false ? 0 : 1 << i), 0);
 }
 
+function initBits({ initOnAlloc = false, initOnFree = false }: ArenaOptions): number {
+  for (const [name, on] of Object.entries({ initOnAlloc, initOnFree })) {
+    if (typeof on !== 'boolean') throw new TypeError(`${name} is ${describe(on)}; it must be a boolean`);
+  }
+  return (initOnAlloc ? INIT_ON_ALLOC : 0) | (initOnFree ? INIT_ON_FREE : 0);
+}
+
 interface Shape {
   cpus: number;
   threads: number;
@@ -159,10 +181,11 @@ interface Shape {
   check: CheckLevel;
   lockStat: LockStatTier;
   layer: Layer;
+  slabDebug: string;
 }
 
 /** Where each region begins, in the order in which they lie. */
-function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: Shape) {
+function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, slabDebug: text }: Shape) {
   let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
   const region = (words: number): number => {
     const at = end;
@@ -173,6 +196,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
   const lockStats = region(lockStat === 'off' ? 0 : threads * LOCK_STAT_WORDS);
   const zones = region(nodes * Zone.SIZEOF);
   const pressure = region(Pressure.SIZEOF);
+  const slabDebug = region(slabDebugWords(text));
   const registry = region(registryWords(maxCaches));
   const bootCaches = region(bootCacheWords(nodes));
   const percpu = region(threads * maxCaches * PERCPU_BLOCK_WORDS);
@@ -188,6 +212,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
     rcu,
     zones,
     pressure,
+    slabDebug,
     registry,
     bootCaches,
     memmap,

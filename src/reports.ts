@@ -1,4 +1,5 @@
 /** What an arena tells about itself, as plain data. */
+import type { Caches } from './cache/index.js';
 import type { NodeMeminfo } from './page/index.js';
 
 export interface Meminfo {
@@ -19,6 +20,15 @@ export interface ReclaimInfo {
   failures: number;
   /** CPUs that did not give up their sheaves, locks that were stuck, shrinkers that threw; a sentence each. */
   obstacles: string[];
+}
+
+export function reclaimInfo({ pages, reclaim }: Caches): ReclaimInfo {
+  return {
+    directReclaims: pages.reclaims.direct,
+    pages: pages.reclaims.pages,
+    failures: pages.oom.failures,
+    obstacles: reclaim.obstacles(),
+  };
 }
 
 /** The nodes' figures and their sums. */

@@ -20,14 +20,13 @@ import {
   nodeSlot,
   packSlabWord,
   readCacheDesc,
-  SLAB_KMALLOC,
   SLAB_NO_SHEAVES,
 } from '../slab/index.js';
 import { PAGE_SIZE, WORD_BYTES } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { createInSlot, initKmemCache, LAYER_SETUP } from './create.js';
+import { planKmalloc } from './debugPlan.js';
 import { KMALLOC_SIZES, kmallocName } from './kmalloc.js';
-import { withArray } from './options.js';
 import { nextSerial, publishSlot } from './registry.js';
 
 export const KMEM_CACHE_NODE_SLOT = 0;
@@ -110,25 +109,15 @@ function moveToSlab(caches: Caches, from: KmemCachePtr, slot: number): void {
 }
 
 function bootKmalloc(caches: Caches): void {
-  const { geometry } = caches;
-  const layouts = KMALLOC_SIZES.map((size) =>
-    withArray(calculateSizes({ objectSize: size, align: size & -size, cpus: geometry.cpus })),
-  );
+  const plans = KMALLOC_SIZES.map((size) => planKmalloc(caches, kmallocName(size), size));
   KMALLOC_SIZES.forEach((size, i) => {
-    createInSlot(
-      caches,
-      FIRST_KMALLOC_SLOT + i,
-      kmallocName(size),
-      size,
-      SLAB_KMALLOC,
-      caches.layer,
-      layouts[i]!,
-    );
+    const { flags, layer, layout } = plans[i]!;
+    createInSlot(caches, FIRST_KMALLOC_SLOT + i, kmallocName(size), size, flags, layer, layout);
   });
   caches.kmallocs.bind(FIRST_KMALLOC_SLOT);
   KMALLOC_SIZES.forEach((_, i) => {
     const cache = caches.handle(FIRST_KMALLOC_SLOT + i);
-    if (!LAYER_SETUP[caches.layer].add(caches, cache.desc, layouts[i]!)) need(0);
+    if (!LAYER_SETUP[cache.layer].add(caches, cache.desc, plans[i]!.layout)) need(0);
   });
   // Handles that were opened before the layer was there learn of it.
   for (let i = 0; i < KMALLOC_SIZES.length; i++) {

@@ -5,12 +5,14 @@ import { Rcu } from '../rcu/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
   type CacheDesc,
+  isSlabDebugOff,
   KmemCacheStruct,
   readCacheDesc,
   readName,
+  readSlabDebug,
   SLAB_KMALLOC,
-  SLAB_NO_MERGE,
   SlabAllocator,
+  type SlabDebugSpec,
 } from '../slab/index.js';
 import {
   CHECK_LEVELS,
@@ -25,15 +27,20 @@ import {
 } from '../struct/index.js';
 import { Intent, LockClass, loadAcquire } from '../sync/index.js';
 import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
+import { cacheClass } from './cacheClass.js';
+import { type DebugServices, NO_DEBUG_SERVICES } from './cacheDebug.js';
 import type { CacheContext } from './context.js';
 import { countSheaf, createInSlot } from './create.js';
+import { DebugKmallocs } from './debugKmalloc.js';
+import { planCache } from './debugPlan.js';
 import { destroyCache, reapPcs, shrinkCache } from './drain.js';
-import type { HotCode, KmemCacheClass } from './fastPath.js';
+import { Failslab } from './failslab.js';
+import type { HotCode } from './fastPath.js';
 import { KfreeRcu } from './kfreeRcu.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
 import { Nolock } from './nolock.js';
-import { type CacheOptions, checkName, layoutFor } from './options.js';
+import { type CacheOptions, checkName } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import { CacheReclaim } from './reclaim.js';
 import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
@@ -62,7 +69,12 @@ export class Caches implements CacheContext {
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
-  private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  /** What the arena's slabDebug says. */
+  readonly slabDebug: SlabDebugSpec;
+  readonly failslab = new Failslab();
+  /** The layer above puts itself here. */
+  debug: DebugServices = NO_DEBUG_SERVICES;
+  private readonly code: HotCode;
   private readonly handles: KmemCache[] = [];
 
   constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers()) {
@@ -74,9 +86,10 @@ export class Caches implements CacheContext {
     this.layer = LAYERS[cpu.geometry.layer]!;
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
-    this.classes = code.classes;
+    this.code = code;
+    this.slabDebug = readSlabDebug(cpu.m, cpu.geometry);
     this.prefilledSheaf = code.prefilledSheaf;
-    this.kmallocs = new Kmallocs(this);
+    this.kmallocs = isSlabDebugOff(this.slabDebug) ? new Kmallocs(this) : new DebugKmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
     this.nolock = new Nolock(this);
@@ -105,7 +118,7 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
-    const opened = new this.classes[this.describe(slot).layer](this, slot);
+    const opened = new (cacheClass(this.code, this.describe(slot)))(this, slot);
     this.handles[slot] = opened;
     return opened;
   }
@@ -114,9 +127,7 @@ export class Caches implements CacheContext {
   create(name: string, options: CacheOptions): KmemCache {
     this.cpu.assertOnline();
     checkName(name);
-    const layout = layoutFor(options, this.geometry.cpus, this.layer);
-    const layer = options.layer ?? this.layer;
-    const flags = (options.flags ?? 0) | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
+    const { layout, layer, flags } = planCache(this, name, options);
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);

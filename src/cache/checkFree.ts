@@ -33,11 +33,12 @@ export function badFree(context: CacheContext, s: CacheDesc, p: unknown): SlabBu
   if (owner !== s.ptr) {
     return bug('wrong-cache', `No slab cache for object: ${hex} belongs to ${readName(m, owner)}`);
   }
-  const at = (p - pageAddress(geometry, page)) % s.size;
-  if (at !== 0) {
+  const slot = p - s.redLeftPad - pageAddress(geometry, page);
+  const at = slot % s.size;
+  if (at !== 0 || slot < 0) {
     return bug('misaligned', `Invalid object pointer ${hex}: ${at} bytes into an object of ${s.size}`);
   }
-  if ((p - pageAddress(geometry, page)) / s.size >= m[page + Page.objects]!) {
+  if (slot / s.size >= m[page + Page.objects]!) {
     return bug('misaligned', `Invalid object pointer ${hex}: past the slab's last object`);
   }
   if (shadow[p >> 3] === 0) return bug('double-free', `Object already free: ${hex}`);

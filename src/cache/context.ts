@@ -3,6 +3,8 @@ import type { ThisCpu, Views } from '../cpu/index.js';
 import type { SheafSource } from '../sheaf/index.js';
 import type { CacheDesc, SlabAllocator } from '../slab/index.js';
 import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
+import type { DebugServices } from './cacheDebug.js';
+import type { Failslab } from './failslab.js';
 import type { KfreeRcu } from './kfreeRcu.js';
 import type { KmemCache } from './kmemCache.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
@@ -18,6 +20,9 @@ export interface CacheContext extends SheafSource {
   readonly check: CheckLevel;
   /** The class of what prefill returns. */
   readonly prefilledSheaf: PrefilledSheafClass;
+  /** What debugging does beyond checking. */
+  readonly debug: DebugServices;
+  readonly failslab: Failslab;
   /** What the cache in a registry slot is. */
   describe(slot: number): CacheDesc;
   setupPercpuArray(cache: KmemCache, count: number): KmemCache;

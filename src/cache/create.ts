@@ -49,6 +49,7 @@ export function initKmemCache(
   set(K.flags, flags);
   set(K.objectSize, objectSize);
   set(K.size, layout.size);
+  set(K.redLeftPad, layout.redLeftPad);
   set(K.inuse, layout.inuse);
   set(K.offset, layout.offset);
   set(K.align, layout.align);

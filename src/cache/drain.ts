@@ -77,6 +77,7 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
     if (shrinkNodes(caches, cache) > 0 || sheaves > 0) {
       const objects = allocatedObjects(caches, desc);
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
+      caches.debug.leaked(cache, objects);
       const report = { cache: desc.name, leaked: objects.length, objects };
       return sheaves > 0 ? { ...report, sheaves } : report;
     }

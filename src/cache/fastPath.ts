@@ -24,6 +24,7 @@ import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
 import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
+import { withInit } from './cacheClass.js';
 import { CpuSlabKmemCache } from './cpuSlabCache.js';
 import { turnCpuSlabClass } from './cpuSlabPath.js';
 import { directClass } from './directCache.js';
@@ -46,13 +47,18 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const policy = LOCK_POLICIES[geometry.lockPolicy]!;
   const check = CHECK_LEVELS[geometry.check]!;
   const turn = policy === 'turn';
-  const { nodes } = geometry;
+  const { nodes, init } = geometry;
   const sheaves = turn ? turnClass(views, nodes, check) : BulkKmemCache;
   const cpuSlab = turn ? turnCpuSlabClass(views, check) : CpuSlabKmemCache;
   const arrays = turn ? turnArrayClass(views, nodes, check) : ArrayKmemCache;
   return {
-    classes: { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none: directClass() },
-    prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
+    classes: {
+      sheaves: withInit(sheaves, init),
+      'percpu-array': withInit(arrays, init),
+      'cpu-slab': withInit(cpuSlab, init),
+      none: withInit(directClass(), init),
+    },
+    prefilledSheaf: makePrefilledSheaf(views, check !== 'none', init !== 0),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };
 }

@@ -1,7 +1,9 @@
 export { bootCacheWords, bootstrap } from './bootstrap.js';
+export type { CacheDebug, DebugServices, TraceGroup, TrackInfo } from './cacheDebug.js';
 export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
 export { barnFigures } from './drain.js';
+export type { Failslab, FailslabOptions } from './failslab.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
 export { KmemCache } from './kmemCache.js';

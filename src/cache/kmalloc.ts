@@ -20,9 +20,18 @@ import {
   pageAddress,
   virtToPage,
 } from '../page/index.js';
-import { KmemCacheStruct } from '../slab/index.js';
-import { describe, PAGE_SHIFT, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
+import { KmemCacheStruct, tracksOrigSize } from '../slab/index.js';
+import {
+  describe,
+  INIT_ON_ALLOC,
+  PAGE_SHIFT,
+  PAGE_SIZE,
+  requireInteger,
+  SlabBugError,
+} from '../struct/index.js';
 import type { Caches } from './caches.js';
+import type { DebugKmemCache } from './debugCache.js';
+import { reallocRequested } from './debugRealloc.js';
 import type { KmemCache } from './kmemCache.js';
 
 /** What kmalloc(0) returns: not NULL, and not an address either. */
@@ -112,6 +121,15 @@ export class Kmallocs {
     this.freeLarge(p);
   }
 
+  /** Frees `list[0..n)`, of any sizes. Kernel: `kfree_bulk`. */
+  freeBulk(list: Int32Array, n: number): void {
+    if (!(list instanceof Int32Array)) {
+      throw new TypeError(`list is ${describe(list)}; it must be an Int32Array of addresses`);
+    }
+    requireInteger('n', n, 0, list.length);
+    for (let i = 0; i < n; i++) this.free(list[i]!);
+  }
+
   /** Frees after a grace period. Kernel: `kfree_rcu`, `kvfree_rcu`. */
   freeRcu(p: number): void {
     if (p === 0 || p === ZERO_SIZE_PTR) return;
@@ -156,6 +174,10 @@ export class Kmallocs {
       this.free(p);
       return ZERO_SIZE_PTR;
     }
+    const cache = this.cacheOf(p);
+    if (cache !== undefined && tracksOrigSize(cache.desc.flags)) {
+      return reallocRequested(this.caches, cache as DebugKmemCache, p, size, gfp);
+    }
     if (size <= old) return p;
     const fresh = this.alloc(size, gfp);
     if (fresh === 0) return 0;
@@ -177,7 +199,8 @@ export class Kmallocs {
     m[page + Page.flags] = m[page + Page.flags]! | PG_LARGE;
     m[page + Page.size] = size;
     const p = pageAddress(this.caches.geometry, page);
-    if ((gfp & __GFP_ZERO) !== 0) m.fill(0, p >> 2, (p + (PAGE_SIZE << order)) >>> 2);
+    const zeroed = (gfp & __GFP_ZERO) !== 0 || (this.caches.geometry.init & INIT_ON_ALLOC) !== 0;
+    if (zeroed) m.fill(0, p >> 2, (p + (PAGE_SIZE << order)) >>> 2);
     return p;
   }
 

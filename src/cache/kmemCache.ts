@@ -27,6 +27,7 @@ import {
   SlabBugError,
 } from '../struct/index.js';
 import { cmpxchgByte, Intent } from '../sync/index.js';
+import type { CacheDebug } from './cacheDebug.js';
 import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
@@ -261,6 +262,11 @@ export abstract class KmemCache extends PcsNolock {
     return sumTrylockStats(this.cpu.f64, this.context.geometry, this.desc.slot);
   }
 
+  /** Validation, traces, count of reports. See docs/slab-debug.md. */
+  get debug(): CacheDebug {
+    return this.context.debug.of(this);
+  }
+
   /** Throws unless this thread is a CPU and the cache still exists. */
   assertAlive(): void {
     this.cpu.assertOnline();
@@ -347,7 +353,8 @@ export abstract class KmemCache extends PcsNolock {
     return p;
   }
 
-  protected zero(p: number): void {
+  /** Zeroes an object that was handed out just now. */
+  zero(p: number): void {
     // Unsigned: the end of the last object of a 2 GiB arena needs the sign bit.
     this.m.fill(0, p >> 2, (p + this.desc.inuse) >>> 2);
   }

@@ -26,7 +26,7 @@ export function slabObjects(m: Words, s: CacheDesc, page: PagePtr): number {
 
 /** Object indices on a slab's freelist, in order. Ends with -1 at a repetition or a link to what is no object. */
 export function freelistIndices(m: Words, geometry: Geometry, s: CacheDesc, page: PagePtr): number[] {
-  const base = pageAddress(geometry, page);
+  const base = pageAddress(geometry, page) + s.redLeftPad;
   const objects = slabObjects(m, s, page);
   const seen = new Set<number>();
   const head = freelistOf(m[page + Page.slabWord]!);
@@ -50,7 +50,7 @@ export function allocatedObjects(context: CacheContext, s: CacheDesc): number[] 
   forEachSlab(m, geometry, (page) => {
     if (m[page + Page.cache] !== s.ptr) return;
     const free = new Set(freelistIndices(m, geometry, s, page));
-    const base = pageAddress(geometry, page);
+    const base = pageAddress(geometry, page) + s.redLeftPad;
     const objects = slabObjects(m, s, page);
     for (let i = 0; i < objects; i++) {
       if (!free.has(i)) found.push(base + i * s.size);

@@ -69,10 +69,16 @@ export function checkName(name: unknown): string {
 }
 
 /**
- * Checks every option and computes the layout. `byDefault` is the layer of caches that name none. Throws RangeError or
+ * Checks every option and computes the layout. `layoutFlags` stand for the
+ * options' flags where these are not what the slots are to be laid out for; `byDefault` is the layer of caches that name none. Throws RangeError or
  * TypeError that names the option.
  */
-export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer): CacheLayout {
+export function layoutFor(
+  options: CacheOptions,
+  cpus: number,
+  byDefault: Layer,
+  layoutFlags?: number,
+): CacheLayout {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`size\``);
   }
@@ -101,6 +107,7 @@ export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer)
     hwcacheAlign: (flags & SLAB_HWCACHE_ALIGN) !== 0,
     typesafeByRcu: (flags & SLAB_TYPESAFE_BY_RCU) !== 0,
     sheafCapacity,
+    flags: layoutFlags ?? flags,
     cpus,
   });
   return withArray(layout, arraySize);

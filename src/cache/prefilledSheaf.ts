@@ -2,6 +2,7 @@
 import type { Views } from '../cpu/index.js';
 import { __GFP_ZERO } from '../page/index.js';
 import { BOOT_SHEAF, prefilledCapacity, SHEAF_OBJECTS, Sheaf, type SheafPtr } from '../sheaf/index.js';
+import { SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
 import { SlabBugError } from '../struct/index.js';
 import type { KmemCache } from './kmemCache.js';
 
@@ -45,10 +46,11 @@ export function endedLoan(sheaf: PrefilledSheaf): SlabBugError {
 }
 
 /** Makes the class; call it once per thread and arena, as makeHotCode does, and for the same reason. */
-export function makePrefilledSheaf(views: Views, checked: boolean): PrefilledSheafClass {
+export function makePrefilledSheaf(views: Views, checked: boolean, init: boolean): PrefilledSheafClass {
   const m = views.m;
   const shadow = views.shadow;
   const CHECKED = checked;
+  const INIT = init;
   const SIZE = Sheaf.size;
   const TOP = SHEAF_OBJECTS - 1;
   const ZERO = __GFP_ZERO;
@@ -57,11 +59,14 @@ export function makePrefilledSheaf(views: Views, checked: boolean): PrefilledShe
     #at: SheafPtr;
     #tag: number;
     #ended = '';
+    /** The arena zeroes what it hands out, and this cache's objects have no contents to keep. */
+    #inits: boolean;
 
     constructor(cache: KmemCache, sheaf: SheafPtr) {
       super(cache);
       this.#at = sheaf;
       this.#tag = cache.desc.tag;
+      this.#inits = (cache.desc.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON)) === 0;
     }
 
     override alloc(gfp: number = 0): number {
@@ -71,7 +76,7 @@ export function makePrefilledSheaf(views: Views, checked: boolean): PrefilledShe
       const p = m[sheaf + TOP + size]!;
       if (CHECKED) shadow[p >> 3] = this.#tag; // before the size word shrinks (B4)
       m[sheaf + SIZE] = size - 1;
-      if ((gfp & ZERO) !== 0) this.#zero(p);
+      if ((gfp & ZERO) !== 0 || (INIT && this.#inits)) this.cache.zero(p);
       return p;
     }
 
@@ -101,10 +106,6 @@ export function makePrefilledSheaf(views: Views, checked: boolean): PrefilledShe
     #allocEmpty(): number {
       this.#assertLent();
       return 0;
-    }
-
-    #zero(p: number): void {
-      m.fill(0, p >> 2, (p + this.cache.desc.inuse) >>> 2);
     }
 
     #assertLent(): void {

@@ -224,7 +224,7 @@ function isObject(context: CacheContext, cache: KmemCache, p: number): boolean {
   const { geometry, views } = context;
   const page = isHeapAddress(geometry, p) ? compoundHead(views.m, virtToPage(geometry, p)) : 0;
   if (page === 0 || views.m[page + Page.cache] !== cache.desc.ptr) return false;
-  return (p - pageAddress(geometry, page)) % cache.size === 0;
+  return (p - cache.desc.redLeftPad - pageAddress(geometry, page)) % cache.size === 0;
 }
 
 function note(places: Places, p: number, place: string, cache: KmemCache, findings: Findings): void {
@@ -244,8 +244,9 @@ function validateSlab(
   const { geometry, views } = context;
   const { m, shadow } = views;
   const { desc } = cache;
-  const base = pageAddress(geometry, page);
-  const where = `${cache.name}, slab 0x${base.toString(16)}`;
+  const start = pageAddress(geometry, page);
+  const base = start + desc.redLeftPad;
+  const where = `${cache.name}, slab 0x${start.toString(16)}`;
   const word = m[page + Page.slabWord]!;
   const said = m[page + Page.objects]!;
   const objects = slabObjects(m, desc, page);

@@ -1,6 +1,13 @@
 /** Pages for the calling CPU: its own node first, then the others by distance; with more effort as they get scarce. */
 import type { ThisCpu } from '../cpu/index.js';
-import { describe, OutOfMemoryError, PAGE_SIZE, SlabBugError } from '../struct/index.js';
+import {
+  describe,
+  INIT_ON_FREE,
+  OutOfMemoryError,
+  PAGE_SIZE,
+  requireInteger,
+  SlabBugError,
+} from '../struct/index.js';
 import { canSleep, futexWait, LockClass } from '../sync/index.js';
 import { freeOnePage, rmqueue } from './buddy.js';
 import {
@@ -186,11 +193,22 @@ export class PageAllocator {
     return 0 as PagePtr;
   }
 
+  /** Refuses every `every`-th request from now on, none for 0. Returns how many were refused before. */
+  failFrom(every: number): { refused: number } {
+    requireInteger('every', every, 0, 0x7fffffff);
+    const { refused } = this;
+    this.failEvery = every;
+    this.requests = 0;
+    this.refused = 0;
+    return { refused };
+  }
+
   /** Gives a block back. The caller knows its order and that nobody uses it any more. */
   free(page: PagePtr, order: number): void {
     const { m, geometry, locks } = this.cpu;
     const zone = this.zoneOfPage(page);
     this.freed += 1 << order;
+    this.wipe(page, order);
     locks.lock(zoneLock(zone), LockClass.Zone);
     try {
       freeOnePage(m, geometry, zone, page, order);
@@ -217,6 +235,7 @@ export class PageAllocator {
     try {
       const flags = m[page + Page.flags]!;
       check(flags);
+      this.wipe(page, orderOf(flags)); // not before: the block might be another's
       freeOnePage(m, geometry, zone, page, orderOf(flags));
       m[zone + FREES] = m[zone + FREES]! + 1;
     } finally {
@@ -239,11 +258,20 @@ export class PageAllocator {
       return;
     }
     try {
+      this.wipe(page, order);
       freeOnePage(m, geometry, zone, page, order);
       m[zone + FREES] = m[zone + FREES]! + 1;
     } finally {
       locks.unlock(zoneLock(zone), LockClass.Zone);
     }
+  }
+
+  /** Zeroes a block that is being freed, in an arena with initOnFree. Kernel: `free_pages_prepare`. */
+  private wipe(page: PagePtr, order: number): void {
+    const { geometry, views } = this.cpu;
+    if ((geometry.init & INIT_ON_FREE) === 0) return;
+    const p = pageAddress(geometry, page);
+    views.u8.fill(0, p, p + (PAGE_SIZE << order));
   }
 
   /** The node whose zone holds `page`. */

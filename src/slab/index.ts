@@ -1,9 +1,14 @@
 export type { DetachedCpuSlab } from './cpuSlabs.js';
+export { type DamagedBytes, type DebugSink, NO_SINK, type SlabBug } from './debugSink.js';
+export { isDebug } from './debugSlabs.js';
 export * from './flags.js';
 export { type FreelistLoops, linkObjects, makeFreelistLoops } from './freelist.js';
 export * from './kmemCache.js';
 export * from './layout.js';
+export * from './objectDebug.js';
 export { oomReport } from './oomReport.js';
 export * from './partialList.js';
 export { SlabAllocator } from './shrink.js';
+export type { SlabChecks } from './slabChecks.js';
+export * from './slabDebug.js';
 export * from './slabWord.js';

@@ -26,6 +26,7 @@ export const KmemCacheStruct = struct('kmem_cache', {
   flags: 1,
   objectSize: 1,
   size: 1,
+  redLeftPad: 1,
   inuse: 1,
   offset: 1,
   align: 1,
@@ -41,15 +42,29 @@ export const KmemCacheStruct = struct('kmem_cache', {
   /** Index in LAYERS. */
   layer: 1,
   defragRatio: 1,
+  /** Reports of debugging, repairs included; counted atomically. */
+  errors: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });
 export type KmemCachePtr = Ptr<'kmem_cache'>;
 
-/** Slabs with free objects, linked through their pages. `listLock` protects the list, nrPartial and PG_PARTIAL. */
+/**
+ * Slabs with free objects, linked through their pages. `listLock` protects the list, nrPartial and PG_PARTIAL, and the
+ * list of full slabs, which only caches with SLAB_STORE_USER keep. `disabled` counts slabs that failed a check.
+ */
 export const KmemCacheNode = struct(
   'kmem_cache_node',
-  { listLock: Lock.SIZEOF, nrPartial: 1, head: 1, tail: 1, nrSlabs: 1, totalObjects: 1 },
+  {
+    listLock: Lock.SIZEOF,
+    nrPartial: 1,
+    head: 1,
+    tail: 1,
+    nrSlabs: 1,
+    totalObjects: 1,
+    full: 1,
+    disabled: 1,
+  },
   { alignWords: LINE_WORDS },
 );
 export type KmemCacheNodePtr = Ptr<'kmem_cache_node'>;
@@ -73,6 +88,8 @@ export interface CacheDesc {
   readonly objectSize: number;
   /** Stride in bytes. */
   readonly size: number;
+  /** Bytes before an object in its slot; an object's address is the slot's and this. */
+  readonly redLeftPad: number;
   readonly inuse: number;
   /** Byte offset of the free pointer within an object. */
   readonly offset: number;
@@ -111,6 +128,7 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
     flags: at(K.flags),
     objectSize: at(K.objectSize),
     size: at(K.size),
+    redLeftPad: at(K.redLeftPad),
     inuse: at(K.inuse),
     offset: at(K.offset),
     align: at(K.align),

@@ -2,13 +2,21 @@
  * Sizes, orders and limits of a cache, computed as Linux computes them on a 64-bit machine with 4 KiB pages,
  * so that a layout here equals the one in /sys/kernel/slab. Nothing in this file touches memory.
  *
- * A slot holds, from low to high address: the object, padding to a word, the free pointer where it may not lie
- * in the object, padding to the alignment. What debugging adds belongs before the first part (left red zone)
- * and between the last two (tracks, requested size), which is why `inuse` and `offset` are kept apart from `size`.
+ * A slot holds, from low to high address: the left red zone, the object, padding to a word or the right red zone, the
+ * free pointer where it may not lie in the object, two tracks, the requested size, a word that a red zone adds, padding
+ * to the alignment. What is not for debugging is the object, padding, the free pointer and padding.
  */
 
 import { MAX_PAGE_ORDER } from '../page/index.js';
 import { PAGE_SIZE } from '../struct/index.js';
+import {
+  SLAB_KMALLOC,
+  SLAB_OBJECT_POISON,
+  SLAB_POISON,
+  SLAB_RED_ZONE,
+  SLAB_STORE_USER,
+  SLAB_TYPESAFE_BY_RCU,
+} from './flags.js';
 
 /** The word of a 64-bit kernel; an arena's own words are half of it, and layouts must not tell. */
 const WORD_SIZE = 8;
@@ -50,14 +58,18 @@ export interface LayoutInput extends OrderOptions {
   freeptrOffset?: number | undefined;
   /** Requested sheaf capacity; the cache may get more, never less. */
   sheafCapacity?: number | undefined;
+  /** SLAB_* flags; of these SLAB_RED_ZONE, SLAB_POISON, SLAB_STORE_USER and SLAB_KMALLOC are looked at. */
+  flags?: number | undefined;
 }
 
 export interface SlabLayout {
   /** Stride: distance between two objects of a slab. */
   size: number;
-  /** End of the object, rounded up to a word. */
+  /** Bytes of the left red zone, which lies before the object in its slot. */
+  redLeftPad: number;
+  /** From the object: its end, rounded up to a word, or the end of the right red zone. */
   inuse: number;
-  /** Byte offset of the free pointer in a slot. */
+  /** From the object: byte offset of the free pointer. */
   offset: number;
   align: number;
   order: number;
@@ -197,12 +209,45 @@ export function calculateSheafCapacity(size: number, requested = 0): number {
   return Math.max((bucket - SHEAF_HEADER_SIZE) / WORD_SIZE, requested);
 }
 
-/** In the middle of the object where its contents may be lost, so that an overrun of a neighbour misses it. */
+/** Bytes of a track: who did it, where, when. Two of them follow an object with SLAB_STORE_USER. */
+export const TRACK_BYTES = 32;
+/** Bytes of the requested size, which follows the tracks of kmalloc caches. */
+export const ORIG_SIZE_BYTES = WORD_SIZE;
+
+/** Whether objects of a cache remember the size that kmalloc was asked for. Kernel: `slub_debug_orig_size`. */
+export const tracksOrigSize = (flags: number): boolean =>
+  (flags & SLAB_STORE_USER) !== 0 && (flags & SLAB_KMALLOC) !== 0;
+
+/** From the object: where what follows object, red zone and free pointer begins. Kernel: `get_info_end`. */
+export const infoEnd = ({ offset, inuse }: { offset: number; inuse: number }): number =>
+  offset >= inuse ? inuse + WORD_SIZE : inuse;
+
+/** Whether the contents of a free object are the allocator's to overwrite. Kernel: `__OBJECT_POISON`. */
+export function objectPoison(flags: number, hasCtor: boolean): number {
+  const poisons = (flags & SLAB_POISON) !== 0 && (flags & SLAB_TYPESAFE_BY_RCU) === 0 && !hasCtor;
+  return poisons ? SLAB_OBJECT_POISON : 0;
+}
+
+/**
+ * In the middle of the object where its contents may be lost, so that an overrun of a neighbour misses it. Behind it
+ * where they may not, or where debugging looks at them while the object is free.
+ */
 function freePointerOffset(input: LayoutInput, inuse: number): number {
-  if (!input.typesafeByRcu && !input.hasCtor) {
-    return Math.floor(input.objectSize / 2 / WORD_SIZE) * WORD_SIZE;
-  }
+  const { objectSize, flags = 0 } = input;
+  const keepsContents = input.typesafeByRcu || input.hasCtor;
+  const redZoned = (flags & SLAB_RED_ZONE) !== 0 && (objectSize < WORD_SIZE || tracksOrigSize(flags));
+  if ((flags & SLAB_POISON) !== 0 || redZoned) return inuse;
+  if (!keepsContents) return Math.floor(objectSize / 2 / WORD_SIZE) * WORD_SIZE;
   return input.freeptrOffset ?? inuse;
+}
+
+/** What debugging adds to a slot behind `end`, and before the object. */
+function debugBytes(flags: number, align: number): { behind: number; redLeftPad: number } {
+  let behind = 0;
+  if ((flags & SLAB_STORE_USER) !== 0) behind += 2 * TRACK_BYTES;
+  if (tracksOrigSize(flags)) behind += ORIG_SIZE_BYTES;
+  if ((flags & SLAB_RED_ZONE) === 0) return { behind, redLeftPad: 0 };
+  return { behind: behind + WORD_SIZE, redLeftPad: roundUp(WORD_SIZE, align) };
 }
 
 /**
@@ -210,18 +255,20 @@ function freePointerOffset(input: LayoutInput, inuse: number): number {
  * @throws RangeError that names the option, its value and the allowed range
  */
 export function calculateSizes(input: LayoutInput): SlabLayout {
-  const { objectSize } = input;
+  const { objectSize, flags = 0 } = input;
   checkOrderOptions(input);
   const align = calculateAlignment(objectSize, input.align, input.hwcacheAlign);
   checkFreeptrOffset(input);
 
-  const inuse = roundUp(objectSize, WORD_SIZE);
+  let inuse = roundUp(objectSize, WORD_SIZE);
+  if ((flags & SLAB_RED_ZONE) !== 0 && inuse === objectSize) inuse += WORD_SIZE;
   const offset = freePointerOffset(input, inuse);
   const end = offset === inuse ? inuse + WORD_SIZE : inuse;
-  const size = roundUp(end, align);
+  const { behind, redLeftPad } = debugBytes(flags, align);
+  const size = roundUp(redLeftPad + end + behind, align);
   if (size > MAX_SLAB_BYTES) {
     throw new RangeError(
-      `size must leave room for the free pointer and the alignment in ${MAX_SLAB_BYTES} bytes, ` +
+      `size must leave room for the free pointer, the alignment and what debugging adds in ${MAX_SLAB_BYTES} bytes, ` +
         `got ${objectSize} (slot of ${size} bytes, align ${align})`,
     );
   }
@@ -230,6 +277,7 @@ export function calculateSizes(input: LayoutInput): SlabLayout {
   const minOrder = getOrder(size);
   return {
     size,
+    redLeftPad,
     inuse,
     offset,
     align,

@@ -46,18 +46,25 @@ export class NolockSlabs extends CpuSlabs {
       return 0;
     }
     try {
-      const objects = m[page + OBJECTS]!;
-      const p = this.slabAddress(page);
-      linkObjects(m, s, p, 1, objects);
-      // Pairs with loadAcquire of whoever frees into the slab or pops from it.
-      storeRelease(m, page + SLAB_WORD, packSlabWord(objects > 1 ? 2 : 0, 1));
-      m[n + NR_SLABS] = m[n + NR_SLABS]! + 1;
-      m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! + objects;
-      if (objects > 1) addPartialHead(m, n, page);
-      return p;
+      return this.allocFirstNolock(s, page);
     } finally {
       locks.unlock(listLock(n), LockClass.ListLock);
     }
+  }
+
+  /** list_lock held. Hands out the first object of a slab that nobody knows yet, and lists the slab. */
+  protected allocFirstNolock(s: CacheDesc, page: PagePtr): number {
+    const { m } = this;
+    const n = nodeOf(m, s, this.pages.nodeOf(page));
+    const objects = m[page + OBJECTS]!;
+    const p = this.slabAddress(page);
+    linkObjects(m, s, p, 1, objects);
+    // Pairs with loadAcquire of whoever frees into the slab or pops from it.
+    storeRelease(m, page + SLAB_WORD, packSlabWord(objects > 1 ? 2 : 0, 1));
+    m[n + NR_SLABS] = m[n + NR_SLABS]! + 1;
+    m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! + objects;
+    if (objects > 1) addPartialHead(m, n, page);
+    return p;
   }
 
   /** Makes a slab that nobody knows a block of pages again and gives it back. Kernel: `free_new_slab_nolock`. */

@@ -1,8 +1,8 @@
 /** Giving memory back: empty slabs to the page allocator, the others ordered so that the fullest are used first. */
 import { Page, type PagePtr } from '../page/index.js';
 import { LockClass, loadAcquire } from '../sync/index.js';
+import { DebugSlabs } from './debugSlabs.js';
 import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
-import { NolockSlabs } from './nolock.js';
 import { addPartialHead, removePartial } from './partialList.js';
 import { inuseOf } from './slabWord.js';
 
@@ -12,7 +12,7 @@ const { head: HEAD, nrSlabs: NR_SLABS } = KmemCacheNode;
 /** Slabs with at most this many free objects are sorted to the front. */
 const SHRINK_PROMOTE_MAX = 32;
 
-export class SlabAllocator extends NolockSlabs {
+export class SlabAllocator extends DebugSlabs {
   private readonly buckets = new Int32Array(SHRINK_PROMOTE_MAX + 1);
 
   /**

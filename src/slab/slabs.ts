@@ -122,7 +122,7 @@ export class Slabs {
     return 0;
   }
 
-  private getFromPartial(s: CacheDesc, node: number, gfp: number): number {
+  protected getFromPartial(s: CacheDesc, node: number, gfp: number): number {
     const p = this.getPartialNode(s, node);
     if (p !== 0 || (gfp & __GFP_THISNODE) !== 0) return p;
     if (!this.mayDefragment(s)) return 0;

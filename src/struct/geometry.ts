@@ -19,6 +19,9 @@ export const hasRefinement = (geometry: Geometry, name: Refinement): boolean =>
 /** What stands in front of a cache's slabs: the kernel's sheaves, the two designs before them, or nothing. */
 export const LAYERS = ['sheaves', 'percpu-array', 'cpu-slab', 'none'] as const;
 export type Layer = (typeof LAYERS)[number];
+/** When memory is zeroed: bits of `init`. */
+export const INIT_ON_ALLOC = 1 << 0;
+export const INIT_ON_FREE = 1 << 1;
 export const CHECK_LEVELS = ['none', 'free', 'full'] as const;
 export type CheckLevel = (typeof CHECK_LEVELS)[number];
 
@@ -43,12 +46,14 @@ export const Superblock = struct('superblock', {
   refinements: 1,
   sheafCapacity: 1,
   lockStat: 1,
+  init: 1,
   threadRecords: 1,
   lockStats: 1,
   percpu: 1,
   rcu: 1,
   zones: 1,
   pressure: 1,
+  slabDebug: 1,
   registry: 1,
   bootCaches: 1,
   memmap: 1,

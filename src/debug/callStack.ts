@@ -1,0 +1,39 @@
+/** The caller's stack: where the program called the allocator, without the allocator's own frames. */
+
+/** Frames that are kept. Kernel: TRACK_ADDRS_COUNT. */
+export const STACK_FRAMES_MAX = 16;
+/** Frames of the allocator itself may come before them. */
+const OWN_FRAMES_MAX = 32;
+
+/** Where this program's own modules lie; its lab and its commands are callers like any other. */
+const ROOT = new URL('..', import.meta.url).href;
+const CALLERS = ['lab/', 'cli/'].map((folder) => ROOT + folder);
+
+const isOwn = (frame: string): boolean =>
+  frame.includes(ROOT) && !CALLERS.some((folder) => frame.includes(folder));
+
+/** Frames of Node.js below the program say nothing. */
+const isEngine = (frame: string): boolean => frame.includes('node:internal/');
+
+/** The frames as the engine prints them, the innermost first. Empty where an engine has no stacks. */
+export function callStack(): string[] {
+  const limits = Error as { stackTraceLimit?: number }; // V8's alone
+  const before = limits.stackTraceLimit;
+  limits.stackTraceLimit = STACK_FRAMES_MAX + OWN_FRAMES_MAX;
+  const text = new Error().stack ?? '';
+  if (before !== undefined) limits.stackTraceLimit = before;
+  const frames = text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line.includes(':') && !line.startsWith('Error'));
+  return frames.filter((frame) => !isOwn(frame) && !isEngine(frame)).slice(0, STACK_FRAMES_MAX);
+}
+
+/** The function of a frame, or its place where it has no name. Kernel: `%pS`. */
+export function symbolOf(stack: readonly string[]): string {
+  const first = stack[0];
+  if (first === undefined) return '<not-available>';
+  const frame = first.replace(/^at /, '').replace(/^async /, '');
+  const name = /^(.*) \(.*\)$/.exec(frame);
+  return name !== null ? name[1]! : frame;
+}
