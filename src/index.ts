@@ -4,7 +4,10 @@
  */
 export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
 export {
+  type CacheDebug,
   type CacheOptions,
+  type Failslab,
+  type FailslabOptions,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
   KmemCache,
@@ -14,6 +17,8 @@ export {
   type ReclaimWorkerReport,
   type Shrinker,
   type ShrinkReport,
+  type TraceGroup,
+  type TrackInfo,
   ZERO_SIZE_PTR,
 } from './cache/index.js';
 export {
@@ -26,7 +31,16 @@ export {
   type TrylockItem,
   type TrylockStats,
 } from './cpu/index.js';
-export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
+export {
+  type Finding,
+  formatTraces,
+  INVARIANTS,
+  type Invariant,
+  type ReportedObject,
+  type ReportedSlab,
+  type SlabReport,
+  type SlabReportHandler,
+} from './debug/index.js';
 export type { CacheInfo } from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,
@@ -48,12 +62,20 @@ export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index
 export type { ReapReport } from './reap.js';
 export type { Meminfo, ReclaimInfo } from './reports.js';
 export {
+  type DamagedBytes,
   SLAB_ACCOUNT,
   SLAB_CACHE_DMA,
+  SLAB_CONSISTENCY_CHECKS,
+  SLAB_FAILSLAB,
   SLAB_HWCACHE_ALIGN,
   SLAB_NO_MERGE,
+  SLAB_NO_USER_FLAGS,
   SLAB_PANIC,
+  SLAB_POISON,
   SLAB_RECLAIM_ACCOUNT,
+  SLAB_RED_ZONE,
+  SLAB_STORE_USER,
+  SLAB_TRACE,
 } from './slab/index.js';
 export {
   AttachError,

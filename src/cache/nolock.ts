@@ -140,6 +140,7 @@ export class Nolock {
     cpu.enterNolock(Intent.FREE, desc.slot);
     try {
       advanceDraining(m, mine, m[link]!);
+      m[link] = 0; // a debug cache looks whether it leads to an object of the slab
       slabs.freeOne(desc, p);
       slabs.count(desc, Stat.FREE_SLOWPATH);
     } catch (error) {

@@ -3,7 +3,10 @@
 /** Frames that are kept. Kernel: TRACK_ADDRS_COUNT. */
 export const STACK_FRAMES_MAX = 16;
 /** Frames of the allocator itself may come before them. */
-const OWN_FRAMES_MAX = 32;
+const OWN_FRAMES_MAX = 16;
+/** Stacks whose frames are remembered: to look for them costs more than to capture them. */
+const KNOWN_MAX = 1000;
+const known = new Map<string, string[]>();
 
 /** Where this program's own modules lie; its lab and its commands are callers like any other. */
 const ROOT = new URL('..', import.meta.url).href;
@@ -18,10 +21,19 @@ const isEngine = (frame: string): boolean => frame.includes('node:internal/');
 /** The frames as the engine prints them, the innermost first. Empty where an engine has no stacks. */
 export function callStack(): string[] {
   const limits = Error as { stackTraceLimit?: number }; // V8's alone
-  const before = limits.stackTraceLimit;
+  const limit = limits.stackTraceLimit;
   limits.stackTraceLimit = STACK_FRAMES_MAX + OWN_FRAMES_MAX;
   const text = new Error().stack ?? '';
-  if (before !== undefined) limits.stackTraceLimit = before;
+  if (limit !== undefined) limits.stackTraceLimit = limit;
+  const before = known.get(text);
+  if (before !== undefined) return before;
+  const frames = framesOf(text);
+  if (known.size === KNOWN_MAX) known.clear();
+  known.set(text, frames);
+  return frames;
+}
+
+function framesOf(text: string): string[] {
   const frames = text
     .split('\n')
     .map((line) => line.trim())

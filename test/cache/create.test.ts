@@ -49,6 +49,7 @@ describe('a cache', () => {
         const { desc } = cache;
         expect({ ...layout, cpuPartial: 0 }).toEqual({
           size: cache.size,
+          redLeftPad: desc.redLeftPad,
           inuse: desc.inuse,
           offset: desc.offset,
           align: desc.align,
