@@ -8,8 +8,14 @@ import {
   KmemCacheStruct,
   nodeOf,
   SLAB_CACHE_DMA,
+  SLAB_CONSISTENCY_CHECKS,
+  SLAB_FAILSLAB,
   SLAB_HWCACHE_ALIGN,
+  SLAB_POISON,
   SLAB_RECLAIM_ACCOUNT,
+  SLAB_RED_ZONE,
+  SLAB_STORE_USER,
+  SLAB_TRACE,
 } from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
 
@@ -38,6 +44,15 @@ export interface CacheInfo extends TrylockStats {
   hwcache_align: 0 | 1;
   reclaim_account: 0 | 1;
   cache_dma: 0 | 1;
+  /** Debugging: F, T, Z, P, U and A of slab_debug. */
+  sanity_checks: 0 | 1;
+  trace: 0 | 1;
+  red_zone: 0 | 1;
+  poison: 0 | 1;
+  store_user: 0 | 1;
+  failslab: 0 | 1;
+  /** Reports about the cache, repairs included. */
+  slab_errors: number;
   aliases: number;
   /** Objects that a CPU may have on its partial slabs; 0 without cpu slabs, as in kernels from 7.0 on. */
   cpu_partial: number;
@@ -102,6 +117,13 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     hwcache_align: flag(SLAB_HWCACHE_ALIGN),
     reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
     cache_dma: flag(SLAB_CACHE_DMA),
+    sanity_checks: flag(SLAB_CONSISTENCY_CHECKS),
+    trace: flag(SLAB_TRACE),
+    red_zone: flag(SLAB_RED_ZONE),
+    poison: flag(SLAB_POISON),
+    store_user: flag(SLAB_STORE_USER),
+    failslab: flag(SLAB_FAILSLAB),
+    slab_errors: caches.views.m[cache.desc.ptr + KmemCacheStruct.errors]!,
     aliases: 0,
     ...cpuSlabFigures(caches, cache),
     stats: cache.stats(),

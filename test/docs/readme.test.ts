@@ -52,6 +52,7 @@ describe('the examples of the README', () => {
 describe('the other examples', () => {
   it('are all run here', () => {
     expect(readdirSync(join(ROOT, 'examples')).sort()).toEqual([
+      'find-bugs.mjs',
       'leak.mjs',
       'piscina.mjs',
       'rcu-hash-table.mjs',
@@ -67,6 +68,29 @@ describe('the other examples', () => {
     expect(await run('examples/rcu-hash-table.mjs')).toBe(
       '2000 keys, 2000 nodes, 0 wrong answers, 0 findings\n',
     );
+  });
+
+  it('find-bugs.mjs finds the four bugs that it plants, and names their lines', async () => {
+    const source = text('examples/find-bugs.mjs').split('\n');
+    const lineOf = (code: string): string =>
+      `find-bugs.mjs:${source.findIndex((line) => line.trim().startsWith(code)) + 1}`;
+    expect((await run('examples/find-bugs.mjs')).split('\n')).toEqual([
+      'BUG ticket: Object already free',
+      `  allocated in ${lineOf('const ticket = ')}`,
+      `  freed in ${lineOf('tickets.free(ticket)')}`,
+      '  FIX ticket: Object at 0x.. not freed',
+      'BUG buffer: Right Redzone overwritten',
+      `  allocated in ${lineOf('const long = ')}`,
+      '  FIX buffer: Restoring Right Redzone 0x..-0x..=0x..',
+      '  FIX buffer: Object at 0x.. not freed',
+      'BUG buffer: Poison overwritten',
+      `  allocated in ${lineOf('const late = ')}`,
+      `  freed in ${lineOf('buffers.free(late)')}`,
+      '  FIX buffer: Restoring Poison 0x..-0x..=0x..',
+      `1 ticket still allocated, from ${lineOf('tickets.alloc()')}`,
+      '',
+    ]);
+    expect(source.filter((line) => line.includes('// BUG: ')).length).toBe(4);
   });
 
   it('leak.mjs names what was never freed and refuses a second free', async () => {
