@@ -295,7 +295,11 @@ export class Caches implements CacheContext {
     this.cpu.endTurn();
     const lock = slabMutex(this.geometry);
     this.cpu.locks.lock(lock, LockClass.SlabMutex);
-    return this.ownSlabMutex(body);
+    try {
+      return this.ownSlabMutex(body);
+    } finally {
+      this.slabs.checks.sink.flush();
+    }
   }
 
   /** The same within a limit, or as the holder that this thread is. False when the limit passed. */

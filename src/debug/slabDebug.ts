@@ -51,6 +51,7 @@ class SlabDebugger implements DebugSink, DebugServices {
   private readonly caches: Caches;
   private readonly reports: SlabReports;
   private readonly depot: StackDepot;
+  private readonly flushLater = (): void => this.reports.flush();
 
   constructor(caches: Caches, reports: SlabReports) {
     this.caches = caches;
@@ -62,8 +63,15 @@ class SlabDebugger implements DebugSink, DebugServices {
     return this.depot.save(callStack(), mayWait);
   }
 
+  /**
+   * Handlers are user code: they run with no lock held and in no operation but the one that found something. Else it is
+   * done when slab_mutex is given up, or at the end of this turn.
+   */
   flush(): void {
-    this.reports.flush();
+    const { cpu } = this.caches;
+    if (!this.reports.hasPending) return;
+    if (cpu.locks.held === 0 && cpu.depth <= 1) this.reports.flush();
+    else queueMicrotask(this.flushLater);
   }
 
   bug(s: CacheDesc, { what, page, object, damage }: SlabBug): void {
@@ -138,6 +146,7 @@ class SlabDebugger implements DebugSink, DebugServices {
     const { desc } = cache;
     const what = 'Objects remaining on __kmem_cache_shutdown()';
     const quiet = !isDebug(desc);
+    if (quiet && !this.reports.hasHandlers) return;
     const bySlab = new Map<PagePtr, number[]>();
     for (const p of objects) {
       const page = this.caches.slabs.slabOf(p);

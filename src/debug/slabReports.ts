@@ -13,6 +13,14 @@ export class SlabReports {
     return () => this.handlers.delete(handler);
   }
 
+  get hasHandlers(): boolean {
+    return this.handlers.size > 0;
+  }
+
+  get hasPending(): boolean {
+    return this.pending.length > 0;
+  }
+
   /** Notes a report; a lock may be held. Without handlers a quiet one is dropped. */
   note(report: SlabReport, quiet = false): void {
     this.pending.push({ report, quiet });
