@@ -1,5 +1,5 @@
 /** Adding arrays to a cache that exists, as seed 003 does it. */
-import { KmemCacheStruct, SLAB_KMALLOC, SLAB_NO_MERGE, SLAB_NO_SHEAVES } from '../slab/index.js';
+import { isDebug, KmemCacheStruct, SLAB_KMALLOC, SLAB_NO_MERGE, SLAB_NO_SHEAVES } from '../slab/index.js';
 import { LAYERS, OutOfMemoryError } from '../struct/index.js';
 import { storeRelease } from '../sync/index.js';
 import type { Caches } from './caches.js';
@@ -24,6 +24,7 @@ export function setUpArrays(caches: Caches, cache: KmemCache, count: number): vo
   checkArraySize('count', count);
   if ((desc.flags & (SLAB_KMALLOC | SLAB_NO_SHEAVES)) !== 0) refuse(cache, "it is one of the arena's own");
   if (desc.layer === 'percpu-array') refuse(cache, 'it has one already');
+  if (isDebug(desc)) refuse(cache, 'it has debug flags, and nothing may stand in front of its slabs');
   if (desc.layer !== 'none') refuse(cache, `its layer is '${desc.layer}', and it must be 'none'`);
   if ((desc.flags & SLAB_NO_MERGE) === 0) refuse(cache, 'it was made without SLAB_NO_MERGE');
   if (!addArrays(caches, desc, count)) {

@@ -3,7 +3,14 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
-import { type Arena, formatTraces, SlabBugError, type SlabReport } from '#src/index.js';
+import {
+  __GFP_NOWARN,
+  type Arena,
+  formatTraces,
+  SLAB_NO_MERGE,
+  SlabBugError,
+  type SlabReport,
+} from '#src/index.js';
 import { Page } from '#src/page/index.js';
 import { KmemCacheNode, nodeOf } from '#src/slab/index.js';
 import {
@@ -93,6 +100,54 @@ describe('a debug cache', () => {
     expect(reports).toEqual([]);
     expectSound(arena);
     expect(cache.destroy().leaked).toBe(0);
+  });
+
+  it.each([
+    ['sheaves', 'turn'],
+    ['sheaves', 'op'],
+    ['percpu-array', 'turn'],
+    ['cpu-slab', 'op'],
+    ['none', 'turn'],
+  ] as const)('works in an arena of layer %s, policy %s, on two nodes, kmalloc too', (layer, lockPolicy) => {
+    const arena = boot({ bytes: 16 << 20, cpus: 4, nodes: 2, layer, lockPolicy, slabDebug: 'FZPU' });
+    arena.onSlabReport(({ text }) => expect.unreachable(text));
+    const cache = arena.createCache('c', { size: 40 });
+    const objects = [...allocMany(cache, 100), cache.allocNode(1), cache.allocNode(0)];
+    const blocks = Array.from({ length: 200 }, (_, i) => arena.kmalloc(1 + i * 7));
+    blocks.forEach((p, i) => {
+      arena.u8.fill(i, p, p + 1 + i * 7);
+    });
+    expect(blocks.every((p) => p !== 0)).toBe(true);
+    for (const p of blocks) arena.kfree(p);
+    freeMany(cache, objects);
+    for (const name of arena.cacheNames()) {
+      const each = arena.openCache(name);
+      if (name.startsWith('kmalloc-')) expect(each.debug.validate().errors).toBe(0);
+      each.shrink();
+    }
+    expectSound(arena);
+    expect(cache.destroy().leaked).toBe(0);
+  });
+
+  it('returns 0 when out of memory, and has everything back afterwards', () => {
+    const arena = boot({ bytes: 4 << 20, slabDebug: 'FZPU,c' });
+    const cache = arena.createCache('c', { size: 1000 });
+    const objects: number[] = [];
+    for (let p = cache.alloc(__GFP_NOWARN); p !== 0; p = cache.alloc(__GFP_NOWARN)) objects.push(p);
+    expect(objects.length).toBeGreaterThan(1000);
+    const list = new Int32Array(100);
+    freeMany(cache, objects.splice(0, 50));
+    expect(cache.allocBulk(list, 100, __GFP_NOWARN), 'all or nothing').toBe(false);
+    expect(cache.debug.validate().errors).toBe(0);
+    freeMany(cache, objects);
+    expectSound(arena);
+    expect(cache.destroy().leaked).toBe(0);
+  });
+
+  it('gets no array in front of its slabs later', () => {
+    const arena = boot({ slabDebug: 'F,c' });
+    const cache = arena.createCache('c', { size: 64, layer: 'none', flags: SLAB_NO_MERGE });
+    expect(() => cache.setupPercpuArray(16)).toThrow(/cannot get a percpu array: it has debug flags/);
   });
 
   it('is validated while others work; without debug flags only the arena is', () => {
