@@ -234,11 +234,11 @@ export class Arena {
   }
 
   /**
-   * Frees what kmalloc or a cache gave, after a grace period: threads that read it go on. Counts as freed at once.
-   * Kernel: `kfree_rcu`.
+   * Frees what kmalloc or a cache gave, after a grace period: threads that read it go on. Counts as freed at once. `head`
+   * as for {@link KmemCache.freeRcu}. Kernel: `kfree_rcu`.
    */
-  kfreeRcu(p: number): void {
-    this.caches.kmallocs.freeRcu(p);
+  kfreeRcu(p: number, head?: number): void {
+    this.caches.kmallocs.freeRcu(p, head);
   }
 
   /** Waits, blocking, until everything that was given to kfreeRcu and freeRcu is free. Kernel: `kvfree_rcu_barrier`. */
@@ -265,6 +265,15 @@ export class Arena {
    */
   kfreeNolock(p: number): void {
     this.caches.nolock.free(p);
+  }
+
+  /**
+   * kfreeRcu for the same callbacks, which needs the word: what the CPU's sheaf does not take is linked through it. Kernel:
+   * `kfree_rcu_nolock`.
+   * @example arena.kfreeRcuNolock(p, 4);
+   */
+  kfreeRcuNolock(p: number, head: number): void {
+    this.caches.nolock.freeRcu(p, head);
   }
 
   /** Frees `list[0..n)`, of any kmalloc sizes. */

@@ -10,6 +10,7 @@ import {
   readName,
   SLAB_KMALLOC,
   SLAB_NO_MERGE,
+  SLAB_RCU_DEBUG,
   SlabAllocator,
 } from '../slab/index.js';
 import {
@@ -63,6 +64,7 @@ export class Caches implements CacheContext {
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
   constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers()) {
@@ -75,10 +77,12 @@ export class Caches implements CacheContext {
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
+    this.rcuDebugClasses = code.rcuDebugClasses;
     this.prefilledSheaf = code.prefilledSheaf;
     this.kmallocs = new Kmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
+    this.slabs.slabWaits = (s) => this.kfreeRcu.slabWaits(s);
     this.nolock = new Nolock(this);
     this.reclaim = new CacheReclaim(this, shrinkers);
   }
@@ -105,7 +109,9 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
-    const opened = new this.classes[this.describe(slot).layer](this, slot);
+    const { layer, flags } = this.describe(slot);
+    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses;
+    const opened = new classes[layer](this, slot);
     this.handles[slot] = opened;
     return opened;
   }
@@ -116,7 +122,10 @@ export class Caches implements CacheContext {
     checkName(name);
     const layout = layoutFor(options, this.geometry.cpus, this.layer);
     const layer = options.layer ?? this.layer;
-    const flags = (options.flags ?? 0) | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
+    const flags =
+      (options.flags ?? 0) |
+      (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0) |
+      (options.rcuDebug ? SLAB_RCU_DEBUG : 0);
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);
@@ -251,7 +260,7 @@ export class Caches implements CacheContext {
         for (const cache of this.all()) kfreeRcu.submitSheafOf(cache, cpu.id);
       });
       rcu.goOffline();
-    } while (rcu.pending > 0);
+    } while (kfreeRcu.submitOwn() || rcu.pending > 0);
     kfreeRcu.leave();
   }
 
@@ -270,7 +279,7 @@ export class Caches implements CacheContext {
       const cpu = cpuOfThread(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
       const notes: string[] = [];
-      this.kfreeRcu.takeOver(thread);
+      this.kfreeRcu.shrink(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);
       leaveCpu(m, geometry, thread);

@@ -99,6 +99,7 @@ function contextFor(job: WorkloadJob, member: Member, cookies: Cookies): Workloa
   const cache = job.cache === undefined ? undefined : arena.openCache(job.cache);
   const base = {
     i32: arena.i32,
+    rcu: arena.rcu,
     rank,
     threads,
     seed: job.seed,

@@ -1,4 +1,4 @@
-/** Slabs of a cache, for the calling CPU: making and discarding them, a pop under list_lock and a push without. */
+/** Slabs of a cache, for the calling CPU: making them, a pop under list_lock and a push without. */
 import { layerStats, pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
 import {
   __GFP_NOFAIL,
@@ -11,12 +11,10 @@ import {
   type PageAllocator,
   type PagePtr,
   PG_PARTIAL,
-  PG_PFMEMALLOC,
   PG_SLAB,
-  Pressure,
   preferredOrderGfp,
 } from '../page/index.js';
-import { hasRefinement, PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
+import { hasRefinement, PAGE_SHIFT, PAGE_SIZE } from '../struct/index.js';
 import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
 import { linkObjects, takeLinked } from './freelist.js';
 import {
@@ -30,6 +28,7 @@ import {
 } from './kmemCache.js';
 import { oomReport } from './oomReport.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
+import { ReserveSlabs } from './reserve.js';
 import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const {
@@ -37,7 +36,6 @@ const {
   cache: CACHE,
   slabWord: SLAB_WORD,
   objects: OBJECTS,
-  next: NEXT,
   head: HEAD_PAGE,
   SIZEOF: PAGE_WORDS,
 } = Page;
@@ -51,29 +49,14 @@ const R_SHIFT = RECIPROCAL_SHIFT;
 const FROZEN_BIT = FROZEN;
 const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 
-export class Slabs {
-  protected readonly cpu: ThisCpu;
-  protected readonly m: Words;
-  readonly pages: PageAllocator;
-  protected readonly memmap: number;
+export class Slabs extends ReserveSlabs {
   /** Off: a new slab's freelist is built in full before its first object is handed out. */
   private readonly lazyFreelist: boolean;
   private defragClock = 0;
-  /** Word that says whether any slab of the reserve was ever made. */
-  private readonly reserveUsed: number;
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
-    this.cpu = cpu;
-    this.m = cpu.m;
-    this.pages = pages;
-    this.memmap = cpu.geometry.memmap;
+    super(cpu, pages);
     this.lazyFreelist = hasRefinement(cpu.geometry, 'lazyFreelist');
-    this.reserveUsed = cpu.geometry.pressure + Pressure.reserveUsed;
-  }
-
-  /** The slab that holds an object of which we know that it is one: each of its pages names the first. */
-  slabOf(p: number): PagePtr {
-    return this.m[this.memmap + (p >>> P_SHIFT) * PAGE_WORDS + HEAD_PAGE] as PagePtr;
   }
 
   slabAddress(page: PagePtr): number {
@@ -180,36 +163,6 @@ export class Slabs {
     }
   }
 
-  /**
-   * list_lock held. The first slab from `page` on that this thread may allocate from: those of the reserve are for
-   * threads that reclaim. Kernel: `pfmemalloc_match`.
-   */
-  protected firstAllowed(page: PagePtr): PagePtr {
-    const { m } = this;
-    let allowed: number = page;
-    while (allowed !== 0 && !this.pages.memalloc && this.isReserve(allowed as PagePtr)) {
-      allowed = m[allowed + NEXT]!;
-    }
-    return allowed as PagePtr;
-  }
-
-  /** data race, intended: whoever has an object of the reserve sees the 1 by what handed it the object. */
-  get hasReserve(): boolean {
-    return this.m[this.reserveUsed] !== 0;
-  }
-
-  /**
-   * Whether an object lies in a slab of the reserve, where it must go back to past every layer: in a sheaf anybody
-   * could take it. Kernel: `slab_test_pfmemalloc`.
-   */
-  isOfReserve(p: number): boolean {
-    return this.hasReserve && this.isReserve(this.slabOf(p));
-  }
-
-  isReserve(page: PagePtr): boolean {
-    return (this.m[page + FLAGS]! & PG_PFMEMALLOC) !== 0;
-  }
-
   /** Pops one object; list_lock held, freelist not empty (it only grows while we hold the lock). */
   private popObject(s: CacheDesc, page: PagePtr): number {
     const m = this.m;
@@ -230,6 +183,7 @@ export class Slabs {
    */
   newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
     const flags = (gfp & ~(__GFP_ZERO | __GFP_NOFAIL)) | __GFP_NOWARN;
+    this.freeRipeSlabs(s, this.cpu.node);
     let order = s.order;
     let page = this.pages.alloc(order, preferredOrderGfp(flags, order === s.minOrder), node);
     if (page === 0) {
@@ -322,7 +276,7 @@ export class Slabs {
     } finally {
       this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
-    if (discard) this.discardSlab(page);
+    if (discard) this.discardSlab(s, page);
   }
 
   /**
@@ -411,24 +365,5 @@ export class Slabs {
     const m = this.m;
     m[n + NR_SLABS] = m[n + NR_SLABS]! - 1;
     m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! - m[page + OBJECTS]!;
-  }
-
-  /** Gives an empty slab that is on no list and in no count back to the page allocator. */
-  protected discardSlab(page: PagePtr): void {
-    this.pages.free(page, this.slabOrder(page));
-  }
-
-  /** The same for slabs linked through NEXT; no lock is held. */
-  protected discardSlabs(first: number): void {
-    for (let page = first; page !== 0; ) {
-      const next = this.m[page + NEXT]!;
-      this.m[page + NEXT] = 0;
-      this.discardSlab(page as PagePtr);
-      page = next;
-    }
-  }
-
-  protected slabOrder(page: PagePtr): number {
-    return (this.m[page + FLAGS]! >> 8) & 0xf;
   }
 }
