@@ -6,6 +6,7 @@ import { bootArena } from './boot.js';
 import {
   type CacheOptions,
   Caches,
+  type DefinedCache,
   type HotCode,
   type KmemCache,
   makeHotCode,
@@ -15,12 +16,14 @@ import {
 } from './cache/index.js';
 import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
+import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
 import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import type { CallbackError } from './slab/index.js';
 import {
   AttachError,
   abiHash,
@@ -37,20 +40,7 @@ import {
 } from './struct/index.js';
 import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
 
-/** What a worker needs to attach: plain data that survives postMessage, workerData and piscina tasks. */
-export interface ArenaHandle {
-  readonly granary: 1;
-  readonly buffer: SharedArrayBuffer;
-}
-
-export interface OnlineOptions {
-  /** The CPU slot to run on; by default that of the thread slot. */
-  cpu?: number;
-  /** The thread slot to take; the lowest free one by default. The same as `cpu`, unless threads share CPUs. */
-  thread?: number;
-  /** Any integer by which the thread can be told later, e.g. its threadId. */
-  tid?: number;
-}
+export type { ArenaHandle, OnlineOptions };
 
 const BOOTED = 1;
 
@@ -145,6 +135,7 @@ export class Arena {
       new ThisCpu(this.views, this.geometry, { cpu, thread }, tid),
       this.code,
       this.shrinkers,
+      this,
     );
     caches.openAll();
     this.current = caches;
@@ -203,14 +194,27 @@ export class Arena {
     return reapThread(this.caches, thread);
   }
 
-  /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
-  createCache(name: string, options: CacheOptions): KmemCache {
-    return this.caches.create(name, options);
+  /**
+   * Makes a cache for objects of one size, of a name and options or of what {@link defineCache} returned. Throws on bad
+   * options, a name that exists, or no memory.
+   */
+  createCache(name: string, options: CacheOptions): KmemCache;
+  createCache(definition: DefinedCache): KmemCache;
+  createCache(wanted: string | DefinedCache, options?: CacheOptions): KmemCache {
+    return this.caches.create(wanted, options);
   }
 
-  /** Opens a cache that any thread has made. */
-  openCache(name: string): KmemCache {
-    return this.caches.open(name);
+  /**
+   * Opens a cache that any thread has made. Throws CacheDefinitionError that names the module to import when it has a
+   * constructor or destructor which this thread does not know.
+   */
+  openCache(wanted: string | DefinedCache): KmemCache {
+    return this.caches.open(wanted);
+  }
+
+  /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */
+  get callbackErrors(): readonly CallbackError[] {
+    return this.caches.slabs.callbacks.errors;
   }
 
   /** Names of all caches. */

@@ -69,10 +69,16 @@ export function checkName(name: unknown): string {
 }
 
 /**
- * Checks every option and computes the layout. `byDefault` is the layer of caches that name none. Throws RangeError or
+ * Checks every option and computes the layout. `byDefault` is the layer of caches that name none; with `hasCtor`, for
+ * a destructor too, the free pointer stays out of the object. Throws RangeError or
  * TypeError that names the option.
  */
-export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer): CacheLayout {
+export function layoutFor(
+  options: CacheOptions,
+  cpus: number,
+  byDefault: Layer,
+  hasCtor = false,
+): CacheLayout {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`size\``);
   }
@@ -100,6 +106,7 @@ export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer)
     align,
     hwcacheAlign: (flags & SLAB_HWCACHE_ALIGN) !== 0,
     typesafeByRcu: (flags & SLAB_TYPESAFE_BY_RCU) !== 0,
+    hasCtor,
     sheafCapacity,
     cpus,
   });

@@ -76,6 +76,10 @@ export class ThisCpu {
   drainDeferred: () => void = () => {};
   /** Whether this thread is in drainDeferred. */
   inDrain = false;
+  /** Runs constructors and destructors that were put off; the layer that knows slabs sets it. */
+  runCallbacks: () => void = () => {};
+  /** Whether any were put off. */
+  callbacksDue = false;
   /** The caches that operations of this thread are under way on, from the outermost. */
   private readonly entered = new Int32Array(ENTERED_MAX);
   private readonly holders: TurnHolder[] = [];
@@ -117,7 +121,10 @@ export class ThisCpu {
     const { m, record } = this;
     // The outermost operation begins with no lock held but sheaves of its turn: the place to make up for what a
     // restricted context put off.
-    if (m[record + INTENT + INTENT_DEPTH] === 0 && hasDeferred(m, record)) this.drainDeferred();
+    if (m[record + INTENT + INTENT_DEPTH] === 0) {
+      if (hasDeferred(m, record)) this.drainDeferred();
+      if (this.callbacksDue) this.runCallbacks();
+    }
     this.enterNolock(op, slot);
   }
 
@@ -180,6 +187,12 @@ export class ThisCpu {
     if (!this.inDrain) this.queueTurnEnd();
   }
 
+  /** Callbacks were put off: they run at the end of this turn, or at the start of the next operation. */
+  callbacksAreDue(): void {
+    this.callbacksDue = true;
+    this.queueTurnEnd();
+  }
+
   private queueTurnEnd(): void {
     if (this.turnEndQueued) return;
     this.turnEndQueued = true;
@@ -199,6 +212,7 @@ export class ThisCpu {
     }
     // The slot may have another thread by the time a late microtask comes.
     if (this.online && hasDeferred(this.m, this.record)) this.drainDeferred();
+    if (this.online && this.callbacksDue) this.runCallbacks();
     if (failure !== undefined) throw failure.error;
   };
 

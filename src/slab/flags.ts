@@ -9,6 +9,10 @@ export const SLAB_NO_MERGE = 1 << 5;
 export const SLAB_CACHE_DMA = 1 << 6;
 /** Internal: one of the kmalloc family. */
 export const SLAB_KMALLOC = 1 << 16;
+/** Internal: objects are constructed when their slab is made; see slabCallbacks.ts. */
+export const SLAB_CTOR = 1 << 19;
+/** Internal: objects are destructed when their slab goes. */
+export const SLAB_DTOR = 1 << 20;
 /** Internal: never gets sheaves (kmem_cache, kmem_cache_node). */
 export const SLAB_NO_SHEAVES = 1 << 17;
 

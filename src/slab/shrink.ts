@@ -29,7 +29,7 @@ export class SlabAllocator extends NolockSlabs {
     } finally {
       cpu.locks.unlock(listLock(n), LockClass.ListLock);
     }
-    this.discardSlabs(empty);
+    this.discardSlabs(s, empty);
     return m[n + NR_SLABS]!;
   }
 
