@@ -198,8 +198,8 @@ export class Arena {
    * Makes a cache for objects of one size, of a name and options or of what {@link defineCache} returned. Throws on bad
    * options, a name that exists, or no memory.
    */
-  createCache(name: string, options: CacheOptions): KmemCache;
   createCache(definition: DefinedCache): KmemCache;
+  createCache(name: string, options: CacheOptions): KmemCache;
   createCache(wanted: string | DefinedCache, options?: CacheOptions): KmemCache {
     return this.caches.create(wanted, options);
   }
