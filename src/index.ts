@@ -60,6 +60,7 @@ export {
   SLAB_NO_MERGE,
   SLAB_PANIC,
   SLAB_RECLAIM_ACCOUNT,
+  SLAB_TYPESAFE_BY_RCU,
   SlabObjects,
 } from './slab/index.js';
 export {

@@ -11,6 +11,7 @@ import {
   SLAB_DTOR,
   SLAB_KMALLOC,
   SLAB_NO_MERGE,
+  SLAB_RCU_DEBUG,
   SlabAllocator,
 } from '../slab/index.js';
 import {
@@ -67,6 +68,7 @@ export class Caches implements CacheContext {
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
   /** `arena` is what constructors and destructors are called with. */
@@ -80,10 +82,12 @@ export class Caches implements CacheContext {
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
+    this.rcuDebugClasses = code.rcuDebugClasses;
     this.prefilledSheaf = code.prefilledSheaf;
     this.kmallocs = new Kmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
+    this.slabs.slabWaits = (s) => this.kfreeRcu.slabWaits(s);
     this.nolock = new Nolock(this);
     this.reclaim = new CacheReclaim(this, shrinkers);
     this.endings = new Endings(this, arena);
@@ -111,7 +115,9 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
-    const opened = new this.classes[this.describe(slot).layer](this, slot);
+    const { layer, flags } = this.describe(slot);
+    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses;
+    const opened = new classes[layer](this, slot);
     this.handles[slot] = opened;
     return opened;
   }
@@ -123,7 +129,10 @@ export class Caches implements CacheContext {
     const layout = layoutFor(options, this.geometry.cpus, this.layer, callbackFlags !== 0);
     const layer = options.layer ?? this.layer;
     const flags =
-      (options.flags ?? 0) | callbackFlags | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
+      (options.flags ?? 0) |
+      callbackFlags |
+      (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0) |
+      (options.rcuDebug ? SLAB_RCU_DEBUG : 0);
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);

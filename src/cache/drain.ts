@@ -66,7 +66,12 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
     }
     shrinkBarns(caches, cache);
     const sheaves = countPrefilled(caches, cache);
-    if (shrinkNodes(caches, cache) > 0 || sheaves > 0) {
+    const slabs = shrinkNodes(caches, cache);
+    if (caches.slabs.freeAllRipeSlabs(desc)) {
+      caches.rcu.synchronize();
+      caches.slabs.freeAllRipeSlabs(desc);
+    }
+    if (slabs > 0 || sheaves > 0) {
       const objects = allocatedObjects(caches, desc);
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
       const report = { cache: desc.name, leaked: objects.length, objects };
@@ -82,9 +87,19 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   }
 }
 
-/** The cache has nothing left. slab_mutex held. */
+/**
+ * The cache has nothing left. Callbacks of other threads may still be looking into its barns and nodes, in read sections
+ * in which they found it alive: its memory goes when those are over.
+ */
 export function endCache(caches: Caches, desc: CacheDesc): void {
-  publishSlot(caches.views.m, caches.geometry, desc.slot, 0, 0);
+  const { geometry, views, rcu } = caches;
+  publishSlot(views.m, geometry, desc.slot, 0, 0);
+  try {
+    rcu.synchronize();
+  } catch (error) {
+    publishSlot(views.m, geometry, desc.slot, desc.serial, desc.ptr); // destroy again when they are over
+    throw error;
+  }
   releaseCache(caches, desc);
 }
 

@@ -25,7 +25,7 @@ import {
   requireInteger,
   SlabBugError,
 } from '../struct/index.js';
-import { Intent } from '../sync/index.js';
+import { Intent, loadAcquire } from '../sync/index.js';
 import type { CacheContext } from './context.js';
 import { ObjectMarks } from './objectMarks.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
@@ -262,7 +262,8 @@ export abstract class KmemCache extends ObjectMarks {
   }
 
   get isAlive(): boolean {
-    return this.m[this.serialWord] === this.desc.serial;
+    // G1: what is asked in a read section pairs with the store that ends the cache.
+    return loadAcquire(this.m, this.serialWord) === this.desc.serial;
   }
 
   /** Visits each free object that the layer holds outside of slabs, other than in sheaves; others are quiet. */

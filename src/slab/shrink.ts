@@ -30,6 +30,7 @@ export class SlabAllocator extends NolockSlabs {
       cpu.locks.unlock(listLock(n), LockClass.ListLock);
     }
     this.discardSlabs(s, empty);
+    this.freeRipeSlabs(s, node);
     return m[n + NR_SLABS]!;
   }
 

@@ -202,6 +202,7 @@ export class Slabs extends SlabPages {
   newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
     const flags = (gfp & ~(__GFP_ZERO | __GFP_NOFAIL)) | __GFP_NOWARN;
     this.callbacks.failure = undefined;
+    this.freeRipeSlabs(s, this.cpu.node);
     let order = s.order;
     let page = this.pages.alloc(order, preferredOrderGfp(flags, order === s.minOrder), node);
     if (page === 0) {
