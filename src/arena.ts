@@ -13,14 +13,14 @@ import {
   type Shrinker,
   Shrinkers,
 } from './cache/index.js';
-import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
+import { LockdepCpu, onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import { lockStatOf, type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
 import {
   AttachError,
   abiHash,
@@ -35,7 +35,7 @@ import {
   type Words,
   writeSuperblock,
 } from './struct/index.js';
-import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
+import { type LockdepInfo, type LockStatRow, loadAcquire, readLockdep, storeRelease } from './sync/index.js';
 
 /** What a worker needs to attach: plain data that survives postMessage, workerData and piscina tasks. */
 export interface ArenaHandle {
@@ -141,8 +141,9 @@ export class Arena {
       );
     }
     requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+    const Cpu = this.geometry.lockdep === 0 ? ThisCpu : LockdepCpu;
     const caches = new Caches(
-      new ThisCpu(this.views, this.geometry, { cpu, thread }, tid),
+      new Cpu(this.views, this.geometry, { cpu, thread }, tid),
       this.code,
       this.shrinkers,
     );
@@ -370,8 +371,12 @@ export class Arena {
 
   /** Lock statistics by class; empty when the arena was made without. */
   lockStat(): LockStatRow[] {
-    if (LOCK_STAT_TIERS[this.geometry.lockStat] === 'off') return [];
-    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.threads);
+    return lockStatOf(this.f64, this.geometry);
+  }
+
+  /** What lockdep has seen and reported on all threads; empty when the arena was made without. */
+  lockdep(): LockdepInfo {
+    return readLockdep(this.i32, this.geometry.lockdep);
   }
 
   /** Pages in total, free and at the high-water mark. */

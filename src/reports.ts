@@ -1,5 +1,7 @@
 /** What an arena tells about itself, as plain data. */
 import type { NodeMeminfo } from './page/index.js';
+import type { Doubles, Geometry } from './struct/index.js';
+import { LOCK_STAT_TIERS, type LockStatRow, readLockStat } from './sync/index.js';
 
 export interface Meminfo {
   totalPages: number;
@@ -34,4 +36,9 @@ export function sumMeminfo(nodes: NodeMeminfo[]): Meminfo {
     highWaterPages: sum((node) => node.highWaterPages),
     nodes,
   };
+}
+
+/** Lock statistics by class, summed over threads; empty when the arena was made without. */
+export function lockStatOf(f64: Doubles, { lockStat, lockStats, threads }: Geometry): LockStatRow[] {
+  return LOCK_STAT_TIERS[lockStat] === 'off' ? [] : readLockStat(f64, lockStats, threads);
 }

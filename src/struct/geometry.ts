@@ -44,6 +44,7 @@ export const Superblock = struct('superblock', {
   lockStat: 1,
   threadRecords: 1,
   lockStats: 1,
+  lockdep: 1,
   percpu: 1,
   rcu: 1,
   zones: 1,
@@ -64,7 +65,7 @@ type GeometryField = Exclude<
   'null' | 'bootSheaf' | 'magic' | 'abi' | 'booted' | 'SIZEOF'
 >;
 
-/** The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words. */
+/** The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words; `lockdep` is 0 without it. */
 export type Geometry = { readonly [K in GeometryField]: number };
 
 const FIELDS = Object.keys(Superblock).filter(

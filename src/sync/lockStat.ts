@@ -8,6 +8,8 @@ import { type Doubles, LINE_WORDS, type Ptr, struct, type Words } from '../struc
 import { cmpxchg } from './atomic.js';
 import { HELD_LOCKS_MAX, Lock, type LockPtr, LockRecord, Locks } from './lock.js';
 import { LOCK_CLASS_NAMES, type LockClassId, NR_LOCK_CLASSES } from './lockClass.js';
+import type { Lockdep } from './lockdep.js';
+import { withLockdep } from './lockdepLocks.js';
 import { UNLOCKED } from './lockWord.js';
 
 export const LOCK_STAT_TIERS = ['off', 'contended', 'sampled', 'full'] as const;
@@ -67,11 +69,15 @@ export class CountingLocks extends Locks {
 
   override tryLock(lock: LockPtr, cls: LockClassId): boolean {
     const taken = super.tryLock(lock, cls);
-    this.noteTry(lock, cls, taken);
+    this.countTry(lock, cls, taken);
     return taken;
   }
 
   override noteTry(lock: LockPtr, cls: LockClassId, taken: boolean): void {
+    this.countTry(lock, cls, taken);
+  }
+
+  private countTry(lock: LockPtr, cls: LockClassId, taken: boolean): void {
     if (taken) this.count(lock, cls);
     else this.add(cls, TRY_FAILED, 1);
   }
@@ -156,7 +162,7 @@ export class HoldTimingLocks extends CountingLocks {
 
 const SAMPLE_EVERY = 64;
 
-/** The lock class for a tier. One class per process keeps its call sites monomorphic. */
+/** The lock class for a tier, with or without lockdep. One class per process keeps its call sites monomorphic. */
 export function makeLocks(
   tier: LockStatTier,
   m: Words,
@@ -164,16 +170,19 @@ export function makeLocks(
   owner: number,
   record: Ptr<'lock_record'>,
   block: number,
+  lockdep?: Lockdep,
 ): Locks {
+  const checked = <Args extends unknown[]>(Base: new (...args: Args) => Locks) =>
+    lockdep === undefined ? Base : withLockdep(Base, lockdep);
   switch (tier) {
     case 'off':
-      return new Locks(m, owner, record);
+      return new (checked(Locks))(m, owner, record);
     case 'contended':
-      return new CountingLocks(m, f64, owner, record, block);
+      return new (checked(CountingLocks))(m, f64, owner, record, block);
     case 'sampled':
-      return new HoldTimingLocks(m, f64, owner, record, block, SAMPLE_EVERY);
+      return new (checked(HoldTimingLocks))(m, f64, owner, record, block, SAMPLE_EVERY);
     case 'full':
-      return new HoldTimingLocks(m, f64, owner, record, block, 1);
+      return new (checked(HoldTimingLocks))(m, f64, owner, record, block, 1);
   }
 }
 
