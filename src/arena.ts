@@ -369,9 +369,9 @@ export class Arena {
     return this.caches.withSlabMutex(() => this.caches.all().map((cache) => cacheInfo(this.caches, cache)));
   }
 
-  /** Lock statistics by class; empty when the arena was made without. */
+  /** Lock statistics by class; empty when the arena was made without. lockStatText and the perf reports show them. */
   lockStat(): LockStatRow[] {
-    return lockStatOf(this.f64, this.geometry);
+    return lockStatOf(this.i32, this.f64, this.geometry);
   }
 
   /** What lockdep has seen and reported on all threads; empty when the arena was made without. */

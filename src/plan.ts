@@ -24,7 +24,13 @@ import {
   Superblock,
   WORD_BYTES,
 } from './struct/index.js';
-import { LOCK_STAT_TIERS, LOCK_STAT_WORDS, LOCKDEP_WORDS, type LockStatTier } from './sync/index.js';
+import {
+  LOCK_SITES_WORDS,
+  LOCK_STAT_TIERS,
+  LOCK_STAT_WORDS,
+  LOCKDEP_WORDS,
+  type LockStatTier,
+} from './sync/index.js';
 
 export interface ArenaOptions {
   /** Size of the arena in bytes, a multiple of 4096; reserved at once, touched when used. */
@@ -52,7 +58,7 @@ export interface ArenaOptions {
   refinements?: Partial<Record<Refinement, boolean>>;
   /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
   check?: CheckLevel;
-  /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full'. Default 'off'. */
+  /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full' with all of them and call sites. Default 'off'. */
   lockStat?: LockStatTier;
   /**
    * Whether the order of locks is checked at run time, on all threads: a LockdepError names what broke a rule of
@@ -169,6 +175,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, loc
   };
   const threadRecords = region(threads * ThreadRecord.SIZEOF);
   const lockStats = region(lockStat === 'off' ? 0 : threads * LOCK_STAT_WORDS);
+  const lockSites = lockStat === 'full' ? region(threads * LOCK_SITES_WORDS) : 0;
   const lockdepArea = lockdep ? region(LOCKDEP_WORDS) : 0;
   const zones = region(nodes * Zone.SIZEOF);
   const pressure = region(Pressure.SIZEOF);
@@ -183,6 +190,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, loc
   return {
     threadRecords,
     lockStats,
+    lockSites,
     lockdep: lockdepArea,
     percpu,
     rcu,

@@ -1,7 +1,7 @@
 /** What an arena tells about itself, as plain data. */
 import type { NodeMeminfo } from './page/index.js';
-import type { Doubles, Geometry } from './struct/index.js';
-import { LOCK_STAT_TIERS, type LockStatRow, readLockStat } from './sync/index.js';
+import type { Doubles, Geometry, Words } from './struct/index.js';
+import { LOCK_STAT_TIERS, type LockStatRow, readLockPoints, readLockStat } from './sync/index.js';
 
 export interface Meminfo {
   totalPages: number;
@@ -39,6 +39,10 @@ export function sumMeminfo(nodes: NodeMeminfo[]): Meminfo {
 }
 
 /** Lock statistics by class, summed over threads; empty when the arena was made without. */
-export function lockStatOf(f64: Doubles, { lockStat, lockStats, threads }: Geometry): LockStatRow[] {
-  return LOCK_STAT_TIERS[lockStat] === 'off' ? [] : readLockStat(f64, lockStats, threads);
+export function lockStatOf(m: Words, f64: Doubles, geometry: Geometry): LockStatRow[] {
+  const { lockStat, lockStats, lockSites, threads } = geometry;
+  if (LOCK_STAT_TIERS[lockStat] === 'off') return [];
+  const rows = readLockStat(f64, lockStats, threads);
+  if (lockSites === 0) return rows;
+  return rows.map((row, cls) => ({ ...row, ...readLockPoints(m, f64, lockSites, threads, cls) }));
 }

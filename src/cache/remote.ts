@@ -28,10 +28,10 @@ const POLL_MS = 2;
  */
 export function lockRemotePcs(cpu: ThisCpu, pcs: PcsPtr, limitMs = REMOTE_LIMIT_MS): boolean {
   const { m } = cpu;
-  // One asker at a time: the end of one's request would end another's, too.
-  cpu.lockdep.assertHeld(slabMutex(cpu.geometry), LockClass.SlabMutex);
   if (cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0) return note(cpu, pcs);
   if (limitMs === 0) return false;
+  // One asker at a time: the end of one's request would end another's, too.
+  cpu.lockdep.assertHeld(slabMutex(cpu.geometry), LockClass.SlabMutex);
   cpu.lockdep.mightSleep('a request for the sheaves of another CPU', OWN_WORD_LOCK_CLASSES);
   const deadline = performance.now() + limitMs;
   // Pairs with the plain read in trylockPcs: from when it is seen, the CPU's threads keep off the lock until we had it.

@@ -9,6 +9,7 @@ import {
   exchange,
   fetchOr,
   futexWake,
+  LOCK_SITES_WORDS,
   LOCK_STAT_TIERS,
   LOCK_STAT_WORDS,
   Lockdep,
@@ -108,8 +109,11 @@ export class ThisCpu {
       views.f64,
       owner,
       (this.record + ThreadRecord.locks) as never,
-      geometry.lockStats + this.thread * LOCK_STAT_WORDS,
-      lockdep,
+      {
+        stats: geometry.lockStats + this.thread * LOCK_STAT_WORDS,
+        sites: geometry.lockSites === 0 ? 0 : geometry.lockSites + this.thread * LOCK_SITES_WORDS,
+        lockdep,
+      },
     );
   }
 

@@ -4,5 +4,7 @@ export * from './lockClass.js';
 export * from './lockdep.js';
 export * from './lockdepGraph.js';
 export * from './lockdepOff.js';
+export * from './lockSites.js';
 export * from './lockStat.js';
 export * from './lockWord.js';
+export * from './makeLocks.js';

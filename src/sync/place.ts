@@ -18,11 +18,22 @@ export class Place {
     if (before !== undefined) limited.stackTraceLimit = before;
   }
 
+  /** The innermost function outside of this layer. */
+  get caller(): string {
+    return this.frames(1)[0] ?? 'an unknown place';
+  }
+
   /** `function (folder/file.js:line:column) < caller (...)`, the innermost first. */
   get text(): string {
+    return this.frames(FRAMES_SHOWN).join(' < ') || 'an unknown place';
+  }
+
+  private frames(most: number): string[] {
     const lines = (this.error.stack ?? '').split('\n').filter((line) => FRAME.test(line));
-    const outside = lines.filter((line) => !OWN_FOLDER.test(line));
-    return outside.slice(0, FRAMES_SHOWN).map(frameText).join(' < ') || 'an unknown place';
+    return lines
+      .filter((line) => !OWN_FOLDER.test(line))
+      .slice(0, most)
+      .map(frameText);
   }
 }
 
