@@ -14,7 +14,7 @@ import {
   type Shrinker,
   Shrinkers,
 } from './cache/index.js';
-import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
+import { LockdepCpu, onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
@@ -22,7 +22,7 @@ import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './p
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import { lockStatOf, type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
 import type { CallbackError } from './slab/index.js';
 import {
   AttachError,
@@ -38,7 +38,7 @@ import {
   type Words,
   writeSuperblock,
 } from './struct/index.js';
-import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
+import { type LockdepInfo, type LockStatRow, loadAcquire, readLockdep, storeRelease } from './sync/index.js';
 
 export type { ArenaHandle, OnlineOptions };
 
@@ -131,8 +131,9 @@ export class Arena {
       );
     }
     requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+    const Cpu = this.geometry.lockdep === 0 ? ThisCpu : LockdepCpu;
     const caches = new Caches(
-      new ThisCpu(this.views, this.geometry, { cpu, thread }, tid),
+      new Cpu(this.views, this.geometry, { cpu, thread }, tid),
       this.code,
       this.shrinkers,
       this,
@@ -372,10 +373,14 @@ export class Arena {
     return this.caches.withSlabMutex(() => this.caches.all().map((cache) => cacheInfo(this.caches, cache)));
   }
 
-  /** Lock statistics by class; empty when the arena was made without. */
+  /** Lock statistics by class; empty when the arena was made without. lockStatText and the perf reports show them. */
   lockStat(): LockStatRow[] {
-    if (LOCK_STAT_TIERS[this.geometry.lockStat] === 'off') return [];
-    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.threads);
+    return lockStatOf(this.i32, this.f64, this.geometry);
+  }
+
+  /** What lockdep has seen and reported on all threads; empty when the arena was made without. */
+  lockdep(): LockdepInfo {
+    return readLockdep(this.i32, this.geometry.lockdep);
   }
 
   /** Pages in total, free and at the high-water mark. */

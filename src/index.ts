@@ -71,10 +71,18 @@ export {
   CpuError,
   GranaryError,
   type Layer,
+  LockdepError,
+  type LockdepKind,
   LockError,
   type LockPolicy,
   OutOfMemoryError,
   SlabBugError,
   type SlabBugKind,
 } from './struct/index.js';
-export { LOCK_CLASS_NAMES, type LockStatRow, type LockStatTier } from './sync/index.js';
+export {
+  LOCK_CLASS_NAMES,
+  type LockdepInfo,
+  type LockOrderEdge,
+  type LockStatRow,
+  type LockStatTier,
+} from './sync/index.js';

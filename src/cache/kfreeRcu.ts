@@ -94,7 +94,7 @@ export class KfreeRcu {
    * their threads. Kernel: `kvfree_rcu_barrier_on_cache`.
    */
   barrier(cache: KmemCache): void {
-    this.flushSheaves(cache);
+    this.caches.withSlabMutex(() => this.flushSheaves(cache));
     this.takeOverAll();
     this.rcu.synchronize();
     this.drainAll();
@@ -103,8 +103,11 @@ export class KfreeRcu {
 
   /** Kernel: `kvfree_rcu_barrier`. */
   barrierAll(): void {
-    const all = this.caches.withSlabMutex(() => this.caches.all());
-    for (const cache of all) this.flushSheaves(cache);
+    const all = this.caches.withSlabMutex(() => {
+      const live = this.caches.all();
+      for (const cache of live) this.flushSheaves(cache);
+      return live;
+    });
     this.takeOverAll();
     this.rcu.synchronize();
     this.drainAll();
@@ -126,10 +129,10 @@ export class KfreeRcu {
     this.leaving = true;
   }
 
-  /** Submits the rcu_free sheaves of all CPUs, however full. Kernel: `flush_rcu_sheaves_on_cache`. */
-  flushSheaves(cache: KmemCache): void {
+  /** Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Kernel: `flush_rcu_sheaves_on_cache`. */
+  private flushSheaves(cache: KmemCache): void {
     this.caches.cpu.endTurn();
-    if (cache.sheafCapacity === 0) return;
+    if (cache.sheafCapacity === 0 || !cache.isAlive) return;
     forEachPcs(
       this.caches.cpu,
       cache.desc.slot,

@@ -161,18 +161,36 @@ export class SlabCallbacks {
   ): boolean {
     const objects = this.objectsOf(s, page, 0, end, false);
     try {
-      let result: unknown = 0;
-      if (code.ctorSlab !== undefined) result = code.ctorSlab(objects, this.arena, gfp);
-      else
-        while (isSuccess(result) && objects.count > 0) result = code.ctor!(objects.next(), this.arena, gfp);
+      const result = this.bracket('ctor', s, () => this.callCtor(code, objects, gfp));
       if (isSuccess(result) && objects.count === 0) return true;
       this.failure = failureOf(s, objects, result);
     } catch (cause) {
-      this.failure = new ConstructorError(s.name, objects.current, 0, `it threw ${describe(cause)}`, {
-        cause,
-      });
+      this.failure = new ConstructorError(s.name, objects.current, 0, `it threw ${nameOf(cause)}`, { cause });
     }
     return false;
+  }
+
+  private callCtor(code: ObjectCallbacks, objects: SlabObjects, gfp: number): unknown {
+    if (code.ctorSlab !== undefined) return code.ctorSlab(objects, this.arena, gfp);
+    let result: unknown = 0;
+    while (isSuccess(result) && objects.count > 0) result = code.ctor!(objects.next(), this.arena, gfp);
+    return result;
+  }
+
+  private callDtor(code: ObjectCallbacks, objects: SlabObjects): void {
+    if (code.dtorSlab !== undefined) return code.dtorSlab(objects, this.arena);
+    while (objects.count > 0) code.dtor!(objects.next(), this.arena);
+  }
+
+  /** Lockdep knows what a constructor and a destructor may do. */
+  private bracket<T>(kind: 'ctor' | 'dtor', s: CacheDesc, body: () => T): T {
+    const { lockdep } = this.cpu;
+    lockdep.enterCallback(kind, s);
+    try {
+      return body();
+    } finally {
+      lockdep.leaveCallback();
+    }
   }
 
   /** Destructs the objects before the one that failed, and gives the pages back. */
@@ -265,13 +283,12 @@ export class SlabCallbacks {
     for (let from = freelistOf(word), end = inuseOf(word); from < end; ) {
       const objects = this.objectsOf(s, page, from, end, true);
       try {
-        if (code.dtorSlab !== undefined) code.dtorSlab(objects, this.arena);
-        else while (objects.count > 0) code.dtor!(objects.next(), this.arena);
+        this.bracket('dtor', s, () => this.callDtor(code, objects));
         if (objects.count === 0) return;
         this.report(s, objects.current, `its destructor left ${objects.count} objects of a slab`);
         return;
       } catch (cause) {
-        this.report(s, objects.current, `its destructor threw ${describe(cause)}`, cause);
+        this.report(s, objects.current, `its destructor threw ${nameOf(cause)}`, cause);
         if (objects.taken === from) return; // it took none: it would throw for ever
         from = objects.taken;
       }
@@ -350,6 +367,8 @@ export class SlabCallbacks {
       : `${s.name}: its constructor was at ${address(next)}, of which it is not known what it got`;
   }
 }
+
+const nameOf = (cause: unknown): string => (cause instanceof Error ? String(cause) : describe(cause));
 
 const isSuccess = (result: unknown): boolean => result === undefined || result === 0;
 

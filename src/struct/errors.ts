@@ -102,6 +102,33 @@ export class LockError extends GranaryError {
   }
 }
 
+/** What lockdep found: each is a rule of docs/locking.md. */
+export type LockdepKind =
+  | 'inversion'
+  | 'order'
+  | 'recursion'
+  | 'leaf'
+  | 'wait'
+  | 'turn'
+  | 'ctor'
+  | 'dtor'
+  | 'not-held';
+
+/**
+ * A rule about locks was broken, in an arena made with `lockdep: true`. It is thrown before the lock is taken or the wait
+ * begins, so that nothing hangs; what cannot be refused, such as the end of a turn, has happened. The message names the
+ * locks that the thread holds, and both chains of an inversion with their places.
+ */
+export class LockdepError extends GranaryError {
+  override name = 'LockdepError';
+  readonly kind: LockdepKind;
+
+  constructor(kind: LockdepKind, message: string) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
 /** Says what an option was, and what it may be. */
 export function optionError(name: string, value: unknown, allowed: string): RangeError {
   return new RangeError(`${name} is ${describe(value)}; it must be ${allowed}`);

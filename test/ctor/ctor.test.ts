@@ -103,7 +103,7 @@ describe.each(FORMS)('callbacks by %s', (form) => {
 
 describe('callbacks', () => {
   it('may use the arena, this cache too, with nothing of this thread held', () => {
-    const arena = boot();
+    const arena = boot({ lockdep: false });
     const other = arena.createCache('other', { size: 128 });
     const book = keepBook();
     const mine = new Map<number, number>();
