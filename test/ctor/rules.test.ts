@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Arena, ConstructorError, LockdepError, SLAB_TYPESAFE_BY_RCU } from '#src/index.js';
 import { listLock, nodeOf } from '#src/slab/index.js';
 import { LockClass } from '#src/sync/index.js';
-import { allocMany, boot, MiB, expectSound, freeMany, secondCpu } from '../cache/support/arena.js';
+import { allocMany, boot, expectSound, freeMany, MiB, secondCpu } from '../cache/support/arena.js';
 import { expectConstructed, expectSettled, type Form, keepBook } from './support.js';
 
 /** An arena that may have reports: boot's may not. */
