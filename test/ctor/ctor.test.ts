@@ -130,7 +130,7 @@ describe('callbacks', () => {
   });
 
   it('run with no pcs lock of this thread held', () => {
-    const arena = boot();
+    const arena = boot({ lockdep: false }); // with it, idle sheaves are given up before each callback
     const one = arena.createCache('one', { size: 64 });
     const book = keepBook();
     const cache = arena.createCache(book.defined);
@@ -223,6 +223,21 @@ describe('callbacks', () => {
     const cache = arena.createCache(keepBook().defined);
     expect(cache.desc.offset).toBeGreaterThanOrEqual(cache.objectSize);
     expect(cache.size).toBe(72);
+  });
+});
+
+describe('cacheInfo', () => {
+  it('names constructor and destructor, as sysfs does, and nothing where there are none', () => {
+    const arena = boot();
+    const makeIt = (): void => {};
+    const endIt = (): void => {};
+    const single = arena.createCache(defineCache(freshName(), { size: 8, ctor: makeIt, dtor: endIt }));
+    const batch = arena.createCache(keepBook({}, 'slab').defined);
+    const plain = arena.createCache('plain', { size: 8 });
+    const of = (cache: { name: string }) => arena.cacheInfo().find(({ name }) => name === cache.name);
+    expect(of(single)).toMatchObject({ ctor: 'makeIt', dtor: 'endIt' });
+    expect(of(batch)).toMatchObject({ ctor: 'ctorSlab [slab]', dtor: 'dtorSlab [slab]' });
+    expect(of(plain)).toMatchObject({ ctor: '', dtor: '' });
   });
 });
 

@@ -110,7 +110,7 @@ function underFire(task: LitmusTask): Fire {
     result.allocs++;
   };
   const end = performance.now() + number(task, 'ms');
-  for (let round = 0; performance.now() < end; round++) {
+  while (performance.now() < end) {
     for (let n = below(60); n > 0; n--) {
       const p = cache.alloc();
       if (p === 0) result.failures++;
