@@ -3,12 +3,12 @@
  * threads die in them. `CTOR_MS=60000` makes each run under fire that long.
  */
 import { describe, expect, it } from 'vitest';
-import type { Arena, KmemCache, Layer, LockPolicy } from '#src/index.js';
+import { type Arena, GFP_NOWAIT, type KmemCache, type Layer, type LockPolicy } from '#src/index.js';
 import { Control } from '#workers/litmus/control.js';
 import { CtorBook, defineCounted, keepCounts } from '#workers/litmus/ctor.js';
-import { boot, expectSound, footprint, inside } from '../cache/support/arena.js';
+import { boot, expectSound, footprint, inside, secondCpu } from '../cache/support/arena.js';
 import { launch, runTeam, until } from '../litmus/support/team.js';
-import { defineStranger } from './support.js';
+import { defineStranger, expectSettled, keepBook } from './support.js';
 
 const MS = Number(process.env.CTOR_MS ?? 250);
 const THREADS = 8;
@@ -169,6 +169,30 @@ describe('a thread without the functions', () => {
     expect(new Set(destructed).size).toBe(destructed.length);
     expect(objects.every((p) => destructed.includes(p))).toBe(true);
     cache.destroy();
+    expectSound(arena);
+  });
+});
+
+describe('a reclaim worker', () => {
+  it('destructs what it takes out of caches, in its own thread', () => {
+    const arena = boot({ bytes: 4 << 20, cpus: 2, lockdep: false });
+    const book = keepBook({ size: 500 });
+    const cache = arena.createCache(book.defined);
+    const objects = Array.from({ length: 1500 }, () => cache.alloc());
+    for (const p of objects) cache.free(p);
+    arena.endTurn();
+    const before = book.destructed.length;
+    const worker = secondCpu(arena);
+    const hogs: number[] = [];
+    for (let p = arena.allocPages(0, GFP_NOWAIT); p !== 0; p = arena.allocPages(0, GFP_NOWAIT)) hogs.push(p);
+    book.within = () => expect(worker.cpu.locks.held).toBe(0);
+    const pages = worker.reclaimWorker().step();
+    expect(pages).toBeGreaterThan(0);
+    expect(book.destructed.length).toBeGreaterThan(before);
+    for (const p of hogs) arena.freePages(p, 0);
+    worker.offline();
+    cache.destroy();
+    expectSettled(book);
     expectSound(arena);
   });
 });
