@@ -296,11 +296,12 @@ export class Stage {
   }
 
   #cacheOf(name: string): string | undefined {
-    const { objectSize } = workloadNamed(name);
+    const { objectSize, defined } = workloadNamed(name);
     if (objectSize === undefined) return undefined;
-    const cache = cacheFor(name);
+    const cache = defined?.name ?? cacheFor(name);
     if (!this.#made.includes(cache)) {
-      this.arena.createCache(cache, { size: objectSize, flags: SLAB_NO_MERGE });
+      if (defined !== undefined) this.arena.createCache(defined);
+      else this.arena.createCache(cache, { size: objectSize, flags: SLAB_NO_MERGE });
       this.#made.push(cache);
     }
     return cache;
