@@ -6,6 +6,7 @@ import { bootArena } from './boot.js';
 import {
   type CacheOptions,
   Caches,
+  type DefinedCache,
   type HotCode,
   type KmemCache,
   makeHotCode,
@@ -13,14 +14,16 @@ import {
   type Shrinker,
   Shrinkers,
 } from './cache/index.js';
-import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
+import { LockdepCpu, onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
+import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import { lockStatOf, type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import type { CallbackError } from './slab/index.js';
 import {
   AttachError,
   abiHash,
@@ -35,22 +38,9 @@ import {
   type Words,
   writeSuperblock,
 } from './struct/index.js';
-import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
+import { type LockdepInfo, type LockStatRow, loadAcquire, readLockdep, storeRelease } from './sync/index.js';
 
-/** What a worker needs to attach: plain data that survives postMessage, workerData and piscina tasks. */
-export interface ArenaHandle {
-  readonly granary: 1;
-  readonly buffer: SharedArrayBuffer;
-}
-
-export interface OnlineOptions {
-  /** The CPU slot to run on; by default that of the thread slot. */
-  cpu?: number;
-  /** The thread slot to take; the lowest free one by default. The same as `cpu`, unless threads share CPUs. */
-  thread?: number;
-  /** Any integer by which the thread can be told later, e.g. its threadId. */
-  tid?: number;
-}
+export type { ArenaHandle, OnlineOptions };
 
 const BOOTED = 1;
 
@@ -141,10 +131,12 @@ export class Arena {
       );
     }
     requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+    const Cpu = this.geometry.lockdep === 0 ? ThisCpu : LockdepCpu;
     const caches = new Caches(
-      new ThisCpu(this.views, this.geometry, { cpu, thread }, tid),
+      new Cpu(this.views, this.geometry, { cpu, thread }, tid),
       this.code,
       this.shrinkers,
+      this,
     );
     caches.openAll();
     this.current = caches;
@@ -203,14 +195,27 @@ export class Arena {
     return reapThread(this.caches, thread);
   }
 
-  /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
-  createCache(name: string, options: CacheOptions): KmemCache {
-    return this.caches.create(name, options);
+  /**
+   * Makes a cache for objects of one size, of a name and options or of what {@link defineCache} returned. Throws on bad
+   * options, a name that exists, or no memory.
+   */
+  createCache(definition: DefinedCache): KmemCache;
+  createCache(name: string, options: CacheOptions): KmemCache;
+  createCache(wanted: string | DefinedCache, options?: CacheOptions): KmemCache {
+    return this.caches.create(wanted, options);
   }
 
-  /** Opens a cache that any thread has made. */
-  openCache(name: string): KmemCache {
-    return this.caches.open(name);
+  /**
+   * Opens a cache that any thread has made. Throws CacheDefinitionError that names the module to import when it has a
+   * constructor or destructor which this thread does not know.
+   */
+  openCache(wanted: string | DefinedCache): KmemCache {
+    return this.caches.open(wanted);
+  }
+
+  /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */
+  get callbackErrors(): readonly CallbackError[] {
+    return this.caches.slabs.callbacks.errors;
   }
 
   /** Names of all caches. */
@@ -377,10 +382,14 @@ export class Arena {
     return this.caches.withSlabMutex(() => this.caches.all().map((cache) => cacheInfo(this.caches, cache)));
   }
 
-  /** Lock statistics by class; empty when the arena was made without. */
+  /** Lock statistics by class; empty when the arena was made without. lockStatText and the perf reports show them. */
   lockStat(): LockStatRow[] {
-    if (LOCK_STAT_TIERS[this.geometry.lockStat] === 'off') return [];
-    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.threads);
+    return lockStatOf(this.i32, this.f64, this.geometry);
+  }
+
+  /** What lockdep has seen and reported on all threads; empty when the arena was made without. */
+  lockdep(): LockdepInfo {
+    return readLockdep(this.i32, this.geometry.lockdep);
   }
 
   /** Pages in total, free and at the high-water mark. */

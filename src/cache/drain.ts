@@ -85,7 +85,10 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
       const report = { cache: desc.name, leaked: objects.length, objects };
       return sheaves > 0 ? { ...report, sheaves } : report;
     }
-    endCache(caches, desc);
+    // With destructors to run it keeps its slot until they have, which is not under these locks.
+    if (caches.slabs.callbacks.hasWaiting(desc))
+      publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
+    else endCache(caches, desc);
     return { cache: desc.name, leaked: 0, objects: [] };
   } finally {
     for (let id = 0; id < geometry.cpus; id++) unlockRemotePcs(cpu, pcsOf(geometry, id, desc.slot));
@@ -96,7 +99,7 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
  * The cache has nothing left. Callbacks of other threads may still be looking into its barns and nodes, in read sections
  * in which they found it alive: its memory goes when those are over.
  */
-function endCache(caches: Caches, desc: CacheDesc): void {
+export function endCache(caches: Caches, desc: CacheDesc): void {
   const { geometry, views, rcu } = caches;
   publishSlot(views.m, geometry, desc.slot, 0, 0);
   try {

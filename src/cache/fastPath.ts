@@ -129,7 +129,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
         if (CHECKED) shadow[p >> 3] = tag;
       }
       m[sheaf + SIZE] = (word + n * ONE) | 0;
-      if ((gfp & ZERO) !== 0) for (let i = 0; i < n; i++) this.zero(out[i]!);
+      if ((gfp & ZERO) !== 0) this.zeroAll(out, n);
       return true;
     }
 

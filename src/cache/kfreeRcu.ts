@@ -98,17 +98,21 @@ export class KfreeRcu {
    * threads. Kernel: `kvfree_rcu_barrier_on_cache`.
    */
   barrier(cache: KmemCache): void {
-    this.barrierOn([cache]);
+    this.barrierOn(() => [cache]);
   }
 
   /** Kernel: `kvfree_rcu_barrier`. */
   barrierAll(): void {
-    this.barrierOn(this.caches.withSlabMutex(() => this.caches.all()));
+    this.barrierOn(() => this.caches.all());
     this.eachList((krcp) => this.lists.dropCachedPages(krcp, 0)); // so that nothing at all is left of it
   }
 
-  private barrierOn(caches: readonly KmemCache[]): void {
-    for (const cache of caches) this.flushSheaves(cache);
+  private barrierOn(which: () => readonly KmemCache[]): void {
+    const caches = this.caches.withSlabMutex(() => {
+      const live = which();
+      for (const cache of live) this.flushSheaves(cache);
+      return live;
+    });
     this.eachList((krcp) => this.lists.startWaiting(krcp));
     this.rcu.synchronize();
     this.eachList((krcp) => this.drain(krcp));
@@ -161,10 +165,10 @@ export class KfreeRcu {
     if (this.timer !== undefined) clearTimeout(this.timer);
   }
 
-  /** Submits the rcu_free sheaves of all CPUs, however full. Kernel: `flush_rcu_sheaves_on_cache`. */
-  flushSheaves(cache: KmemCache): void {
+  /** Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Kernel: `flush_rcu_sheaves_on_cache`. */
+  private flushSheaves(cache: KmemCache): void {
     this.caches.cpu.endTurn();
-    if (cache.sheafCapacity === 0) return;
+    if (cache.sheafCapacity === 0 || !cache.isAlive) return;
     forEachPcs(
       this.caches.cpu,
       cache.desc.slot,

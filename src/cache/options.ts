@@ -33,7 +33,7 @@ export interface CacheOptions {
   sheafCapacity?: number;
   /**
    * Byte offset of a word of the object that the allocator may use while the object is free, a multiple of 8. For
-   * SLAB_TYPESAFE_BY_RCU alone, whose objects are left alone otherwise; by default the word lies behind the object.
+   * SLAB_TYPESAFE_BY_RCU or a constructor alone, whose objects are left alone otherwise; by default the word lies behind the object.
    */
   freeptrOffset?: number;
   /**
@@ -79,10 +79,16 @@ export function checkName(name: unknown): string {
 }
 
 /**
- * Checks every option and computes the layout. `byDefault` is the layer of caches that name none. Throws RangeError or
+ * Checks every option and computes the layout. `byDefault` is the layer of caches that name none; with `hasCtor`, for
+ * a destructor too, the free pointer stays out of the object. Throws RangeError or
  * TypeError that names the option.
  */
-export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer): CacheLayout {
+export function layoutFor(
+  options: CacheOptions,
+  cpus: number,
+  byDefault: Layer,
+  hasCtor = false,
+): CacheLayout {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`size\``);
   }
@@ -105,12 +111,13 @@ export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer)
       );
     }
   }
-  checkRcuOptions(options, flags);
+  checkRcuOptions(options, flags, hasCtor);
   const layout = calculateSizes({
     objectSize: size,
     align,
     hwcacheAlign: (flags & SLAB_HWCACHE_ALIGN) !== 0,
     typesafeByRcu: (flags & SLAB_TYPESAFE_BY_RCU) !== 0,
+    hasCtor,
     freeptrOffset: options.freeptrOffset,
     sheafCapacity,
     cpus,
@@ -118,7 +125,11 @@ export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer)
   return withArray(layout, arraySize);
 }
 
-function checkRcuOptions({ freeptrOffset, rcuDebug = false, size }: CacheOptions, flags: number): void {
+function checkRcuOptions(
+  { freeptrOffset, rcuDebug = false, size }: CacheOptions,
+  flags: number,
+  hasCtor: boolean,
+): void {
   if (typeof rcuDebug !== 'boolean')
     throw new TypeError(`rcuDebug is ${describe(rcuDebug)}; it must be a boolean`);
   const typesafe = (flags & SLAB_TYPESAFE_BY_RCU) !== 0;
@@ -128,9 +139,9 @@ function checkRcuOptions({ freeptrOffset, rcuDebug = false, size }: CacheOptions
   if (freeptrOffset === undefined) return;
   requireInteger('freeptrOffset', freeptrOffset, 0, size - 1);
   if (freeptrOffset % 8 !== 0) throw optionError('freeptrOffset', freeptrOffset, 'a multiple of 8');
-  if (!typesafe) {
+  if (!typesafe && !hasCtor) {
     throw new RangeError(
-      `freeptrOffset is ${freeptrOffset}; without SLAB_TYPESAFE_BY_RCU the allocator may use the whole of a free object`,
+      `freeptrOffset is ${freeptrOffset}; without SLAB_TYPESAFE_BY_RCU or a constructor the allocator may use the whole of a free object`,
     );
   }
 }

@@ -59,6 +59,7 @@ export class CacheReclaim implements Reclaimer {
     pages.memalloc = true;
     try {
       cpu.endTurn();
+      cpu.lockdep.mightSleep('reclaim');
       if (!ownsSlabMutex) this.shrinkers.run(effort === Effort.BARNS ? 0.5 : 1);
       for (let id = 0; id < caches.geometry.threads; id++) this.shrinkKfreeRcu(id);
       if (!caches.tryWithSlabMutex(MUTEX_LIMIT_MS, () => this.walk(effort))) {

@@ -120,7 +120,7 @@ function sheafVisitor(context: CacheContext, cache: KmemCache, places: Places, f
       note(places, p, place, cache, findings);
       // With check 'none' a fast path cannot tell.
       if (context.check !== 'none' && context.slabs.isOfReserve(p)) {
-        findings.add('I24', cache.name, `0x${p.toString(16)}, of the reserve, is in ${place}`);
+        findings.add('I25', cache.name, `0x${p.toString(16)}, of the reserve, is in ${place}`);
       }
     }
     return true;

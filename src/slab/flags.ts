@@ -14,6 +14,10 @@ export const SLAB_NO_MERGE = 1 << 5;
 export const SLAB_CACHE_DMA = 1 << 6;
 /** Internal: one of the kmalloc family. */
 export const SLAB_KMALLOC = 1 << 16;
+/** Internal: objects are constructed when their slab is made; see slabCallbacks.ts. */
+export const SLAB_CTOR = 1 << 19;
+/** Internal: objects are destructed when their slab goes. */
+export const SLAB_DTOR = 1 << 20;
 /** Internal: each free is put off for a grace period, kernel option SLUB_RCU_DEBUG; see rcuDebug of the cache options. */
 export const SLAB_RCU_DEBUG = 1 << 18;
 /** Internal: never gets sheaves (kmem_cache, kmem_cache_node). */

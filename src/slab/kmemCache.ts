@@ -41,6 +41,10 @@ export const KmemCacheStruct = struct('kmem_cache', {
   /** Index in LAYERS. */
   layer: 1,
   defragRatio: 1,
+  /** Slabs that wait for destructors, linked through their pages; see slabCallbacks.ts. */
+  dtorSlabs: 1,
+  /** Address of the name of the module that defines the callbacks, a length and its bytes; or 0. */
+  definedIn: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });

@@ -12,8 +12,9 @@ import { orderOf, Page, type PageAllocator, type PagePtr } from '../page/index.j
 import { GracePeriods } from '../rcu/index.js';
 import type { Words } from '../struct/index.js';
 import { LockClass } from '../sync/index.js';
-import { SLAB_TYPESAFE_BY_RCU } from './flags.js';
+import { SLAB_DTOR, SLAB_TYPESAFE_BY_RCU } from './flags.js';
 import { type CacheDesc, KmemCacheNode, type KmemCacheNodePtr, listLock, nodeOf } from './kmemCache.js';
+import { SlabCallbacks } from './slabCallbacks.js';
 
 const { flags: FLAGS, next: NEXT, prev: GRACE_PERIOD } = Page;
 const { rcuHead: HEAD, rcuTail: TAIL } = KmemCacheNode;
@@ -22,6 +23,8 @@ export class SlabPages {
   protected readonly cpu: ThisCpu;
   protected readonly m: Words;
   readonly pages: PageAllocator;
+  /** Runs the constructors and destructors of this thread's caches. */
+  readonly callbacks: SlabCallbacks;
   private readonly gracePeriods: GracePeriods;
   /** A slab waits now; the layer above sees to it that this thread looks again. */
   slabWaits: (s: CacheDesc) => void = () => {};
@@ -30,6 +33,7 @@ export class SlabPages {
     this.cpu = cpu;
     this.m = cpu.m;
     this.pages = pages;
+    this.callbacks = new SlabCallbacks(cpu, pages);
     this.gracePeriods = new GracePeriods(cpu.m, cpu.geometry);
   }
 
@@ -56,8 +60,9 @@ export class SlabPages {
    * Nobody can have an object of this slab any more: what objects still own is given up here, and the pages go back. All
    * slabs of all caches end in this method, but for new ones that nobody got to see. Kernel: `__free_slab`.
    */
-  private freeSlab(_s: CacheDesc, page: PagePtr): void {
-    this.pages.free(page, this.slabOrder(page));
+  private freeSlab(s: CacheDesc, page: PagePtr): void {
+    if ((s.flags & SLAB_DTOR) !== 0) this.callbacks.putOff(s, page);
+    else this.pages.free(page, this.slabOrder(page));
   }
 
   protected slabOrder(page: PagePtr): number {

@@ -16,6 +16,7 @@ import {
 } from '../page/index.js';
 import { hasRefinement, PAGE_SHIFT, PAGE_SIZE } from '../struct/index.js';
 import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
+import { SLAB_CTOR } from './flags.js';
 import { linkObjects, takeLinked } from './freelist.js';
 import {
   type CacheDesc,
@@ -48,6 +49,10 @@ const P_SHIFT = PAGE_SHIFT;
 const R_SHIFT = RECIPROCAL_SHIFT;
 const FROZEN_BIT = FROZEN;
 const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
+
+/** Objects of a slab of that order. */
+const objectsIn = (s: CacheDesc, order: number): number =>
+  order === s.order ? s.objects : Math.floor((PAGE_SIZE << order) / s.size);
 
 export class Slabs extends ReserveSlabs {
   /** Off: a new slab's freelist is built in full before its first object is handed out. */
@@ -89,13 +94,19 @@ export class Slabs extends ReserveSlabs {
     const p = this.getFromAnyPartial(s, preferred, gfp);
     if (p !== 0) return p;
     if ((gfp & __GFP_NOFAIL) !== 0) {
-      const again = (): number =>
-        this.allocFromFreshSlab(s, gfp & ~__GFP_NOFAIL, preferred) ||
-        this.getFromAnyPartial(s, preferred, gfp);
+      const again = (): number => {
+        const fresh = this.allocFromFreshSlab(s, gfp & ~__GFP_NOFAIL, preferred);
+        if (fresh !== 0) return fresh;
+        const { failure } = this.callbacks; // a constructor that throws is no matter of waiting
+        const found = this.getFromAnyPartial(s, preferred, gfp);
+        if (found === 0 && failure?.cause !== undefined) throw failure;
+        return found;
+      };
       return this.pages.insist(again, `an object of ${s.name}`);
     }
     if ((gfp & __GFP_NOWARN) === 0) {
-      this.pages.oom.report(() => oomReport(this.cpu, this.pages, s, gfp, node));
+      const why = this.callbacks.failure?.message;
+      this.pages.oom.report(() => why ?? oomReport(this.cpu, this.pages, s, gfp, node));
     }
     return 0;
   }
@@ -183,6 +194,7 @@ export class Slabs extends ReserveSlabs {
    */
   newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
     const flags = (gfp & ~(__GFP_ZERO | __GFP_NOFAIL)) | __GFP_NOWARN;
+    this.callbacks.failure = undefined;
     this.freeRipeSlabs(s, this.cpu.node);
     let order = s.order;
     let page = this.pages.alloc(order, preferredOrderGfp(flags, order === s.minOrder), node);
@@ -191,6 +203,9 @@ export class Slabs extends ReserveSlabs {
       page = this.pages.alloc(order, flags, node);
       if (page === 0) return page;
       this.count(s, Stat.ORDER_FALLBACK);
+    }
+    if ((s.flags & SLAB_CTOR) !== 0 && !this.callbacks.construct(s, page, objectsIn(s, order), gfp)) {
+      return 0 as PagePtr;
     }
     this.initSlab(s, page, order);
     if (!this.lazyFreelist) this.buildFreelist(s, page);
@@ -201,7 +216,7 @@ export class Slabs extends ReserveSlabs {
   initSlab(s: CacheDesc, page: PagePtr, order: number): void {
     const m = this.m;
     m[page + SLAB_WORD] = packSlabWord(0, 0);
-    m[page + OBJECTS] = order === s.order ? s.objects : Math.floor((PAGE_SIZE << order) / s.size);
+    m[page + OBJECTS] = objectsIn(s, order);
     for (let i = 0; i < 1 << order; i++) {
       const each = page + i * PAGE_WORDS;
       m[each + FLAGS] = m[each + FLAGS]! | PG_SLAB;

@@ -104,7 +104,13 @@ class Round {
   constructor(config: StressConfig, threads: number, seed: number, seconds: number) {
     const { threadsPerCpu, ...options } = config;
     const cpus = Math.ceil((threads + 1) / threadsPerCpu);
-    this.arena = Arena.create({ ...options, cpus, threads: threads + 1, lockStat: 'contended' });
+    this.arena = Arena.create({
+      ...options,
+      cpus,
+      threads: threads + 1,
+      lockStat: 'contended',
+      lockdep: true,
+    });
     this.arena.online({ thread: threads });
     this.baseline = ownObjects(this.arena);
     for (const { name, ...options } of STRESS_CACHES) this.arena.createCache(name, options);
@@ -242,6 +248,7 @@ class Round {
   /** Everything is freed; the arena must be sound, and as empty as it began. */
   private finish(): void {
     const { arena, shared, result } = this;
+    for (const report of arena.lockdep().reports) this.fail(report);
     const main = new StressThread(shared, arena, 0);
     drainTransfer(main, shared);
     arena.kfreeRcuBarrier();

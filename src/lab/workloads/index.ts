@@ -1,6 +1,7 @@
 /** The workloads by name. Those of malloc benchmarks keep the names they have there. */
 import { batch, shuffledBatch } from './batch.js';
 import { bulk } from './bulk.js';
+import { constructed, LIVES, type Life, OWNERS } from './constructed.js';
 import { larson } from './larson.js';
 import { later } from './later.js';
 import { mixed } from './mixed.js';
@@ -50,6 +51,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...(['call', 'kfree-rcu', 'at-once'] as const).flatMap((way) =>
     [64, 1024].map((every) => later(way, every)),
   ),
+  ...(Object.keys(LIVES) as Life[]).flatMap((life) => OWNERS.map((owner) => constructed(life, owner))),
 ];
 
 export function workloadNamed(name: string): Workload {

@@ -1,4 +1,5 @@
 /** What all workloads have in common: the shape of one, and the small parts that several use. */
+import type { DefinedCache } from '../../cache/index.js';
 import type { Rcu } from '../../rcu/index.js';
 import { GranaryError } from '../../struct/index.js';
 import type { ObjectHeap, SizedHeap } from '../heaps.js';
@@ -41,6 +42,8 @@ export interface Workload {
   readonly about: string;
   /** Size of the objects of its own cache; without, it uses kmalloc. */
   readonly objectSize?: number;
+  /** What its own cache is, where that has a constructor. */
+  readonly defined?: DefinedCache;
   /** Operations of a run are a multiple of this. */
   readonly granule: number;
   /** And at most this, where all objects of a run live at once. */
