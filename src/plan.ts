@@ -52,6 +52,11 @@ export interface ArenaOptions {
   layer?: Layer;
   /** Full sheaves that a barn takes in exchange, 0 to 1000; with 0 each further full sheaf is flushed. Default 10. */
   barnFull?: number;
+  /**
+   * How many it takes at most where bursts show that `barnFull` is too few, `barnFull` to 1000, and at most a 128th of
+   * the node's memory. With `barnFull` the limit is fixed, as in the kernel. Default 100, and `barnFull` if that is given.
+   */
+  barnFullMax?: number;
   /** Empty sheaves that a barn keeps after a grace period, 0 to 1000; exchanges ask for no limit. Default 10. */
   barnEmpty?: number;
   /** Newer kernels' refinements of the slab path; with one off, slabs are worked on as in 7.1. All on by default. */
@@ -76,6 +81,7 @@ export const ARENA_BYTES_MAX = 2 ** 31;
 export const CPUS_MAX = 256;
 export const THREADS_MAX = 1024;
 export const BARN_SHEAVES_MAX = 1000;
+const BARN_FULL_MAX_DEFAULT = 100;
 export const NODES_MAX = 16;
 /** A node must at least hold the slabs of the first caches. */
 const NODE_PAGES_MIN = 64;
@@ -107,6 +113,12 @@ export function planArena(options: ArenaOptions): Geometry {
   }
   const layer = requireOneOf('layer', options.layer ?? 'sheaves', LAYERS);
   const barnFull = requireInteger('barnFull', options.barnFull ?? 10, 0, BARN_SHEAVES_MAX);
+  const barnFullMax = requireInteger(
+    'barnFullMax',
+    options.barnFullMax ?? options.barnFull ?? BARN_FULL_MAX_DEFAULT,
+    barnFull,
+    BARN_SHEAVES_MAX,
+  );
   const barnEmpty = requireInteger('barnEmpty', options.barnEmpty ?? 10, 0, BARN_SHEAVES_MAX);
   const sheafCapacity = requireInteger('sheafCapacity', options.sheafCapacity ?? 0, 0, SHEAF_CAPACITY_MAX);
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
@@ -130,6 +142,7 @@ export function planArena(options: ArenaOptions): Geometry {
     check: CHECK_LEVELS.indexOf(check),
     layer: LAYERS.indexOf(layer),
     barnFull,
+    barnFullMax,
     barnEmpty,
     sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),

@@ -4,7 +4,7 @@
  */
 import { clearPercpuBlocks, Pcs, pcsOf, Stat } from '../cpu/index.js';
 import { GFP_KERNEL } from '../page/index.js';
-import { Barn } from '../sheaf/index.js';
+import { Barn, barnGrowthMax } from '../sheaf/index.js';
 import {
   barnSlot,
   type CacheDesc,
@@ -119,6 +119,7 @@ function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean 
     if (p === 0) return false;
     m.fill(0, p >> 2, (p >> 2) + Barn.SIZEOF);
     m[barnSlot(desc, node)] = p >> 2;
+    m[(p >> 2) + Barn.most] = barnGrowthMax(caches.geometry, capacity, desc.size);
   }
   for (let cpu = 0; cpu < caches.geometry.cpus; cpu++) {
     const sheaf = caches.allocEmptySheaf(desc, capacity, GFP_KERNEL);

@@ -13,6 +13,7 @@ export {
   findByName,
   liveSlots,
   MAX_CACHES,
+  RESERVE_MARK,
   Registry,
   RegistrySlot,
   registrySlot,

@@ -20,6 +20,8 @@ export type RegistrySlotPtr = Ptr<'registry_slot'>;
 
 /** Tags are bytes, and 0 means free. */
 export const MAX_CACHES = 254;
+/** In place of the cache's tag: an allocated object of a slab that was made of the reserve. */
+export const RESERVE_MARK = 255;
 
 export const registryWords = (maxCaches: number): number => Registry.SIZEOF + maxCaches * RegistrySlot.SIZEOF;
 

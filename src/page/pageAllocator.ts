@@ -28,6 +28,7 @@ import {
   PG_DEFERRED,
   PG_HEAD,
   PG_LARGE,
+  PG_PFMEMALLOC,
   PG_SLAB,
   pageAddress,
   pageToPfn,
@@ -123,11 +124,24 @@ export class PageAllocator {
   private tryHard(order: number, gfp: number, node: number): PagePtr {
     const { m, geometry } = this.cpu;
     wakeReclaim(m, geometry);
-    const reserved = (gfp & __GFP_HIGH) !== 0 || (this.memalloc && (gfp & __GFP_NOMEMALLOC) === 0);
-    const level = reserved ? Level.NONE : Level.MIN;
+    if (this.memalloc && (gfp & __GFP_NOMEMALLOC) === 0) return this.forReclaim(order, gfp, node);
+    const level = (gfp & __GFP_HIGH) !== 0 ? Level.NONE : Level.MIN;
     const page = this.fromNodes(order, gfp, node, level);
     const waits = (gfp & __GFP_DIRECT_RECLAIM) !== 0 && !this.memalloc && this.reclaimer !== undefined;
     return page !== 0 || !waits ? page : this.reclaimAndRetry(order, gfp, node, level);
+  }
+
+  /** This thread is reclaiming: every page may go, but what comes from the reserve is marked as such. */
+  private forReclaim(order: number, gfp: number, node: number): PagePtr {
+    const { m, geometry } = this.cpu;
+    const spare = this.fromNodes(order, gfp, node, Level.MIN);
+    if (spare !== 0) return spare;
+    const page = this.fromNodes(order, gfp, node, Level.NONE);
+    if (page === 0) return page;
+    m[page + Page.flags] = m[page + Page.flags]! | PG_PFMEMALLOC;
+    // Never cleared. Whoever gets an object of the block from us sees it by what ordered that.
+    m[geometry.pressure + Pressure.reserveUsed] = 1;
+    return page;
   }
 
   /** Kernel: `should_reclaim_retry` and what is around it. */

@@ -28,7 +28,8 @@ export interface Reclaimer {
 export const Pressure = struct(
   'pressure',
   /** 1 while a worker sleeps or is about to. `stops` grows when all are to end. */
-  { asleep: 1, stops: 1, wakeUps: 1 },
+  // `reserveUsed` is 1 from when the first block with PG_PFMEMALLOC was handed out.
+  { asleep: 1, stops: 1, wakeUps: 1, reserveUsed: 1 },
   { alignWords: LINE_WORDS },
 );
 export type PressurePtr = Ptr<'pressure'>;

@@ -11,7 +11,9 @@ import {
   type PageAllocator,
   type PagePtr,
   PG_PARTIAL,
+  PG_PFMEMALLOC,
   PG_SLAB,
+  Pressure,
   preferredOrderGfp,
 } from '../page/index.js';
 import { hasRefinement, PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
@@ -57,6 +59,8 @@ export class Slabs {
   /** Off: a new slab's freelist is built in full before its first object is handed out. */
   private readonly lazyFreelist: boolean;
   private defragClock = 0;
+  /** Word that says whether any slab of the reserve was ever made. */
+  private readonly reserveUsed: number;
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
     this.cpu = cpu;
@@ -64,6 +68,7 @@ export class Slabs {
     this.pages = pages;
     this.memmap = cpu.geometry.memmap;
     this.lazyFreelist = hasRefinement(cpu.geometry, 'lazyFreelist');
+    this.reserveUsed = cpu.geometry.pressure + Pressure.reserveUsed;
   }
 
   /** The slab that holds an object of which we know that it is one: each of its pages names the first. */
@@ -165,7 +170,7 @@ export class Slabs {
     if (!tryOnly) cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     else if (!cpu.locks.tryLock(listLock(n), LIST_LOCK_CLASS)) return 0;
     try {
-      const page = m[n + HEAD] as PagePtr;
+      const page = this.firstAllowed(m[n + HEAD] as PagePtr);
       if (page === 0) return 0;
       const p = this.popObject(s, page);
       if (freelistOf(loadAcquire(m, page + SLAB_WORD)) === 0) removePartial(m, n, page);
@@ -173,6 +178,36 @@ export class Slabs {
     } finally {
       cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
+  }
+
+  /**
+   * list_lock held. The first slab from `page` on that this thread may allocate from: those of the reserve are for
+   * threads that reclaim. Kernel: `pfmemalloc_match`.
+   */
+  protected firstAllowed(page: PagePtr): PagePtr {
+    const { m } = this;
+    let allowed: number = page;
+    while (allowed !== 0 && !this.pages.memalloc && this.isReserve(allowed as PagePtr)) {
+      allowed = m[allowed + NEXT]!;
+    }
+    return allowed as PagePtr;
+  }
+
+  /** data race, intended: whoever has an object of the reserve sees the 1 by what handed it the object. */
+  get hasReserve(): boolean {
+    return this.m[this.reserveUsed] !== 0;
+  }
+
+  /**
+   * Whether an object lies in a slab of the reserve, where it must go back to past every layer: in a sheaf anybody
+   * could take it. Kernel: `slab_test_pfmemalloc`.
+   */
+  isOfReserve(p: number): boolean {
+    return this.hasReserve && this.isReserve(this.slabOf(p));
+  }
+
+  isReserve(page: PagePtr): boolean {
+    return (this.m[page + FLAGS]! & PG_PFMEMALLOC) !== 0;
   }
 
   /** Pops one object; list_lock held, freelist not empty (it only grows while we hold the lock). */

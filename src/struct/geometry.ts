@@ -38,6 +38,7 @@ export const Superblock = struct('superblock', {
   check: 1,
   layer: 1,
   barnFull: 1,
+  barnFullMax: 1,
   barnEmpty: 1,
   refinements: 1,
   sheafCapacity: 1,
