@@ -30,7 +30,14 @@ export {
 } from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
 export { defineCache } from './define.js';
-export type { CacheInfo } from './observe/index.js';
+export {
+  type CacheInfo,
+  lockStatText,
+  PERF_LOCK_KEYS,
+  type PerfLockKey,
+  perfLockContention,
+  perfLockReport,
+} from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,
   __GFP_HIGH,
@@ -83,6 +90,7 @@ export {
   LOCK_CLASS_NAMES,
   type LockdepInfo,
   type LockOrderEdge,
+  type LockPoint,
   type LockStatRow,
   type LockStatTier,
 } from './sync/index.js';

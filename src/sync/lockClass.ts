@@ -45,7 +45,7 @@ export const LOCK_CLASS_TAKES: Readonly<Record<LockClassId, readonly LockClassId
   [Zone]: [],
 };
 
-/** Last in every chain: whatever a thread holds, it may wait for one of these, and under it for nothing. */
+/** Last in every chain: a callback may wait for one whatever its caller holds, and under it for nothing but a leaf of its line. */
 export const LEAF_LOCK_CLASSES: readonly LockClassId[] = [Zone];
 
 /** Mutexes: a thread may sleep for something else than a lock while it holds one. */

@@ -104,13 +104,8 @@ class Round {
   constructor(config: StressConfig, threads: number, seed: number, seconds: number) {
     const { threadsPerCpu, ...options } = config;
     const cpus = Math.ceil((threads + 1) / threadsPerCpu);
-    this.arena = Arena.create({
-      ...options,
-      cpus,
-      threads: threads + 1,
-      lockStat: 'contended',
-      lockdep: true,
-    });
+    const watched = { lockStat: 'contended', lockdep: true } as const;
+    this.arena = Arena.create({ ...options, ...watched, cpus, threads: threads + 1 });
     this.arena.online({ thread: threads });
     this.baseline = ownObjects(this.arena);
     for (const { name, ...options } of STRESS_CACHES) this.arena.createCache(name, options);
