@@ -2,12 +2,17 @@
  * Granary: Linux's slab allocator with per-CPU sheaves and per-node barns, on one SharedArrayBuffer.
  * @module
  */
-export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
+export { Arena, type OnlineOptions } from './arena.js';
+export type { ArenaHandle, AttachOptions } from './attach.js';
 export {
+  type CacheDefinition,
   type CacheOptions,
+  defineCache,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
   KmemCache,
+  kmemCacheSetup,
+  kmemCacheSetupUsercopy,
   type LeakReport,
   PrefilledSheaf,
   type ReclaimWorker,
@@ -50,6 +55,7 @@ export type { Meminfo, ReclaimInfo } from './reports.js';
 export {
   SLAB_ACCOUNT,
   SLAB_CACHE_DMA,
+  SLAB_CACHE_DMA32,
   SLAB_HWCACHE_ALIGN,
   SLAB_NO_MERGE,
   SLAB_PANIC,
@@ -63,6 +69,7 @@ export {
   type Layer,
   LockError,
   type LockPolicy,
+  type MergeMode,
   OutOfMemoryError,
   SlabBugError,
   type SlabBugKind,

@@ -1,5 +1,12 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
-import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
+import {
+  bootCacheWords,
+  type CacheDefinition,
+  checkStaticCaches,
+  MAX_CACHES,
+  registryWords,
+  staticCacheWords,
+} from './cache/index.js';
 import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
 import { Page, Pressure, Zone } from './page/index.js';
 import { rcuWords } from './rcu/index.js';
@@ -15,6 +22,8 @@ import {
   LINE_WORDS,
   LOCK_POLICIES,
   type LockPolicy,
+  MERGE_MODES,
+  type MergeMode,
   optionError,
   PAGE_SIZE,
   REFINEMENTS,
@@ -38,7 +47,7 @@ export interface ArenaOptions {
   threads?: number;
   /** Into how many NUMA-like nodes CPUs and pages are divided. Default 1. */
   nodes?: number;
-  /** Caches there may be at a time, the 15 of the arena itself included. Default 200. */
+  /** Caches there may be at a time, static ones and the 15 of the arena itself included. Default 200. */
   maxCaches?: number;
   /** 'turn' keeps a CPU's sheaf locks for one run of JavaScript, 'op' for one operation. Default 'turn'. */
   lockPolicy?: LockPolicy;
@@ -56,6 +65,16 @@ export interface ArenaOptions {
   lockStat?: LockStatTier;
   /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
   sheafCapacity?: number;
+  /**
+   * Whether caches that suit each other share their slabs. 'kernel': later ones are links to the first, with one refcount;
+   * 'primary': they are caches of their own that share its storage, static ones too. Default 'off': every cache counts
+   * for itself.
+   */
+  merge?: MergeMode;
+  /** Static caches, which exist from the beginning, each at its place. Default none. */
+  caches?: readonly CacheDefinition[];
+  /** Whether copies and views check that they stay in an object, and copies in its usercopy range. Default false. */
+  hardenedUsercopy?: boolean;
   /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
   buffer?: SharedArrayBuffer;
 }
@@ -68,6 +87,8 @@ export const BARN_SHEAVES_MAX = 1000;
 export const NODES_MAX = 16;
 /** A node must at least hold the slabs of the first caches. */
 const NODE_PAGES_MIN = 64;
+/** kmem_cache, kmem_cache_node and the kmalloc caches. */
+const OWN_CACHES = 15;
 /** A CPU's sheaves of the kmalloc caches come to 2240 bytes, its arrays to 4480. */
 const CPU_PAGES_MIN = 0.6;
 const CPU_ARRAY_PAGES_MIN = 1.1;
@@ -101,7 +122,19 @@ export function planArena(options: ArenaOptions): Geometry {
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
 
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer };
+  const merge = requireOneOf('merge', options.merge ?? 'off', MERGE_MODES);
+  const { hardenedUsercopy = false } = options;
+  if (typeof hardenedUsercopy !== 'boolean') {
+    throw new TypeError(`hardenedUsercopy is ${describe(hardenedUsercopy)}; it must be a boolean`);
+  }
+  const nrStatics = checkStaticCaches(options.caches ?? [], { cpus, layer, merge }).length;
+  if (nrStatics > maxCaches - OWN_CACHES) {
+    throw new RangeError(
+      `caches has ${nrStatics} definitions; with maxCaches ${maxCaches} there is room for ${maxCaches - OWN_CACHES}`,
+    );
+  }
+
+  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer, nrStatics };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -121,6 +154,9 @@ export function planArena(options: ArenaOptions): Geometry {
     barnEmpty,
     sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),
+    merge: MERGE_MODES.indexOf(merge),
+    hardenedUsercopy: hardenedUsercopy ? 1 : 0,
+    nrStatics,
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
     ...layOut(bytes, shape),
   };
@@ -146,10 +182,11 @@ interface Shape {
   check: CheckLevel;
   lockStat: LockStatTier;
   layer: Layer;
+  nrStatics: number;
 }
 
 /** Where each region begins, in the order in which they lie. */
-function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: Shape) {
+function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, nrStatics }: Shape) {
   let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
   const region = (words: number): number => {
     const at = end;
@@ -162,6 +199,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
   const pressure = region(Pressure.SIZEOF);
   const registry = region(registryWords(maxCaches));
   const bootCaches = region(bootCacheWords(nodes));
+  const staticCaches = region(staticCacheWords(nodes, nrStatics));
   const percpu = region(threads * maxCaches * PERCPU_BLOCK_WORDS);
   const rcu = region(rcuWords(threads));
   const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
@@ -177,6 +215,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
     pressure,
     registry,
     bootCaches,
+    staticCaches,
     memmap,
     shadow,
     firstPfn,

@@ -1,10 +1,19 @@
+export { linkNames } from './aliasLinks.js';
 export { bootCacheWords, bootstrap } from './bootstrap.js';
 export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
+export {
+  type CacheDefinition,
+  defineCache,
+  kmemCacheSetup,
+  kmemCacheSetupUsercopy,
+  type StructLike,
+} from './definition.js';
 export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
 export { KmemCache } from './kmemCache.js';
+export { mergeMode, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';
@@ -20,3 +29,9 @@ export {
 } from './registry.js';
 export type { LeakReport, ShrinkReport } from './reports.js';
 export { type Shrinker, Shrinkers } from './shrinkers.js';
+export {
+  checkPlaces,
+  checkStaticCaches,
+  makeStaticCaches,
+  staticCacheWords,
+} from './staticCaches.js';

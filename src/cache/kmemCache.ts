@@ -16,7 +16,7 @@ import {
 } from '../cpu/index.js';
 import { __GFP_NOWARN, __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
 import { PcsNolock, type SheafPtr } from '../sheaf/index.js';
-import { KmemCacheStruct, oomReport } from '../slab/index.js';
+import { KmemCacheStruct, oomReport, relearnSizes } from '../slab/index.js';
 import {
   type Bytes,
   type Layer,
@@ -42,7 +42,7 @@ export abstract class KmemCache extends PcsNolock {
   protected readonly shadow: Bytes;
   protected readonly checked: boolean;
   private readonly exact: boolean;
-  private readonly serialWord: number;
+  protected readonly serialWord: number;
   /** Byte range of this CPU's node. */
   protected readonly nodeStart: number;
   protected readonly nodeBytes: number;
@@ -58,6 +58,11 @@ export abstract class KmemCache extends PcsNolock {
     const zone = zoneOf(geometry, cpu.node);
     this.nodeStart = views.m[zone + Zone.startPfn]! << PAGE_SHIFT;
     this.nodeBytes = (views.m[zone + Zone.endPfn]! - views.m[zone + Zone.startPfn]!) * PAGE_SIZE;
+  }
+
+  /** The cache whose slabs and sheaves hold its objects: itself, unless it merged into another by `merge: 'primary'`. */
+  get primary(): KmemCache {
+    return this;
   }
 
   get name(): string {
@@ -173,9 +178,7 @@ export abstract class KmemCache extends PcsNolock {
   /** Takes a borrowed sheaf back, with what is left in it. Kernel: `kmem_cache_return_sheaf`. */
   abstract return(sheaf: PrefilledSheaf, gfp?: number): void;
 
-  /**
-   * Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0.
-   */
+  /** Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0. */
   allocOrThrow(gfp: number = GFP_KERNEL): number {
     const p = this.alloc(gfp | __GFP_NOWARN);
     if (p === 0) throw new OutOfMemoryError(oomReport(this.cpu, this.slabs.pages, this.desc, gfp));
@@ -259,6 +262,11 @@ export abstract class KmemCache extends PcsNolock {
   /** What came of sheaves that were locked by another thread; summed and exact as the 26. */
   trylockStats(): TrylockStats {
     return sumTrylockStats(this.cpu.f64, this.context.geometry, this.desc.slot);
+  }
+
+  /** Reads again how large its objects are: another cache may have merged into it. slab_mutex held. */
+  learnSizes(): void {
+    relearnSizes(this.m, this.desc);
   }
 
   /** Throws unless this thread is a CPU and the cache still exists. */

@@ -6,6 +6,7 @@ import {
   NAME_BYTES_MAX,
   SLAB_FLAGS_PERMITTED,
   SLAB_HWCACHE_ALIGN,
+  SLAB_NO_MERGE,
   SLAB_TYPESAFE_BY_RCU,
   type SlabLayout,
 } from '../slab/index.js';
@@ -36,6 +37,12 @@ export interface CacheOptions {
    * hold. Makes the cache unmergeable.
    */
   arraySize?: number;
+  /**
+   * The bytes of an object that may be copied in and out of a hardened arena: `usersize` from `useroffset` on; none by
+   * default. Makes the cache unmergeable.
+   */
+  useroffset?: number;
+  usersize?: number;
 }
 
 /** What a cache is made to: its slabs, and what the layers that may stand in front of them hold. */
@@ -68,6 +75,17 @@ export function checkName(name: unknown): string {
   return name;
 }
 
+function checkUsercopy({ size, useroffset = 0, usersize = 0 }: CacheOptions): void {
+  requireInteger('useroffset', useroffset, 0, size);
+  requireInteger('usersize', usersize, 0, size - useroffset);
+  if (useroffset > 0 && usersize === 0) throw optionError('usersize', usersize, 'given with useroffset');
+}
+
+/** The flags a cache is made with: asking for room of one's own in front of the slabs is asking not to merge. */
+export function flagsFor({ flags = 0, sheafCapacity, arraySize }: CacheOptions): number {
+  return flags | (sheafCapacity || arraySize ? SLAB_NO_MERGE : 0);
+}
+
 /**
  * Checks every option and computes the layout. `byDefault` is the layer of caches that name none. Throws RangeError or
  * TypeError that names the option.
@@ -95,6 +113,7 @@ export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer)
       );
     }
   }
+  checkUsercopy(options);
   const layout = calculateSizes({
     objectSize: size,
     align,
