@@ -1,4 +1,3 @@
-export { linkNames } from './aliasLinks.js';
 export { bootCacheWords, bootstrap } from './bootstrap.js';
 export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
@@ -13,7 +12,7 @@ export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
 export { KmemCache } from './kmemCache.js';
-export { mergeMode, sysfsId } from './merging.js';
+export { mergeMode, namesOf, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';

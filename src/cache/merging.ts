@@ -17,10 +17,11 @@ import {
   KmemCacheStruct,
   type MergeCandidate,
   type MergeWish,
+  readName,
   slabUnmergeable,
 } from '../slab/index.js';
 import { LAYERS, MERGE_MODES, type MergeMode, OutOfMemoryError, type Words } from '../struct/index.js';
-import { addLink, freeLinks, removeLink } from './aliasLinks.js';
+import { addLink, freeLinks, linkNames, removeLink } from './aliasLinks.js';
 import type { Caches } from './caches.js';
 import { createAliasInSlot, createInSlot, freeStruct, type NewCache } from './create.js';
 import { destroyCache } from './drain.js';
@@ -182,4 +183,14 @@ export function sysfsId(caches: Caches, ptr: KmemCachePtr, name: string): string
   const candidate = candidateAt(caches.views.m, ptr);
   const alone = mergeMode(caches) === 'off' || slabUnmergeable(candidate);
   return alone ? name : createUniqueId(candidate.flags, candidate.size);
+}
+
+/** All names that use a cache's storage, sorted; its own unless it is hidden. slab_mutex held. */
+export function namesOf({ views, geometry }: Caches, { desc }: KmemCache): string[] {
+  const { m } = views;
+  const names = linkNames(m, desc.ptr);
+  for (const { ptr } of liveSlots(m, geometry)) {
+    if (m[ptr + PRIMARY] === desc.ptr && m[ptr + HIDDEN] === 0) names.push(readName(m, ptr));
+  }
+  return names.sort();
 }

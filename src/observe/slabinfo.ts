@@ -1,5 +1,5 @@
 /** What a cache is and does, under the kernel's names: /proc/slabinfo and the files of /sys/kernel/slab. */
-import { barnFigures, type Caches, type KmemCache } from '../cache/index.js';
+import { barnFigures, type Caches, type KmemCache, namesOf, sysfsId } from '../cache/index.js';
 import { CpuSlab, pcsOf, type Stats, type TrylockStats } from '../cpu/index.js';
 import { Page } from '../page/index.js';
 import {
@@ -38,7 +38,15 @@ export interface CacheInfo extends TrylockStats {
   hwcache_align: 0 | 1;
   reclaim_account: 0 | 1;
   cache_dma: 0 | 1;
+  /** Other names that use this cache's slabs. */
   aliases: number;
+  /** `:` and what it may merge by, or its name when it may not. */
+  sysfs_id: string;
+  /** Its own name, and those of caches that merged into it, sorted; a hidden one has only those. */
+  names: string[];
+  /** Bytes of an object that may be copied in and out of a hardened arena. */
+  usersize: number;
+  remote_node_defrag_ratio: number;
   /** Objects that a CPU may have on its partial slabs; 0 without cpu slabs, as in kernels from 7.0 on. */
   cpu_partial: number;
   /** Slabs on cpu partial lists, and the objects that makes at half a slab each: `3(24)`. */
@@ -80,6 +88,7 @@ function sumNodes(caches: Caches, cache: KmemCache): NodeSums {
 export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
   const sums = sumNodes(caches, cache);
   const barns = barnFigures(caches, cache);
+  const word = (field: number): number => caches.views.m[cache.desc.ptr + field]!;
   const flag = (bit: number): 0 | 1 => ((cache.desc.flags & bit) !== 0 ? 1 : 0);
   return {
     name: cache.name,
@@ -90,7 +99,7 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     objs_per_slab: cache.objsPerSlab,
     sheaf_capacity: cache.sheafCapacity,
     layer: cache.layer,
-    array_size: caches.views.m[cache.desc.ptr + KmemCacheStruct.arraySize]!,
+    array_size: word(KmemCacheStruct.arraySize),
     min_partial: cache.minPartial,
     slabs: sums.slabs,
     partial: sums.partial,
@@ -102,7 +111,11 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     hwcache_align: flag(SLAB_HWCACHE_ALIGN),
     reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
     cache_dma: flag(SLAB_CACHE_DMA),
-    aliases: 0,
+    aliases: Math.max(word(KmemCacheStruct.refcount) - 1, 0),
+    sysfs_id: sysfsId(caches, cache.desc.ptr, cache.name),
+    names: namesOf(caches, cache),
+    usersize: cache.desc.usersize,
+    remote_node_defrag_ratio: word(KmemCacheStruct.defragRatio) / 10,
     ...cpuSlabFigures(caches, cache),
     stats: cache.stats(),
     ...cache.trylockStats(),
