@@ -37,6 +37,7 @@ import {
   writeSuperblock,
 } from './struct/index.js';
 import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
+import { UserCopy } from './view/index.js';
 
 export interface OnlineOptions {
   /** The CPU slot to run on; by default that of the thread slot. */
@@ -56,6 +57,7 @@ export class Arena extends ArenaHeap {
   readonly f64: Doubles;
   override readonly geometry: Geometry;
   private readonly views: Views;
+  private readonly usercopy: UserCopy;
   private readonly code: HotCode;
   private readonly shrinkers = new Shrinkers();
   private current: Caches | undefined;
@@ -78,6 +80,7 @@ export class Arena extends ArenaHeap {
     const shadowBytes = geometry.shadow === 0 ? 0 : geometry.bytes / 8;
     const shadow = new Uint8Array(buffer, geometry.shadow, shadowBytes);
     this.views = { m: this.i32, u8: this.u8, f64: this.f64, shadow };
+    this.usercopy = new UserCopy(this.views, geometry);
     this.code = makeHotCode(this.views, geometry);
   }
 
@@ -292,6 +295,32 @@ export class Arena extends ArenaHeap {
   /** The report of this thread's latest allocation that failed without __GFP_NOWARN; at most ten in five seconds. */
   get lastOom(): string | undefined {
     return this.current?.pages.oom.last;
+  }
+
+  /**
+   * Copies bytes into the arena. With `hardenedUsercopy` they must lie in the usercopy range of one object, or in one block
+   * of kmalloc; else in the heap. Throws SlabBugError, and copies nothing. Kernel: `copy_from_user`.
+   */
+  copyFromUser(to: number, from: Uint8Array): void {
+    this.usercopy.from(to, from);
+  }
+
+  /** Copies `to.length` bytes out of the arena, checked like copyFromUser. Kernel: `copy_to_user`. */
+  copyToUser(to: Uint8Array, from: number): void {
+    this.usercopy.to(to, from);
+  }
+
+  /**
+   * Writes text as UTF-8 into `room` bytes, with a zero behind if it is shorter. Returns its bytes. Throws RangeError when it
+   * does not fit, and as copyFromUser does.
+   */
+  writeText(p: number, room: number, text: string): number {
+    return this.usercopy.writeText(p, room, text);
+  }
+
+  /** The text in `room` bytes, up to the first zero. Checked like copyToUser. */
+  readText(p: number, room: number): string {
+    return this.usercopy.readText(p, room);
   }
 
   /** Checks the whole arena against its invariants; empty when it is sound. Other CPUs must be quiet. */

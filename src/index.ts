@@ -75,3 +75,18 @@ export {
   type SlabBugKind,
 } from './struct/index.js';
 export { LOCK_CLASS_NAMES, type LockStatRow, type LockStatTier } from './sync/index.js';
+export {
+  type ArrayType,
+  type ArrayView,
+  arrayOf,
+  type Cursor,
+  type FieldPlace,
+  type Fields,
+  type FieldTypes,
+  type Scalar,
+  type StructShape,
+  type StructType,
+  structOf,
+  type TextType,
+  textOf,
+} from './view/index.js';
