@@ -3,27 +3,30 @@
  * does its own work below.
  */
 import { ArenaHeap } from './arenaHeap.js';
-import { ABI, type ArenaHandle, type AttachOptions, BOOTED, readArena } from './attach.js';
+import { ABI, type AttachOptions, BOOTED, readArena } from './attach.js';
 import { bootArena } from './boot.js';
 import {
-  type CacheDefinition,
   type CacheOptions,
   Caches,
+  type DefinedCache,
   type HotCode,
   type KmemCache,
   makeHotCode,
   ReclaimWorker,
   type Shrinker,
   Shrinkers,
+  type StaticCache,
 } from './cache/index.js';
-import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
+import { LockdepCpu, onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
+import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { stopReclaim } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import { lockStatOf, type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import type { CallbackError } from './slab/index.js';
 import {
   abiHash,
   type Bytes,
@@ -36,17 +39,10 @@ import {
   type Words,
   writeSuperblock,
 } from './struct/index.js';
-import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
+import { type LockdepInfo, type LockStatRow, loadAcquire, readLockdep, storeRelease } from './sync/index.js';
 import { UserCopy } from './view/index.js';
 
-export interface OnlineOptions {
-  /** The CPU slot to run on; by default that of the thread slot. */
-  cpu?: number;
-  /** The thread slot to take; the lowest free one by default. The same as `cpu`, unless threads share CPUs. */
-  thread?: number;
-  /** Any integer by which the thread can be told later, e.g. its threadId. */
-  tid?: number;
-}
+export type { ArenaHandle, OnlineOptions };
 
 export class Arena extends ArenaHeap {
   readonly buffer: SharedArrayBuffer;
@@ -62,12 +58,12 @@ export class Arena extends ArenaHeap {
   private readonly shrinkers = new Shrinkers();
   private current: Caches | undefined;
 
-  private readonly definitions: readonly CacheDefinition[];
+  private readonly definitions: readonly StaticCache[];
 
   private constructor(
     buffer: SharedArrayBuffer,
     geometry: Geometry,
-    definitions: readonly CacheDefinition[] = [],
+    definitions: readonly StaticCache[] = [],
   ) {
     super();
     this.definitions = definitions;
@@ -135,10 +131,12 @@ export class Arena extends ArenaHeap {
       );
     }
     requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+    const Cpu = this.geometry.lockdep === 0 ? ThisCpu : LockdepCpu;
     const caches = new Caches(
-      new ThisCpu(this.views, this.geometry, { cpu, thread }, tid),
+      new Cpu(this.views, this.geometry, { cpu, thread }, tid),
       this.code,
       this.shrinkers,
+      this,
     );
     caches.openAll();
     this.current = caches;
@@ -152,7 +150,7 @@ export class Arena extends ArenaHeap {
   offline(): void {
     const caches = this.caches;
     if (caches.reclaim.running) throw new CpuError('a shrinker may not take its thread offline');
-    caches.assertMayLeave();
+    caches.statics.assertMayLeave();
     caches.finishRcu();
     caches.leaveCpu();
     this.current = undefined;
@@ -198,14 +196,27 @@ export class Arena extends ArenaHeap {
     return reapThread(this.caches, thread);
   }
 
-  /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
-  createCache(name: string, options: CacheOptions): KmemCache {
-    return this.caches.create(name, options);
+  /**
+   * Makes a cache for objects of one size, of a name and options or of what {@link defineCache} returned. Throws on bad
+   * options, a name that exists, or no memory.
+   */
+  createCache(definition: DefinedCache): KmemCache;
+  createCache(name: string, options: CacheOptions): KmemCache;
+  createCache(wanted: string | DefinedCache, options?: CacheOptions): KmemCache {
+    return this.caches.create(wanted, options);
   }
 
-  /** Opens a cache that any thread has made. */
-  openCache(name: string): KmemCache {
-    return this.caches.open(name);
+  /**
+   * Opens a cache that any thread has made. Throws CacheDefinitionError that names the module to import when it has a
+   * constructor or destructor which this thread does not know.
+   */
+  openCache(wanted: string | DefinedCache): KmemCache {
+    return this.caches.open(wanted);
+  }
+
+  /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */
+  get callbackErrors(): readonly CallbackError[] {
+    return this.caches.slabs.callbacks.errors;
   }
 
   /**
@@ -215,15 +226,15 @@ export class Arena extends ArenaHeap {
    * const [mm, vma] = arena.staticCaches as [KmemCache, KmemCache];
    */
   get staticCaches(): ReadonlyArray<KmemCache | undefined> {
-    return this.caches.staticCaches();
+    return this.caches.statics.all();
   }
 
   /**
    * The static cache of a definition that this thread gave to create or attach. Throws RangeError when it gave none such,
    * or the cache is a module's and not set up.
    */
-  staticCache(definition: CacheDefinition): KmemCache {
-    const cache = this.caches.staticCache(this.placeOf(definition));
+  staticCache(definition: StaticCache): KmemCache {
+    const cache = this.caches.statics.at(this.placeOf(definition));
     if (cache !== undefined) return cache;
     throw new RangeError(`${definition.name} is a module's and not set up; call setupCache`);
   }
@@ -232,11 +243,11 @@ export class Arena extends ArenaHeap {
    * Sets up the static cache of a module, in the thread that it belongs to: it must be destroyed before that thread goes
    * offline. Throws RangeError or OutOfMemoryError, and then the place is as it was. Kernel: seed 000's `kmem_cache_setup`.
    */
-  setupCache(definition: CacheDefinition): KmemCache {
-    return this.caches.setUpModule(this.placeOf(definition), definition);
+  setupCache(definition: StaticCache): KmemCache {
+    return this.caches.statics.setUp(this.placeOf(definition), definition);
   }
 
-  private placeOf(definition: CacheDefinition): number {
+  private placeOf(definition: StaticCache): number {
     const i = this.definitions.indexOf(definition);
     if (i >= 0) return i;
     throw new RangeError(
@@ -339,10 +350,14 @@ export class Arena extends ArenaHeap {
     return this.caches.withSlabMutex(() => this.caches.all().map((cache) => cacheInfo(this.caches, cache)));
   }
 
-  /** Lock statistics by class; empty when the arena was made without. */
+  /** Lock statistics by class; empty when the arena was made without. lockStatText and the perf reports show them. */
   lockStat(): LockStatRow[] {
-    if (LOCK_STAT_TIERS[this.geometry.lockStat] === 'off') return [];
-    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.threads);
+    return lockStatOf(this.i32, this.f64, this.geometry);
+  }
+
+  /** What lockdep has seen and reported on all threads; empty when the arena was made without. */
+  lockdep(): LockdepInfo {
+    return readLockdep(this.i32, this.geometry.lockdep);
   }
 
   /** Pages in total, free and at the high-water mark. */

@@ -1,18 +1,13 @@
 /** From what another thread passed on to an arena's geometry, or the reason why it cannot be. */
-import { type CacheDefinition, checkPlaces } from './cache/index.js';
+import { checkPlaces, type StaticCache } from './cache/index.js';
+import type { ArenaHandle } from './handle.js';
 import { isSharedArrayBuffer } from './plan.js';
 import { AttachError, abiHash, describe, type Geometry, readSuperblock, Superblock } from './struct/index.js';
 import { loadAcquire } from './sync/index.js';
 
-/** What a worker needs to attach: plain data that survives postMessage, workerData and piscina tasks. */
-export interface ArenaHandle {
-  readonly granary: 1;
-  readonly buffer: SharedArrayBuffer;
-}
-
 export interface AttachOptions {
   /** The static caches, as this program defines them: what differs from the arena's is an error. Unchecked without. */
-  caches?: readonly CacheDefinition[];
+  caches?: readonly StaticCache[];
 }
 
 export const BOOTED = 1;

@@ -1,5 +1,5 @@
 /** The first life of an arena: zones, then caches, on CPU 0, which is free again afterwards. */
-import { bootstrap, type CacheDefinition, Caches, type HotCode, makeStaticCaches } from './cache/index.js';
+import { bootstrap, Caches, type HotCode, makeStaticCaches, type StaticCache } from './cache/index.js';
 import { ThisCpu, type Views } from './cpu/index.js';
 import { initZone, setWatermarks, Zone, zoneOf } from './page/index.js';
 import { initGracePeriods } from './rcu/index.js';
@@ -9,7 +9,7 @@ export function bootArena(
   views: Views,
   geometry: Geometry,
   code: HotCode,
-  definitions: readonly CacheDefinition[],
+  definitions: readonly StaticCache[],
 ): void {
   const { m } = views;
   const pages = geometry.endPfn - geometry.firstPfn;

@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { LitmusTask } from './litmus/control.js';
 import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
+import { LOCKDEP_ROLES } from './litmus/lockdep.js';
 import { LOCK_ROLES } from './litmus/locks.js';
 import { NOLOCK_ROLES } from './litmus/nolock.js';
 import { PRESSURE_ROLES } from './litmus/pressure.js';
@@ -11,6 +12,7 @@ import { SHARER_ROLES } from './litmus/sharers.js';
 
 const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...LOCK_ROLES,
+  ...LOCKDEP_ROLES,
   ...HEAP_ROLES,
   ...KILL_ROLES,
   ...RCU_ROLES,

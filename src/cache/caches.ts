@@ -8,7 +8,9 @@ import {
   KmemCacheStruct,
   readCacheDesc,
   readName,
+  SLAB_DTOR,
   SLAB_KMALLOC,
+  SLAB_RCU_DEBUG,
   SlabAllocator,
 } from '../slab/index.js';
 import {
@@ -26,18 +28,19 @@ import { Intent, LockClass, loadAcquire } from '../sync/index.js';
 import { AliasKmemCache } from './aliasCache.js';
 import { findLink, linkNames } from './aliasLinks.js';
 import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
+import { Endings, withDefinition } from './callbacks.js';
 import type { CacheContext } from './context.js';
 import { countSheaf } from './create.js';
-import type { CacheDefinition } from './definition.js';
+import { DefinedCache, whatToMake } from './define.js';
 import { reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { KfreeRcu } from './kfreeRcu.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
 import { createOrMerge, dropCache } from './merging.js';
+import { newCache } from './newCache.js';
 import { Nolock } from './nolock.js';
-import { type CacheOptions, checkName, flagsFor, layoutFor } from './options.js';
-import { FIRST_STATIC_SLOT } from './places.js';
+import { type CacheOptions, checkName } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import { CacheReclaim } from './reclaim.js';
 import { findByName, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
@@ -45,13 +48,7 @@ import { lockWithin } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 import { setUpArrays } from './setupArray.js';
 import { Shrinkers } from './shrinkers.js';
-import {
-  assertModuleGone,
-  isGlobalStatic,
-  leavePlace,
-  modulesCaches,
-  setUpModuleCache,
-} from './staticCaches.js';
+import { isGlobalStatic, leavePlace, modulesCaches, Statics } from './staticCaches.js';
 
 export class Caches implements CacheContext {
   readonly cpu: ThisCpu;
@@ -68,15 +65,19 @@ export class Caches implements CacheContext {
   readonly kfreeRcu: KfreeRcu;
   readonly nolock: Nolock;
   readonly reclaim: CacheReclaim;
+  readonly endings: Endings;
+  readonly statics: Statics;
   /** Whether this thread has slab_mutex now. */
   ownsSlabMutex = false;
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
-  constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers()) {
+  /** `arena` is what constructors and destructors are called with. */
+  constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers(), arena?: unknown) {
     this.cpu = cpu;
     this.views = cpu.views;
     this.geometry = cpu.geometry;
@@ -86,12 +87,16 @@ export class Caches implements CacheContext {
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
+    this.rcuDebugClasses = code.rcuDebugClasses;
     this.prefilledSheaf = code.prefilledSheaf;
     this.kmallocs = new Kmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
+    this.slabs.slabWaits = (s) => this.kfreeRcu.slabWaits(s);
     this.nolock = new Nolock(this);
     this.reclaim = new CacheReclaim(this, shrinkers);
+    this.endings = new Endings(this, arena);
+    this.statics = new Statics(this);
   }
 
   /** Opens the caches that every arena has. Until then there are none to reclaim from. */
@@ -117,9 +122,11 @@ export class Caches implements CacheContext {
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
     const primary = this.primarySlot(slot);
+    const { layer, flags } = this.describe(slot);
+    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses;
     const opened =
       primary === slot
-        ? new this.classes[this.describe(slot).layer](this, slot)
+        ? new classes[layer](this, slot)
         : new AliasKmemCache(this, slot, this.handle(primary));
     this.handles[slot] = opened;
     return opened;
@@ -133,53 +140,29 @@ export class Caches implements CacheContext {
   }
 
   /** Makes a cache, or lets one that exists serve it. Throws on bad options, a duplicate name, too many caches, or no memory; then nothing was made. */
-  create(name: string, options: CacheOptions): KmemCache {
+  create(wanted: string | DefinedCache, given?: CacheOptions): KmemCache {
     this.cpu.assertOnline();
-    checkName(name);
-    const layout = layoutFor(options, this.geometry.cpus, this.layer);
-    const { size: objectSize, layer = this.layer, useroffset = 0, usersize = 0 } = options;
-    const flags = flagsFor(options);
+    const made = newCache(whatToMake(wanted, given), this.geometry.cpus, this.layer);
+    const { name } = made;
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);
       }
-      return createOrMerge(this, { name, objectSize, flags, layer, layout, useroffset, usersize });
+      return createOrMerge(this, made);
     });
   }
 
-  /** Sets up the static cache number `i`, a module's. Throws with nothing changed. */
-  setUpModule(i: number, definition: CacheDefinition): KmemCache {
-    return this.withSlabMutex(() => setUpModuleCache(this, i, definition));
-  }
-
-  staticCaches(): ReadonlyArray<KmemCache | undefined> {
-    return Array.from({ length: this.geometry.nrStatics }, (_, i) => this.staticCache(i));
-  }
-
-  /** Throws while this thread has caches that nobody else would destroy. */
-  assertMayLeave(): void {
-    this.withSlabMutex(() => assertModuleGone(this));
-  }
-
-  /** The static caches, by number. Their slots never have others, so this needs no lock; a module's may be missing. */
-  staticCache(i: number): KmemCache | undefined {
-    const slot = FIRST_STATIC_SLOT + i;
-    // Pairs with publishSlot.
-    const serial = loadAcquire(this.views.m, registrySlot(this.geometry, slot) + RegistrySlot.serial);
-    return serial > 0 ? this.handle(slot) : undefined;
-  }
-
   /** Opens a cache that any thread made. Throws with the names there are. */
-  open(name: string): KmemCache {
+  open(wanted: string | DefinedCache): KmemCache {
     this.cpu.assertOnline();
-    checkName(name);
+    const name = checkName(wanted instanceof DefinedCache ? wanted.name : wanted);
     const known = this.handles.find(
       (cache) => cache?.name === name && this.isLive(cache) && !this.isHidden(cache),
     );
-    if (known !== undefined) return known;
+    if (known !== undefined) return withDefinition(this, known);
     return this.withSlabMutex(() => {
       const slot = this.findSlot(name);
-      if (slot >= 0) return this.opened(slot);
+      if (slot >= 0) return withDefinition(this, this.opened(slot));
       const names = this.liveNames().filter((known) => !known.startsWith('km'));
       throw new RangeError(
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
@@ -255,13 +238,16 @@ export class Caches implements CacheContext {
     if (isGlobalStatic(this, slot, ptr)) {
       throw new RangeError(`${cache.name} is a static cache of the arena; it is never destroyed`);
     }
+    this.endings.assertPossible(cache.desc);
     this.kfreeRcu.barrier(cache.primary);
-    return this.withSlabMutex(() => {
+    const report = this.withSlabMutex(() => {
       this.nolock.drainAll();
-      const report = dropCache(this, this.current(slot));
+      const dropped = dropCache(this, this.current(slot));
       leavePlace(this, ptr);
-      return report;
+      return dropped;
     });
+    this.endings.finish(cache.desc);
+    return report;
   }
 
   setupPercpuArray(cache: KmemCache, count: number): KmemCache {
@@ -304,9 +290,10 @@ export class Caches implements CacheContext {
    */
   leaveCpu(): void {
     const { cpu, geometry } = this;
+    this.endings.beforeLeaving(() => this.flushIfLast());
     this.withSlabMutex(() => {
       for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
-      if (!hasOtherThread(cpu.m, geometry, cpu.id, cpu.thread)) this.flushThisCpu();
+      this.flushIfLast();
       leaveCpu(cpu.m, geometry, cpu.thread);
     });
   }
@@ -323,7 +310,16 @@ export class Caches implements CacheContext {
     kfreeRcu.leave();
   }
 
-  private flushThisCpu(): void {
+  /** Whether this thread has a cache open that has destructors. */
+  hasDestructors(): boolean {
+    return this.handles.some(
+      (cache) => cache !== undefined && (cache.desc.flags & SLAB_DTOR) !== 0 && cache.isAlive,
+    );
+  }
+
+  private flushIfLast(): void {
+    const { cpu, geometry } = this;
+    if (hasOtherThread(cpu.m, geometry, cpu.id, cpu.thread)) return;
     // Sheaves are objects of kmalloc caches, which must therefore come last.
     const caches = this.all().reverse();
     for (const cache of caches) cache.flushThisCpu();
@@ -337,7 +333,9 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => {
       const cpu = cpuOfThread(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
-      const notes: string[] = [];
+      const notes = this.slabs.callbacks.inherit(thread, (ptr) =>
+        readCacheDesc(m, ptr as never, geometry.nodes),
+      );
       this.kfreeRcu.takeOver(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);
@@ -379,6 +377,7 @@ export class Caches implements CacheContext {
       this.cpu.leave();
       this.ownsSlabMutex = false;
       this.cpu.locks.unlock(slabMutex(this.geometry), LockClass.SlabMutex);
+      if (this.cpu.callbacksDue) this.cpu.runCallbacks();
     }
   }
 

@@ -20,29 +20,11 @@ import {
 } from '../slab/index.js';
 import { LAYERS, type Layer, OutOfMemoryError, PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
+import { forgetModule, noteModule } from './callbacks.js';
+import type { NewCache } from './newCache.js';
 import type { CacheLayout } from './options.js';
 import { addArrays, releaseArrays } from './percpuArray.js';
 import { nextSerial, publishSlot } from './registry.js';
-
-/** What is written into a new kmem_cache. */
-export interface NewCache {
-  readonly name: string;
-  readonly objectSize: number;
-  readonly flags: number;
-  readonly layer: Layer;
-  readonly layout: CacheLayout;
-  readonly useroffset?: number;
-  readonly usersize?: number;
-  /** 1 by default: its own name. */
-  readonly refcount?: number;
-  /** The cache whose storage it uses; itself by default. */
-  readonly primary?: KmemCachePtr;
-  readonly hidden?: boolean;
-  /** Thread slot + 1 of the module that it belongs to. */
-  readonly module?: number;
-  /** Where it is to lie, instead of in an object of the cache kmem_cache. Never freed. Kernel: seed 000's argument. */
-  readonly preallocated?: KmemCachePtr;
-}
 
 /** Writes the fixed fields of a kmem_cache. Its per-node pointers are 0 afterwards. */
 export function initKmemCache(
@@ -104,6 +86,7 @@ export function createInSlot(caches: Caches, slot: number, made: NewCache): Cach
     releaseCache(caches, desc);
     throw outOfMemory(name, `its ${layer}`);
   }
+  if (made.definedIn) noteModule(caches, desc, made.definedIn);
   publishSlot(m, geometry, slot, serial, ptr);
   return desc;
 }
@@ -214,6 +197,7 @@ export function releaseCache(caches: Caches, desc: CacheDesc): void {
     const n = m[nodeSlot(desc, node)]!;
     if (n !== 0) caches.boot.kmemCacheNode.free(n * WORD_BYTES);
   }
+  forgetModule(caches, desc);
   freeStruct(caches, desc.ptr);
 }
 

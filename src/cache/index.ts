@@ -1,13 +1,7 @@
 export { bootCacheWords, bootstrap } from './bootstrap.js';
 export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
-export {
-  type CacheDefinition,
-  defineCache,
-  kmemCacheSetup,
-  kmemCacheSetupUsercopy,
-  type StructLike,
-} from './definition.js';
+export { type CacheDefinition, DefinedCache, defineCache } from './define.js';
 export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
@@ -27,6 +21,13 @@ export {
   registryWords,
 } from './registry.js';
 export type { LeakReport, ShrinkReport } from './reports.js';
+export {
+  kmemCacheSetup,
+  kmemCacheSetupUsercopy,
+  type NamedCache,
+  type StaticCache,
+  type StructLike,
+} from './setup.js';
 export { type Shrinker, Shrinkers } from './shrinkers.js';
 export {
   checkPlaces,

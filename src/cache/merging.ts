@@ -18,14 +18,17 @@ import {
   type MergeCandidate,
   type MergeWish,
   readName,
+  SLAB_CTOR,
+  SLAB_DTOR,
   slabUnmergeable,
 } from '../slab/index.js';
 import { LAYERS, MERGE_MODES, type MergeMode, OutOfMemoryError, type Words } from '../struct/index.js';
 import { addLink, freeLinks, linkNames, removeLink } from './aliasLinks.js';
 import type { Caches } from './caches.js';
-import { createAliasInSlot, createInSlot, freeStruct, type NewCache } from './create.js';
+import { createAliasInSlot, createInSlot, freeStruct } from './create.js';
 import { destroyCache } from './drain.js';
 import type { KmemCache } from './kmemCache.js';
+import type { NewCache } from './newCache.js';
 import { firstDynamicSlot } from './places.js';
 import { findFreeSlot, liveSlots, publishSlot } from './registry.js';
 import type { LeakReport } from './reports.js';
@@ -52,7 +55,7 @@ export function candidateAt(m: Words, ptr: KmemCachePtr): MergeCandidate {
   return {
     size: m[ptr + K.size]!,
     flags: m[ptr + K.flags]!,
-    hasCtor: false,
+    hasCtor: (m[ptr + K.flags]! & (SLAB_CTOR | SLAB_DTOR)) !== 0,
     usersize: m[ptr + K.usersize]!,
     layer: LAYERS[m[ptr + K.layer]!]!,
     refcount: m[ptr + REFCOUNT]!,
@@ -71,7 +74,14 @@ function candidates({ views, geometry }: Caches): Candidate[] {
 }
 
 function wishOf({ objectSize, layout, flags, layer, usersize = 0 }: NewCache): MergeWish {
-  return { objectSize, align: layout.align, flags, hasCtor: false, usersize, layer };
+  return {
+    objectSize,
+    align: layout.align,
+    flags,
+    hasCtor: (flags & (SLAB_CTOR | SLAB_DTOR)) !== 0,
+    usersize,
+    layer,
+  };
 }
 
 /** The slot of the cache that can serve the new one, or -1. slab_mutex held. */

@@ -22,16 +22,22 @@ import {
   type MergeMode,
   type Words,
 } from '../struct/index.js';
+import { loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
-import { initKmemCache, type NewCache } from './create.js';
-import type { CacheDefinition } from './definition.js';
+import { withDefinition } from './callbacks.js';
+import { initKmemCache } from './create.js';
+import { DefinedCache } from './define.js';
 import type { KmemCache } from './kmemCache.js';
 import { createAtPlace } from './merging.js';
-import { checkName, flagsFor, layoutFor } from './options.js';
+import { type NewCache, newCache, type Wanted } from './newCache.js';
+import { checkName } from './options.js';
 import { FIRST_STATIC_SLOT, placeOfSlot, placeWords, staticPlace } from './places.js';
 import { findByName, liveSlots, RegistrySlot, registrySlot } from './registry.js';
+import type { StaticCache } from './setup.js';
 
 const MODULE = KmemCacheStruct.module;
+/** They come from defineCache alone, by which other threads know them. */
+const FUNCTIONS = ['ctor', 'ctorSlab', 'dtor', 'dtorSlab'];
 /** In a place that nobody has set up yet: a module's. */
 const UNCLAIMED = -1;
 
@@ -44,41 +50,47 @@ export interface StaticShape {
   readonly merge: MergeMode;
 }
 
-function newCache(definition: CacheDefinition, { cpus, layer, merge }: StaticShape): NewCache {
-  const { name, size, useroffset = 0, usersize = 0 } = definition;
-  const layout = layoutFor(definition, cpus, layer);
-  const flags = flagsFor(definition) | (merge === 'primary' ? 0 : SLAB_NO_MERGE);
-  return {
-    name,
-    objectSize: size,
-    flags,
-    layer: definition.layer ?? layer,
-    layout,
-    useroffset,
-    usersize,
-  };
+/** A definition in parts, whichever of the two forms it has. */
+function wantedOf(definition: StaticCache): Wanted {
+  if (definition instanceof DefinedCache) return definition;
+  const { name, module: _module, ...options } = definition;
+  return { name, options, callbackFlags: 0, definedIn: '' };
+}
+
+const isModule = (definition: StaticCache): boolean =>
+  !(definition instanceof DefinedCache) && definition.module === true;
+
+function staticCache(definition: StaticCache, { cpus, layer, merge }: StaticShape): NewCache {
+  const made = newCache(wantedOf(definition), cpus, layer);
+  return merge === 'primary' ? made : { ...made, flags: made.flags | SLAB_NO_MERGE };
 }
 
 /** Throws RangeError or TypeError that names the first definition that will not do; nothing has been made yet. */
-export function checkStaticCaches(definitions: unknown, shape: StaticShape): readonly CacheDefinition[] {
+export function checkStaticCaches(definitions: unknown, shape: StaticShape): readonly StaticCache[] {
   if (!Array.isArray(definitions)) {
     throw new TypeError(`caches is ${describe(definitions)}; it must be an array of definitions`);
   }
   const names = new Set<string>();
-  for (const [i, definition] of (definitions as CacheDefinition[]).entries()) {
+  for (const [i, definition] of (definitions as StaticCache[]).entries()) {
     if (typeof definition !== 'object' || definition === null) {
       throw new TypeError(`caches[${i}] is ${describe(definition)}; it must be what defineCache returns`);
     }
     const name = checkName(definition.name);
+    const own = FUNCTIONS.find((key) => key in definition);
+    if (own !== undefined) {
+      throw new TypeError(
+        `caches[${i}], ${name}, has a ${own}; pass what defineCache returns, so that threads find it by name`,
+      );
+    }
     if (names.has(name)) throw new RangeError(`caches has ${JSON.stringify(name)} twice; names are unique`);
     names.add(name);
     try {
-      newCache(definition, shape);
+      staticCache(definition, shape);
     } catch (error) {
       if (error instanceof Error) error.message = `caches[${i}], ${name}: ${error.message}`;
       throw error;
     }
-    if (definition.module === true && shape.merge !== 'primary') {
+    if (isModule(definition) && shape.merge !== 'primary') {
       throw new RangeError(
         `caches[${i}], ${name}: module is true and merge '${shape.merge}'; a static cache that may be destroyed needs merge 'primary'`,
       );
@@ -94,12 +106,12 @@ const shapeOf = ({ cpus, layer, merge }: Geometry): StaticShape => ({
 });
 
 /** The last step of the boot. Throws when the arena is too small for them. */
-export function makeStaticCaches(caches: Caches, definitions: readonly CacheDefinition[]): void {
+export function makeStaticCaches(caches: Caches, definitions: readonly StaticCache[]): void {
   const { geometry, views } = caches;
   for (const [i, definition] of definitions.entries()) {
-    const made = newCache(definition, shapeOf(geometry));
+    const made = staticCache(definition, shapeOf(geometry));
     const ptr = staticPlace(geometry, i);
-    if (definition.module === true) {
+    if (isModule(definition)) {
       // Only what attach compares; no slot leads here before the module comes.
       initKmemCache(views.m, ptr, geometry.nodes, FIRST_STATIC_SLOT + i, 0, made);
       views.m[ptr + MODULE] = UNCLAIMED;
@@ -113,7 +125,7 @@ export function makeStaticCaches(caches: Caches, definitions: readonly CacheDefi
  * Whether the program that attaches means the same by its static caches as the one that made the arena: C1 is a promise
  * between programs. The build-time size check of the seed, at run time. Throws AttachError.
  */
-export function checkPlaces(m: Words, geometry: Geometry, definitions: readonly CacheDefinition[]): void {
+export function checkPlaces(m: Words, geometry: Geometry, definitions: readonly StaticCache[]): void {
   if (definitions.length !== geometry.nrStatics) {
     throw new AttachError(
       `caches has ${definitions.length} definitions; the arena was made with ${geometry.nrStatics}, pass the same ones`,
@@ -122,7 +134,7 @@ export function checkPlaces(m: Words, geometry: Geometry, definitions: readonly 
   const K = KmemCacheStruct;
   for (const [i, definition] of definitions.entries()) {
     const ptr = staticPlace(geometry, i);
-    const made = newCache(definition, shapeOf(geometry));
+    const made = staticCache(definition, shapeOf(geometry));
     const name = readName(m, ptr);
     const compare = (what: string, ours: number | string, theirs: number | string): void => {
       if (ours === theirs) return;
@@ -138,12 +150,12 @@ export function checkPlaces(m: Words, geometry: Geometry, definitions: readonly 
     compare('layer', made.layer, LAYERS[m[ptr + K.layer]!]!);
     compare('useroffset', made.useroffset!, m[ptr + K.useroffset]!);
     compare('usersize', made.usersize!, m[ptr + K.usersize]!);
-    compare('module', definition.module === true ? 1 : 0, m[ptr + MODULE] === 0 ? 0 : 1);
+    compare('module', isModule(definition) ? 1 : 0, m[ptr + MODULE] === 0 ? 0 : 1);
   }
 }
 
 /** Sets up a module's cache at its place. slab_mutex held. Kernel: the seed's `kmem_cache_setup`. */
-export function setUpModuleCache(caches: Caches, i: number, definition: CacheDefinition): KmemCache {
+function setUpModuleCache(caches: Caches, i: number, definition: StaticCache): KmemCache {
   const { geometry, views, cpu } = caches;
   const { m } = views;
   const slot = FIRST_STATIC_SLOT + i;
@@ -160,7 +172,7 @@ export function setUpModuleCache(caches: Caches, i: number, definition: CacheDef
   if (findByName(m, geometry, definition.name) >= 0) {
     throw new RangeError(`name is ${JSON.stringify(definition.name)}; a cache of that name exists`);
   }
-  const made = newCache(definition, shapeOf(geometry));
+  const made = staticCache(definition, shapeOf(geometry));
   createAtPlace(caches, slot, { ...made, preallocated: ptr, module: cpu.thread + 1 });
   return caches.handle(slot);
 }
@@ -185,11 +197,39 @@ export function modulesCaches({ views, geometry }: Caches, thread: number): stri
     .map(({ ptr }) => readName(m, ptr));
 }
 
-/** Throws while the thread's module has caches: what it does not destroy, nobody will. */
-export function assertModuleGone(caches: Caches): void {
-  const names = modulesCaches(caches, caches.cpu.thread);
-  if (names.length === 0) return;
-  throw new CpuError(
-    `this thread has set up ${names.join(', ')}, static caches of a module; destroy them before it goes offline`,
-  );
+/** The static caches, as one thread sees them. */
+export class Statics {
+  private readonly caches: Caches;
+
+  constructor(caches: Caches) {
+    this.caches = caches;
+  }
+
+  /** By number. Their slots never have others, so this needs no lock; a module's may be missing. */
+  at(i: number): KmemCache | undefined {
+    const { caches } = this;
+    const slot = FIRST_STATIC_SLOT + i;
+    // Pairs with publishSlot.
+    const serial = loadAcquire(caches.views.m, registrySlot(caches.geometry, slot) + RegistrySlot.serial);
+    return serial > 0 ? withDefinition(caches, caches.handle(slot)) : undefined;
+  }
+
+  all(): ReadonlyArray<KmemCache | undefined> {
+    return Array.from({ length: this.caches.geometry.nrStatics }, (_, i) => this.at(i));
+  }
+
+  /** Sets up a module's. Throws with nothing changed. */
+  setUp(i: number, definition: StaticCache): KmemCache {
+    return this.caches.withSlabMutex(() => setUpModuleCache(this.caches, i, definition));
+  }
+
+  /** Throws while this thread's module has caches: what it does not destroy, nobody will. */
+  assertMayLeave(): void {
+    const { caches } = this;
+    const names = caches.withSlabMutex(() => modulesCaches(caches, caches.cpu.thread));
+    if (names.length === 0) return;
+    throw new CpuError(
+      `this thread has set up ${names.join(', ')}, static caches of a module; destroy them before it goes offline`,
+    );
+  }
 }

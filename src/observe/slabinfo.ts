@@ -10,6 +10,7 @@ import {
   SLAB_CACHE_DMA,
   SLAB_HWCACHE_ALIGN,
   SLAB_RECLAIM_ACCOUNT,
+  SLAB_TYPESAFE_BY_RCU,
 } from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
 
@@ -38,6 +39,7 @@ export interface CacheInfo extends TrylockStats {
   hwcache_align: 0 | 1;
   reclaim_account: 0 | 1;
   cache_dma: 0 | 1;
+  destroy_by_rcu: 0 | 1;
   /** Other names that use this cache's slabs. */
   aliases: number;
   /** `:` and what it may merge by, or its name when it may not. */
@@ -111,6 +113,7 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     hwcache_align: flag(SLAB_HWCACHE_ALIGN),
     reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
     cache_dma: flag(SLAB_CACHE_DMA),
+    destroy_by_rcu: flag(SLAB_TYPESAFE_BY_RCU),
     aliases: Math.max(word(KmemCacheStruct.refcount) - 1, 0),
     sysfs_id: sysfsId(caches, cache.desc.ptr, cache.name),
     names: namesOf(caches, cache),

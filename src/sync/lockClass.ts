@@ -28,3 +28,34 @@ export const NR_LOCK_CLASSES = LOCK_CLASS_NAMES.length;
 
 /** Level in the order above; a class may be taken only while every held class has a lower level. */
 export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23];
+
+const { SlabMutex, CpuSheaves, Barn, ListLock, Zone, Krcp } = LockClass;
+
+/**
+ * What a CPU may wait for while it holds a lock of the class. Levels alone would let barn->lock be held around
+ * n->list_lock, which nothing does: the fewer of these pairs there are, the less can close a circle. Whatever is only
+ * tried is not in it. Checked by lockdep, see lockdep.ts.
+ */
+export const LOCK_CLASS_TAKES: Readonly<Record<LockClassId, readonly LockClassId[]>> = {
+  [SlabMutex]: [Barn, ListLock, Krcp, Zone],
+  [CpuSheaves]: [Barn, ListLock, Krcp, Zone],
+  [Barn]: [],
+  [ListLock]: [],
+  [Krcp]: [Zone],
+  [Zone]: [],
+};
+
+/** Last in every chain: whatever a thread holds, it may wait for one of these, and under it for nothing. */
+export const LEAF_LOCK_CLASSES: readonly LockClassId[] = [Zone];
+
+/** Mutexes: a thread may sleep for something else than a lock while it holds one. */
+export const SLEEPING_LOCK_CLASSES: readonly LockClassId[] = [SlabMutex];
+
+/**
+ * Each lock has a word of its own for its owner, which is given up by a plain store-release that tells nobody else. Kept
+ * for a turn, or for as long as a cache takes to end.
+ */
+export const OWN_WORD_LOCK_CLASSES: readonly LockClassId[] = [CpuSheaves];
+
+/** Several locks of the class may be held at once: those of several caches, or of all CPUs. Kernel: nested classes. */
+export const NESTED_LOCK_CLASSES: readonly LockClassId[] = [CpuSheaves];

@@ -7,23 +7,27 @@ import {
   CpuError,
   defineCache,
   type KmemCache,
+  type NamedCache,
   SLAB_HWCACHE_ALIGN,
   SlabBugError,
+  type StaticCache,
 } from '#src/index.js';
 import { KmemCacheStruct } from '#src/slab/index.js';
 import { abiHash, struct } from '#src/struct/index.js';
 import { allocMany, boot, expectRefused, expectSound, freeMany, MiB } from '../cache/support/arena.js';
 
-const mm = defineCache('mm_struct', {
+/** Plain data, as the set-up helpers return it. */
+const define = (name: string, options: Omit<NamedCache, 'name'>): NamedCache => ({ name, ...options });
+const mm = define('mm_struct', {
   size: 1568,
   flags: SLAB_HWCACHE_ALIGN,
   useroffset: 384,
   usersize: 448,
 });
-const vma = defineCache('vm_area_struct', { size: 192 });
+const vma = define('vm_area_struct', { size: 192 });
 const caches = [mm, vma];
 
-const attached = (arena: Arena, definitions = caches, cpu = 1): Arena => {
+const attached = (arena: Arena, definitions: readonly StaticCache[] = caches, cpu = 1): Arena => {
   const other = Arena.attach(arena.handle, { caches: definitions });
   other.online({ cpu });
   return other;
@@ -80,9 +84,7 @@ describe.each(['off', 'kernel', 'primary'] as const)('static caches, merge %s', 
   });
 
   it('need memory as others do: an arena that is too small for them says so', () => {
-    const many = Array.from({ length: 180 }, (_, i) =>
-      defineCache(`c${i}`, { size: 64, sheafCapacity: 1000 }),
-    );
+    const many = Array.from({ length: 180 }, (_, i) => define(`c${i}`, { size: 64, sheafCapacity: 1000 }));
     expect(() => Arena.create({ bytes: MiB, cpus: 2, merge, caches: many })).toThrow(
       /no memory for cache c\d+/,
     );
@@ -98,7 +100,7 @@ describe('a static cache and those that suit it', () => {
   });
 
   it("merge under 'primary', static with static and later with static", () => {
-    const twin = defineCache('twin', { size: 192 });
+    const twin = define('twin', { size: 192 });
     const arena = boot({ merge: 'primary', caches: [vma, twin] });
     const [first, second] = arena.staticCaches as [KmemCache, KmemCache];
     expect(second.primary).toBe(first);
@@ -122,11 +124,11 @@ describe('attaching with definitions', () => {
   it('is refused when this program means something else by a place', () => {
     refused([vma, mm], /caches\[0\], vm_area_struct: name is vm_area_struct here and mm_struct in the arena/);
     refused([mm], /caches has 1 definitions; the arena was made with 2/);
-    refused([mm, defineCache('vm_area_struct', { size: 200 })], /size is 200 here and 192 in the arena/);
-    refused([mm, defineCache('vm_area_struct', { size: 192, align: 64 })], /align is 64 here and 8/);
-    refused([mm, defineCache('vm_area_struct', { size: 192, flags: SLAB_HWCACHE_ALIGN })], /align|flags/);
-    refused([mm, defineCache('vm_area_struct', { size: 192, usersize: 8 })], /usersize is 8 here and 0/);
-    refused([mm, defineCache('vm_area_struct', { size: 192, layer: 'none' })], /layer is none here/);
+    refused([mm, define('vm_area_struct', { size: 200 })], /size is 200 here and 192 in the arena/);
+    refused([mm, define('vm_area_struct', { size: 192, align: 64 })], /align is 64 here and 8/);
+    refused([mm, define('vm_area_struct', { size: 192, flags: SLAB_HWCACHE_ALIGN })], /align|flags/);
+    refused([mm, define('vm_area_struct', { size: 192, usersize: 8 })], /usersize is 8 here and 0/);
+    refused([mm, define('vm_area_struct', { size: 192, layer: 'none' })], /layer is none here/);
   });
 
   it('without them checks only the build, and then a place has no definition here', () => {
@@ -162,7 +164,12 @@ describe('definitions are checked before anything is made', () => {
     ['a module without merging', () => create([{ ...vma, module: true }]), /needs merge 'primary'/],
     ['a bad mode', () => create([], { merge: 'on' as never }), /merge is "on"; it must be one of off/],
     ['a bad switch', () => create([], { hardenedUsercopy: 1 as never }), /hardenedUsercopy is 1/],
-    ['a name with a space', () => defineCache('a b', { size: 8 }), /free of white space/],
+    ['a name with a space', () => create([define('a b', { size: 8 })]), /free of white space/],
+    [
+      'a constructor that no thread can find',
+      () => create([{ ...vma, ctor: () => 0 }]),
+      /has a ctor; pass what defineCache/,
+    ],
   ])('%s', (_what, action, message) => {
     expect(action).toThrow(message);
     expect(new Int32Array(buffer).every((word) => word === 0)).toBe(true);
@@ -170,7 +177,7 @@ describe('definitions are checked before anything is made', () => {
 });
 
 describe("a module's static cache", () => {
-  const driver = defineCache('driver_request', { size: 128, module: true });
+  const driver = define('driver_request', { size: 128, module: true });
   const definitions = [vma, driver];
   const setup = () => boot({ merge: 'primary', cpus: 3, caches: definitions });
 
@@ -258,5 +265,32 @@ describe("a module's static cache", () => {
     expect(() => Arena.attach(arena.handle, { caches: [vma, { ...driver, module: false }] })).toThrow(
       /module is 0 here and 1 in the arena/,
     );
+  });
+});
+
+describe('a static cache with a constructor', () => {
+  const buffers = defineCache('static_buffer', {
+    size: 96,
+    ctor: (p, arena) => {
+      arena.i32[p >> 2] = 77;
+    },
+  });
+
+  it('is of the definition that every thread imports', () => {
+    const arena = boot({ merge: 'primary', caches: [vma, buffers] });
+    const cache = arena.staticCache(buffers);
+    const p = cache.alloc();
+    expect(arena.i32[p >> 2]).toBe(77);
+    cache.free(p);
+    expect(arena.openCache(buffers)).toBe(cache);
+    // What it constructs is its own: nothing shares its slabs.
+    expect(arena.createCache('plain', { size: 104 }).primary).not.toBe(cache);
+    const other = attached(arena, [vma, buffers]);
+    other.staticCache(buffers).free(other.staticCache(buffers).alloc());
+    other.offline();
+    expect(() => Arena.attach(arena.handle, { caches: [vma, { name: 'static_buffer', size: 96 }] })).toThrow(
+      AttachError,
+    );
+    expectSound(arena);
   });
 });

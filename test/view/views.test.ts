@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
   arrayOf,
-  defineCache,
   kmemCacheSetup,
   kmemCacheSetupUsercopy,
   SLAB_HWCACHE_ALIGN,
@@ -217,7 +216,7 @@ describe('definitions', () => {
 describe('a hardened arena', () => {
   const Task = structOf('task', { id: 'u32', comm: textOf(16), load: 'f64' });
   const taskCache = kmemCacheSetupUsercopy(Task, 0, 'comm');
-  const closed = defineCache('closed', { size: 32 });
+  const closed = { name: 'closed', size: 32 };
   const setup = (check: 'none' | 'free' | 'full' = 'free') => {
     const arena = boot({ hardenedUsercopy: true, caches: [taskCache, closed], check, bytes: 4 * MiB });
     return { arena, tasks: arena.staticCache(taskCache), others: arena.staticCache(closed) };
