@@ -7,6 +7,7 @@ import { capacity } from './capacity.js';
 import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
 import { layers } from './layers.js';
+import { merge } from './merge.js';
 import { microbench } from './microbench.js';
 import { type ExperimentOptions, type ExperimentPlan, planExperiment } from './plan.js';
 import { prefill } from './prefill.js';
@@ -15,6 +16,7 @@ import type { Case, ExperimentRow, Row } from './row.js';
 import { ExperimentRun } from './run.js';
 import { sheafLock } from './sheafLock.js';
 import { slots } from './slots.js';
+import { staticCache } from './staticCache.js';
 import { type Verdict, verdicts } from './verdict.js';
 
 export { type Experiment, NotInThisBuildError } from './experiment.js';
@@ -31,6 +33,8 @@ export const EXPERIMENTS: readonly Experiment[] = [
   slots,
   bulkCalls,
   microbench,
+  merge,
+  staticCache,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */

@@ -1,7 +1,9 @@
 /** The workloads by name. Those of malloc benchmarks keep the names they have there. */
 import { batch, shuffledBatch } from './batch.js';
 import { bulk } from './bulk.js';
+import { kin } from './kin.js';
 import { larson } from './larson.js';
+import { LOOKUPS, lookup } from './lookup.js';
 import { mixed } from './mixed.js';
 import { pair } from './pair.js';
 import { producerConsumer } from './producerConsumer.js';
@@ -46,6 +48,8 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...BULK_SIZES.flatMap((size) => [batch(size), bulk(size)]),
   ...(['sheaf', 'bulk', 'plain'] as const).flatMap((way) => [1, 2, 3].map((used) => reserve(way, used))),
   ...[16, 32, 64, 128, 256, 512].map(slubBulk),
+  ...[1, 2, 8].map(kin),
+  ...LOOKUPS.map(lookup),
 ];
 
 export function workloadNamed(name: string): Workload {
