@@ -3,6 +3,7 @@
  * @module
  */
 export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
+export type { AttachOptions } from './attach.js';
 export {
   type CacheDefinition,
   type CacheOptions,
@@ -10,12 +11,17 @@ export {
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
   KmemCache,
+  kmemCacheSetup,
+  kmemCacheSetupUsercopy,
   type LeakReport,
+  type NamedCache,
   PrefilledSheaf,
   type ReclaimWorker,
   type ReclaimWorkerReport,
   type Shrinker,
   type ShrinkReport,
+  type StaticCache,
+  type StructLike,
   ZERO_SIZE_PTR,
 } from './cache/index.js';
 export {
@@ -63,6 +69,7 @@ export {
   type ObjectCallbacks,
   SLAB_ACCOUNT,
   SLAB_CACHE_DMA,
+  SLAB_CACHE_DMA32,
   SLAB_HWCACHE_ALIGN,
   SLAB_NO_MERGE,
   SLAB_PANIC,
@@ -82,6 +89,7 @@ export {
   type LockdepKind,
   LockError,
   type LockPolicy,
+  type MergeMode,
   OutOfMemoryError,
   SlabBugError,
   type SlabBugKind,
@@ -94,3 +102,18 @@ export {
   type LockStatRow,
   type LockStatTier,
 } from './sync/index.js';
+export {
+  type ArrayType,
+  type ArrayView,
+  arrayOf,
+  type Cursor,
+  type FieldPlace,
+  type Fields,
+  type FieldTypes,
+  type Scalar,
+  type StructShape,
+  type StructType,
+  structOf,
+  type TextType,
+  textOf,
+} from './view/index.js';

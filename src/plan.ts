@@ -1,5 +1,12 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
-import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
+import {
+  bootCacheWords,
+  checkStaticCaches,
+  MAX_CACHES,
+  registryWords,
+  type StaticCache,
+  staticCacheWords,
+} from './cache/index.js';
 import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
 import { Page, Pressure, Zone } from './page/index.js';
 import { rcuWords } from './rcu/index.js';
@@ -15,6 +22,8 @@ import {
   LINE_WORDS,
   LOCK_POLICIES,
   type LockPolicy,
+  MERGE_MODES,
+  type MergeMode,
   optionError,
   PAGE_SIZE,
   REFINEMENTS,
@@ -44,7 +53,7 @@ export interface ArenaOptions {
   threads?: number;
   /** Into how many NUMA-like nodes CPUs and pages are divided. Default 1. */
   nodes?: number;
-  /** Caches there may be at a time, the 15 of the arena itself included. Default 200. */
+  /** Caches there may be at a time, static ones and the 15 of the arena itself included. Default 200. */
   maxCaches?: number;
   /** 'turn' keeps a CPU's sheaf locks for one run of JavaScript, 'op' for one operation. Default 'turn'. */
   lockPolicy?: LockPolicy;
@@ -72,6 +81,16 @@ export interface ArenaOptions {
   lockdep?: boolean;
   /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
   sheafCapacity?: number;
+  /**
+   * Whether caches that suit each other share their slabs. 'kernel': later ones are links to the first, with one refcount;
+   * 'primary': they are caches of their own that share its storage, static ones too. Default 'off': every cache counts
+   * for itself.
+   */
+  merge?: MergeMode;
+  /** Static caches, which exist from the beginning, each at its place. Default none. */
+  caches?: readonly StaticCache[];
+  /** Whether copies and views check that they stay in an object, and copies in its usercopy range. Default false. */
+  hardenedUsercopy?: boolean;
   /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
   buffer?: SharedArrayBuffer;
 }
@@ -85,6 +104,8 @@ const BARN_FULL_MAX_DEFAULT = 100;
 export const NODES_MAX = 16;
 /** A node must at least hold the slabs of the first caches. */
 const NODE_PAGES_MIN = 64;
+/** kmem_cache, kmem_cache_node and the kmalloc caches. */
+const OWN_CACHES = 15;
 /** A CPU's sheaves of the kmalloc caches come to 2240 bytes, its arrays to 4480. */
 const CPU_PAGES_MIN = 0.6;
 const CPU_ARRAY_PAGES_MIN = 1.1;
@@ -125,7 +146,16 @@ export function planArena(options: ArenaOptions): Geometry {
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
   const lockdep = requireBoolean('lockdep', options.lockdep ?? false);
 
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, layer };
+  const merge = requireOneOf('merge', options.merge ?? 'off', MERGE_MODES);
+  const hardenedUsercopy = requireBoolean('hardenedUsercopy', options.hardenedUsercopy ?? false);
+  const nrStatics = checkStaticCaches(options.caches ?? [], { cpus, layer, merge }).length;
+  if (nrStatics > maxCaches - OWN_CACHES) {
+    throw new RangeError(
+      `caches has ${nrStatics} definitions; with maxCaches ${maxCaches} there is room for ${maxCaches - OWN_CACHES}`,
+    );
+  }
+
+  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, layer, nrStatics };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -146,6 +176,9 @@ export function planArena(options: ArenaOptions): Geometry {
     barnEmpty,
     sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),
+    merge: MERGE_MODES.indexOf(merge),
+    hardenedUsercopy: hardenedUsercopy ? 1 : 0,
+    nrStatics,
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
     ...layOut(bytes, shape),
   };
@@ -176,10 +209,11 @@ interface Shape {
   lockStat: LockStatTier;
   lockdep: boolean;
   layer: Layer;
+  nrStatics: number;
 }
 
 /** Where each region begins, in the order in which they lie. */
-function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, lockdep }: Shape) {
+function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, lockdep, nrStatics }: Shape) {
   let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
   const region = (words: number): number => {
     const at = end;
@@ -194,6 +228,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, loc
   const pressure = region(Pressure.SIZEOF);
   const registry = region(registryWords(maxCaches));
   const bootCaches = region(bootCacheWords(nodes));
+  const staticCaches = region(staticCacheWords(nodes, nrStatics));
   const percpu = region(threads * maxCaches * PERCPU_BLOCK_WORDS);
   const rcu = region(rcuWords(threads));
   const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
@@ -211,6 +246,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, loc
     pressure,
     registry,
     bootCaches,
+    staticCaches,
     memmap,
     shadow,
     firstPfn,

@@ -6,6 +6,7 @@ export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
 export { KmemCache } from './kmemCache.js';
+export { mergeMode, namesOf, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';
@@ -21,4 +22,17 @@ export {
   registryWords,
 } from './registry.js';
 export type { LeakReport, ShrinkReport } from './reports.js';
+export {
+  kmemCacheSetup,
+  kmemCacheSetupUsercopy,
+  type NamedCache,
+  type StaticCache,
+  type StructLike,
+} from './setup.js';
 export { type Shrinker, Shrinkers } from './shrinkers.js';
+export {
+  checkPlaces,
+  checkStaticCaches,
+  makeStaticCaches,
+  staticCacheWords,
+} from './staticCaches.js';

@@ -16,7 +16,7 @@ import {
 } from '../cpu/index.js';
 import { __GFP_NOWARN, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
 import type { SheafPtr } from '../sheaf/index.js';
-import { KmemCacheStruct, oomReport } from '../slab/index.js';
+import { KmemCacheStruct, oomReport, relearnSizes } from '../slab/index.js';
 import {
   type Layer,
   OutOfMemoryError,
@@ -37,7 +37,7 @@ const { ALLOC } = Intent;
 const { FREE_SLOWPATH } = Stat;
 
 export abstract class KmemCache extends ObjectMarks {
-  private readonly serialWord: number;
+  protected readonly serialWord: number;
   /** Byte range of this CPU's node. */
   protected readonly nodeStart: number;
   protected readonly nodeBytes: number;
@@ -49,6 +49,11 @@ export abstract class KmemCache extends ObjectMarks {
     const zone = zoneOf(geometry, cpu.node);
     this.nodeStart = views.m[zone + Zone.startPfn]! << PAGE_SHIFT;
     this.nodeBytes = (views.m[zone + Zone.endPfn]! - views.m[zone + Zone.startPfn]!) * PAGE_SIZE;
+  }
+
+  /** The cache whose slabs and sheaves hold its objects: itself, unless it merged into another by `merge: 'primary'`. */
+  get primary(): KmemCache {
+    return this;
   }
 
   get name(): string {
@@ -146,9 +151,7 @@ export abstract class KmemCache extends ObjectMarks {
   /** Takes a borrowed sheaf back, with what is left in it. Kernel: `kmem_cache_return_sheaf`. */
   abstract return(sheaf: PrefilledSheaf, gfp?: number): void;
 
-  /**
-   * Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0.
-   */
+  /** Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0. */
   allocOrThrow(gfp: number = GFP_KERNEL): number {
     const p = this.alloc(gfp | __GFP_NOWARN);
     if (p === 0) throw new OutOfMemoryError(oomReport(this.cpu, this.slabs.pages, this.desc, gfp));
@@ -232,6 +235,11 @@ export abstract class KmemCache extends ObjectMarks {
   /** What came of sheaves that were locked by another thread; summed and exact as the 26. */
   trylockStats(): TrylockStats {
     return sumTrylockStats(this.cpu.f64, this.context.geometry, this.desc.slot);
+  }
+
+  /** Reads again how large its objects are: another cache may have merged into it. slab_mutex held. */
+  learnSizes(): void {
+    relearnSizes(this.m, this.desc);
   }
 
   /** Throws unless this thread is a CPU and the cache still exists. */
