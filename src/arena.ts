@@ -2,6 +2,7 @@
  * The arena: one SharedArrayBuffer that holds all that is shared. This file boots it and attaches to it; each layer
  * does its own work below.
  */
+import { type ArenaHandle, BOOTED, openBuffer } from './attach.js';
 import { bootArena } from './boot.js';
 import {
   type CacheOptions,
@@ -17,31 +18,24 @@ import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cp
 import { type Finding, validateArena } from './debug/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
-import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
+import { PercpuAllocator, type PercpuCounters } from './percpu/index.js';
+import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
 import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
 import {
-  AttachError,
   abiHash,
   type Bytes,
   CpuError,
   type Doubles,
   describe,
   type Geometry,
-  readSuperblock,
   requireInteger,
   Superblock,
   type Words,
   writeSuperblock,
 } from './struct/index.js';
 import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
-
-/** What a worker needs to attach: plain data that survives postMessage, workerData and piscina tasks. */
-export interface ArenaHandle {
-  readonly granary: 1;
-  readonly buffer: SharedArrayBuffer;
-}
 
 export interface OnlineOptions {
   /** The CPU slot to run on; by default that of the thread slot. */
@@ -51,8 +45,6 @@ export interface OnlineOptions {
   /** Any integer by which the thread can be told later, e.g. its threadId. */
   tid?: number;
 }
-
-const BOOTED = 1;
 
 export class Arena {
   readonly buffer: SharedArrayBuffer;
@@ -66,6 +58,7 @@ export class Arena {
   private readonly code: HotCode;
   private readonly shrinkers = new Shrinkers();
   private current: Caches | undefined;
+  private currentPercpu: PercpuAllocator | undefined;
 
   private constructor(buffer: SharedArrayBuffer, geometry: Geometry) {
     this.buffer = buffer;
@@ -103,22 +96,7 @@ export class Arena {
 
   /** Attaches to an arena that another thread made. Throws AttachError that says why it cannot be. */
   static attach(handle: ArenaHandle | SharedArrayBuffer): Arena {
-    const buffer = isSharedArrayBuffer(handle) ? handle : (handle as ArenaHandle | null | undefined)?.buffer;
-    if (!isSharedArrayBuffer(buffer)) {
-      throw new AttachError(
-        `cannot attach to ${describe(handle)}; pass arena.handle or its SharedArrayBuffer`,
-      );
-    }
-    if (buffer.byteLength < Superblock.SIZEOF * 4 || buffer.byteLength % 4096 !== 0) {
-      throw new AttachError(`not an arena: a buffer of ${buffer.byteLength} bytes is no multiple of 4096`);
-    }
-    const m = new Int32Array(buffer);
-    // Pairs with the store in create, and so comes before the geometry is read.
-    const booted = loadAcquire(m, Superblock.booted) === BOOTED;
-    const geometry = readSuperblock(m, abiHash(ABI));
-    if (!booted) {
-      throw new AttachError('the arena is still being booted; attach after Arena.create has returned');
-    }
+    const { buffer, geometry } = openBuffer(handle, abiHash(ABI));
     return new Arena(buffer, geometry);
   }
 
@@ -148,6 +126,7 @@ export class Arena {
     );
     caches.openAll();
     this.current = caches;
+    this.currentPercpu = new PercpuAllocator(caches);
     return caches.cpu;
   }
 
@@ -160,7 +139,9 @@ export class Arena {
     if (caches.reclaim.running) throw new CpuError('a shrinker may not take its thread offline');
     caches.finishRcu();
     caches.leaveCpu();
+    this.percpu.leaveCpu();
     this.current = undefined;
+    this.currentPercpu = undefined;
     caches.cpu.goOffline();
   }
 
@@ -200,7 +181,7 @@ export class Arena {
    * if no other thread runs there. Call it when the worker's 'exit' event has come, never before.
    */
   cpuDead(thread: number): ReapReport {
-    return reapThread(this.caches, thread);
+    return reapThread(this.caches, this.percpu, thread);
   }
 
   /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
@@ -284,6 +265,31 @@ export class Arena {
   /** Bytes usable at `p`. */
   ksize(p: number): number {
     return this.caches.kmallocs.ksize(p);
+  }
+
+  /** Percpu memory: areas of which every CPU slot has a copy. */
+  get percpu(): PercpuAllocator {
+    return this.currentPercpu ?? this.noCpu();
+  }
+
+  /** Counters that each CPU adds to for itself. */
+  get percpuCounters(): PercpuCounters {
+    return this.percpu.counters;
+  }
+
+  /** `percpu.alloc`: a percpu address, or 0 when out of memory. Kernel: `__alloc_percpu_gfp`. */
+  allocPercpu(size: number, align = 8, gfp: number = GFP_KERNEL): number {
+    return this.percpu.alloc(size, align, gfp);
+  }
+
+  /** `percpu.free`: gives a percpu area back. Kernel: `free_percpu`. */
+  freePercpu(p: number): void {
+    this.percpu.free(p);
+  }
+
+  /** `percpu.ptr`: the address of a CPU's copy. Kernel: `per_cpu_ptr`. */
+  perCpuPtr(p: number, cpu: number): number {
+    return this.percpu.ptr(p, cpu);
   }
 
   /** Allocates 2^order pages; returns their address or 0. */
@@ -380,10 +386,11 @@ export class Arena {
   }
 
   private get caches(): Caches {
-    if (this.current === undefined) {
-      throw new CpuError('this thread is no CPU of the arena: call arena.online() first');
-    }
-    return this.current;
+    return this.current ?? this.noCpu();
+  }
+
+  private noCpu(): never {
+    throw new CpuError('this thread is no CPU of the arena: call arena.online() first');
   }
 }
 

@@ -2,7 +2,8 @@
  * Granary: Linux's slab allocator with per-CPU sheaves and per-node barns, on one SharedArrayBuffer.
  * @module
  */
-export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
+export { Arena, type OnlineOptions } from './arena.js';
+export type { ArenaHandle } from './attach.js';
 export {
   type CacheOptions,
   KMALLOC_MAX_CACHE_SIZE,
@@ -43,6 +44,16 @@ export {
   type NodeMeminfo,
   NUMA_NO_NODE,
 } from './page/index.js';
+export {
+  type BalanceReport,
+  PCPU_MIN_UNIT_SIZE,
+  PERCPU_COUNTER_BYTES,
+  type PercpuAllocator,
+  type PercpuChunkInfo,
+  type PercpuCounters,
+  type PercpuInfo,
+  type PercpuOptions,
+} from './percpu/index.js';
 export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX, THREADS_MAX } from './plan.js';
 export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index.js';
 export type { ReapReport } from './reap.js';

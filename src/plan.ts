@@ -2,6 +2,7 @@
 import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
 import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
 import { Page, Pressure, Zone } from './page/index.js';
+import { type PercpuOptions, percpuWords, planPercpu } from './percpu/index.js';
 import { rcuWords } from './rcu/index.js';
 import { SHEAF_CAPACITY_MAX } from './sheaf/index.js';
 import {
@@ -56,6 +57,8 @@ export interface ArenaOptions {
   lockStat?: LockStatTier;
   /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
   sheafCapacity?: number;
+  /** Dynamic percpu memory: the size of its chunks, and caches of areas. For studies. */
+  percpu?: PercpuOptions;
   /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
   buffer?: SharedArrayBuffer;
 }
@@ -101,7 +104,9 @@ export function planArena(options: ArenaOptions): Geometry {
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
 
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer };
+  const percpu = planPercpu(options.percpu, cpus);
+
+  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer, percpu };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -122,6 +127,7 @@ export function planArena(options: ArenaOptions): Geometry {
     sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
+    ...percpu,
     ...layOut(bytes, shape),
   };
 }
@@ -146,10 +152,11 @@ interface Shape {
   check: CheckLevel;
   lockStat: LockStatTier;
   layer: Layer;
+  percpu: ReturnType<typeof planPercpu>;
 }
 
 /** Where each region begins, in the order in which they lie. */
-function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: Shape) {
+function layOut(bytes: number, { cpus, threads, nodes, maxCaches, check, lockStat, percpu: config }: Shape) {
   let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
   const region = (words: number): number => {
     const at = end;
@@ -164,6 +171,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
   const bootCaches = region(bootCacheWords(nodes));
   const percpu = region(threads * maxCaches * PERCPU_BLOCK_WORDS);
   const rcu = region(rcuWords(threads));
+  const pcpu = region(percpuWords(threads, cpus, config));
   const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
   const shadow = check === 'none' ? 0 : region(alignUp(bytes / 8, WORD_BYTES) / WORD_BYTES) * WORD_BYTES;
   const firstPfn = Math.ceil((end * WORD_BYTES) / PAGE_SIZE);
@@ -173,6 +181,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
     lockStats,
     percpu,
     rcu,
+    pcpu,
     zones,
     pressure,
     registry,

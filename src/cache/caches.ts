@@ -57,6 +57,8 @@ export class Caches implements CacheContext {
   readonly kfreeRcu: KfreeRcu;
   readonly nolock: Nolock;
   readonly reclaim: CacheReclaim;
+  /** What the layers above put off, for a reclaim worker; they set it. */
+  background: () => void = () => {};
   /** Whether this thread has slab_mutex now. */
   ownsSlabMutex = false;
   /** The caches that caches are made of. */

@@ -6,6 +6,7 @@ import { LockRecord } from '../sync/index.js';
 import { type Finding, Findings } from './finding.js';
 import { validateCache } from './validateCache.js';
 import { validatePages } from './validatePages.js';
+import { validatePercpu } from './validatePercpu.js';
 
 export function validateArena(caches: Caches): Finding[] {
   const findings = new Findings();
@@ -16,6 +17,7 @@ export function validateArena(caches: Caches): Finding[] {
   }
   validateOwners(caches, findings);
   validateCpus(caches, findings);
+  validatePercpu(caches, findings);
   return findings.list;
 }
 

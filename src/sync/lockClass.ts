@@ -11,8 +11,32 @@
  * | 2c    | n->list_lock   | partial list, nr_partial, SL_PARTIAL, single-object pop | lock; trylock if remote |
  * | 2d    | krcp->lock     | the addresses that one CPU's kfree_rcu has gathered     | lock                     |
  * | 3     | zone->lock     | the free areas of one node's pages                     | lock, with none of 2b-2c |
+ *
+ * Percpu memory. pcpu_alloc_mutex comes between 1 and 2a: constructors may allocate under slab_mutex, and what is done
+ * under the mutex takes pages and kmallocs. The others are leaves: nothing is taken under them but, under
+ * percpu_counters_lock, the lock of one counter.
+ *
+ * | level | class                | what it protects                                              | how it is taken |
+ * |-------|----------------------|---------------------------------------------------------------|-----------------|
+ * | 1b    | pcpu_alloc_mutex     | making, ending, populating and depopulating chunks            | lock            |
+ * | 4     | pcpu_lock            | maps, hints and lists of all chunks                           | lock            |
+ * | 4     | pcpu_areas->lock     | the areas that an area cache keeps                            | lock            |
+ * | 4     | percpu_counters_lock | the list of percpu counters                                   | lock            |
+ * | 5     | fbc->lock            | the count of one percpu counter                               | lock            |
  */
-export const LockClass = { SlabMutex: 0, CpuSheaves: 1, Barn: 2, ListLock: 3, Zone: 4, Krcp: 5 } as const;
+export const LockClass = {
+  SlabMutex: 0,
+  CpuSheaves: 1,
+  Barn: 2,
+  ListLock: 3,
+  Zone: 4,
+  Krcp: 5,
+  PcpuAllocMutex: 6,
+  PcpuLock: 7,
+  PcpuAreas: 8,
+  PercpuCounters: 9,
+  PercpuCounter: 10,
+} as const;
 export type LockClassId = (typeof LockClass)[keyof typeof LockClass];
 
 /** Names as a kernel's lock_stat prints them, by class id. */
@@ -23,8 +47,13 @@ export const LOCK_CLASS_NAMES = [
   'n->list_lock',
   'zone->lock',
   'krcp->lock',
+  'pcpu_alloc_mutex',
+  'pcpu_lock',
+  'pcpu_areas->lock',
+  'percpu_counters_lock',
+  'fbc->lock',
 ];
 export const NR_LOCK_CLASSES = LOCK_CLASS_NAMES.length;
 
 /** Level in the order above; a class may be taken only while every held class has a lower level. */
-export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23];
+export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23, 15, 40, 40, 40, 41];
