@@ -248,7 +248,7 @@ export class AreaSource {
   balance(): BalanceReport {
     const { v, caches, cpu, pages } = this;
     cpu.assertOnline();
-    exchange(v.m, v.root + BALANCE_WANTED, NOT_WANTED);
+    exchange(cpu.m, v.root + BALANCE_WANTED, NOT_WANTED);
     cpu.enter(Intent.BALANCE_PERCPU, NO_CACHE);
     try {
       return this.withMutex(() => balance({ v, cpu, pages, kmallocs: caches.kmallocs }));
@@ -260,15 +260,15 @@ export class AreaSource {
   /** For the reclaim worker: balances if that is wanted. */
   readonly background = (): void => {
     // Pairs with scheduleBalance: what was put off before is visible.
-    if (loadAcquire(this.v.m, this.v.root + BALANCE_WANTED) !== NOT_WANTED) this.balance();
+    if (loadAcquire(this.cpu.m, this.v.root + BALANCE_WANTED) !== NOT_WANTED) this.balance();
   };
 
   private scheduleBalance(): void {
     const { v } = this;
     const at = v.root + BALANCE_WANTED;
     // Said before the worker is woken, so that it finds it; then said again with whom it is left to.
-    storeRelease(v.m, at, WANTED_OF_WORKER);
-    if (!requestWork(v.m, v.geometry)) storeRelease(v.m, at, WANTED_OF_ANYBODY);
+    storeRelease(this.cpu.m, at, WANTED_OF_WORKER);
+    if (!requestWork(this.cpu.m, v.geometry)) storeRelease(this.cpu.m, at, WANTED_OF_ANYBODY);
   }
 
   /** Balances if that is wanted and no worker was there for it (A3). */

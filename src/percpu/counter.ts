@@ -176,7 +176,8 @@ export class PercpuCounters {
 
   /**
    * Adds unless the total would go beyond `limit`: above it for a positive amount, below it for a negative one. Says
-   * whether it did. Kernel: `percpu_counter_limited_add`.
+   * whether it did. Far from the limit it takes no lock, so that CPUs which do so at the moment at which another comes
+   * near may go beyond by one amount each. Kernel: `percpu_counter_limited_add`.
    */
   limitedAdd(
     fbc: number,
