@@ -9,15 +9,20 @@
  * Cookies: the first word of each object holds a number made from its slot, checked at the free. Two live objects
  * never have the same slot, so an address handed out twice shows as a cookie error.
  */
+import { __GFP_NOWARN, GFP_ATOMIC, GFP_KERNEL } from '../../page/index.js';
 import { futexWait, loadAcquire, storeRelease } from '../../sync/index.js';
 import { ReplayTimeoutError } from './error.js';
 import {
   FAILED,
   OP_ARG_SHIFT,
+  OP_ATOMIC,
   OP_CROSS,
   OP_FREE,
   OP_KMALLOC,
   OP_WORDS,
+  PERCPU_ALIGN_MASK,
+  PERCPU_ALIGN_SHIFT,
+  PERCPU_SIZE_MASK,
   type TraceProgram,
 } from './program.js';
 
@@ -51,6 +56,9 @@ export interface ReplayArena {
   createCache(name: string, options: { size: number; sheafCapacity?: number }): unknown;
   kmalloc(size: number): number;
   kfree(address: number): void;
+  allocPercpu(size: number, align: number, gfp: number): number;
+  freePercpu(p: number): void;
+  perCpuPtr(p: number, cpu: number): number;
   /** Releases the locks this thread holds. */
   endTurn(): void;
   readonly i32: Int32Array;
@@ -74,6 +82,9 @@ export interface ReplayCounts {
   cpu: number;
   allocs: number;
   frees: number;
+  /** Of those, areas of percpu memory. */
+  percpuAllocs: number;
+  percpuFrees: number;
   /** Allocations that returned 0. */
   failures: number;
   /** Frees that were left out because the allocation had failed. */
@@ -101,6 +112,8 @@ const emptyCounts = (cpu: number): ReplayCounts => ({
   cpu,
   allocs: 0,
   frees: 0,
+  percpuAllocs: 0,
+  percpuFrees: 0,
   failures: 0,
   skippedFrees: 0,
   cookieErrors: 0,
@@ -135,13 +148,15 @@ export function runOps(run: ReplayRun, from: number, to: number): void {
     const slot = ops[i + 1];
     const cookie = Math.imul(slot, COOKIE_FACTOR) ^ COOKIE_FLIP;
     if ((op & FREE) === 0) {
-      let p = (op & KMALLOC) === 0 ? caches[op >>> ARG_SHIFT].alloc() : arena.kmalloc(op >>> ARG_SHIFT);
+      let p: number;
+      if ((op & KMALLOC) === 0) p = caches[op >>> ARG_SHIFT].alloc();
+      else p = op >= 0 ? arena.kmalloc(op >>> ARG_SHIFT) : allocPercpu(run, op);
       if (p === 0) {
         counts.failures++;
         p = NO_OBJECT;
       } else {
         allocs++;
-        i32[p >>> 2] = cookie;
+        i32[(op >= 0 ? p : arena.perCpuPtr(p, 0)) >>> 2] = cookie;
       }
       if ((op & CROSS) === 0) slots[slot] = p;
       // Pairs with the loadAcquire in awaitObject: who sees the address sees the cookie.
@@ -154,13 +169,30 @@ export function runOps(run: ReplayRun, from: number, to: number): void {
       counts.skippedFrees++;
       continue;
     }
-    if (i32[p >>> 2] !== cookie) counts.cookieErrors++;
+    if (i32[(op >= 0 ? p : arena.perCpuPtr(p, 0)) >>> 2] !== cookie) counts.cookieErrors++;
     frees++;
     if ((op & KMALLOC) === 0) caches[op >>> ARG_SHIFT].free(p);
-    else arena.kfree(p);
+    else if (op >= 0) arena.kfree(p);
+    else freePercpu(run, p);
   }
   counts.allocs += allocs;
   counts.frees += frees;
+}
+
+/** Takes an area of percpu memory; its cookie goes into the copy of CPU 0. */
+function allocPercpu({ arena, counts }: ReplayRun, op: number): number {
+  const size = (op >>> ARG_SHIFT) & PERCPU_SIZE_MASK;
+  const align = 1 << ((op >>> PERCPU_ALIGN_SHIFT) & PERCPU_ALIGN_MASK);
+  let p = (op & OP_ATOMIC) === 0 ? 0 : arena.allocPercpu(size, align, GFP_ATOMIC | __GFP_NOWARN);
+  // What the kernel had populated by then may be missing here, and the recorded one did succeed.
+  if (p === 0) p = arena.allocPercpu(size, align, GFP_KERNEL);
+  if (p !== 0) counts.percpuAllocs++;
+  return p;
+}
+
+function freePercpu({ arena, counts }: ReplayRun, p: number): void {
+  arena.freePercpu(p);
+  counts.percpuFrees++;
 }
 
 /** The address in a cross slot, as soon as the allocating CPU has stored it. */
