@@ -2,11 +2,12 @@
  * The arena: one SharedArrayBuffer that holds all that is shared. This file boots it and attaches to it; each layer
  * does its own work below.
  */
-import { type ArenaHandle, BOOTED, openBuffer } from './attach.js';
+import { BOOTED, checkOnline, openBuffer } from './attach.js';
 import { bootArena } from './boot.js';
 import {
   type CacheOptions,
   Caches,
+  type DefinedCache,
   type HotCode,
   type KmemCache,
   makeHotCode,
@@ -14,15 +15,17 @@ import {
   type Shrinker,
   Shrinkers,
 } from './cache/index.js';
-import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
+import { LockdepCpu, onlineCpus, onlineThreads, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
+import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
-import { PercpuAllocator, type PercpuCounters } from './percpu/index.js';
+import { PercpuAllocator } from './percpu/index.js';
 import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import { lockStatOf, type Meminfo, type ReclaimInfo, reclaimInfoOf, sumMeminfo } from './reports.js';
+import type { CallbackError } from './slab/index.js';
 import {
   abiHash,
   type Bytes,
@@ -35,16 +38,9 @@ import {
   type Words,
   writeSuperblock,
 } from './struct/index.js';
-import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
+import { type LockdepInfo, type LockStatRow, loadAcquire, readLockdep, storeRelease } from './sync/index.js';
 
-export interface OnlineOptions {
-  /** The CPU slot to run on; by default that of the thread slot. */
-  cpu?: number;
-  /** The thread slot to take; the lowest free one by default. The same as `cpu`, unless threads share CPUs. */
-  thread?: number;
-  /** Any integer by which the thread can be told later, e.g. its threadId. */
-  tid?: number;
-}
+export type { ArenaHandle, OnlineOptions };
 
 export class Arena {
   readonly buffer: SharedArrayBuffer;
@@ -110,19 +106,13 @@ export class Arena {
     if (this.current !== undefined) {
       throw new CpuError(`this thread is CPU ${this.current.cpu.id} already; call offline() first`);
     }
-    const { cpu, thread, tid = 0 } = options;
-    if (cpu !== undefined) requireInteger('cpu', cpu, 0, this.geometry.cpus - 1);
-    if (thread !== undefined) requireInteger('thread', thread, 0, this.geometry.threads - 1);
-    if ((thread ?? cpu) !== (cpu ?? thread) && !sharesCpus(this.geometry)) {
-      throw new RangeError(
-        `thread is ${thread}; it must be the same as cpu, ${cpu}, unless threads share CPUs`,
-      );
-    }
-    requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+    const { wanted, tid } = checkOnline(options, this.geometry);
+    const Cpu = this.geometry.lockdep === 0 ? ThisCpu : LockdepCpu;
     const caches = new Caches(
-      new ThisCpu(this.views, this.geometry, { cpu, thread }, tid),
+      new Cpu(this.views, this.geometry, wanted, tid),
       this.code,
       this.shrinkers,
+      this,
     );
     caches.openAll();
     this.current = caches;
@@ -184,14 +174,27 @@ export class Arena {
     return reapThread(this.caches, this.percpu, thread);
   }
 
-  /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
-  createCache(name: string, options: CacheOptions): KmemCache {
-    return this.caches.create(name, options);
+  /**
+   * Makes a cache for objects of one size, of a name and options or of what {@link defineCache} returned. Throws on bad
+   * options, a name that exists, or no memory.
+   */
+  createCache(definition: DefinedCache): KmemCache;
+  createCache(name: string, options: CacheOptions): KmemCache;
+  createCache(wanted: string | DefinedCache, options?: CacheOptions): KmemCache {
+    return this.caches.create(wanted, options);
   }
 
-  /** Opens a cache that any thread has made. */
-  openCache(name: string): KmemCache {
-    return this.caches.open(name);
+  /**
+   * Opens a cache that any thread has made. Throws CacheDefinitionError that names the module to import when it has a
+   * constructor or destructor which this thread does not know.
+   */
+  openCache(wanted: string | DefinedCache): KmemCache {
+    return this.caches.open(wanted);
+  }
+
+  /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */
+  get callbackErrors(): readonly CallbackError[] {
+    return this.caches.slabs.callbacks.errors;
   }
 
   /** Names of all caches. */
@@ -272,11 +275,6 @@ export class Arena {
     return this.currentPercpu ?? this.noCpu();
   }
 
-  /** Counters that each CPU adds to for itself. */
-  get percpuCounters(): PercpuCounters {
-    return this.percpu.counters;
-  }
-
   /** `percpu.alloc`: a percpu address, or 0 when out of memory. Kernel: `__alloc_percpu_gfp`. */
   allocPercpu(size: number, align = 8, gfp: number = GFP_KERNEL): number {
     return this.percpu.alloc(size, align, gfp);
@@ -344,13 +342,7 @@ export class Arena {
 
   /** What this thread's allocations had to do for memory since it went online. */
   reclaimInfo(): ReclaimInfo {
-    const { pages, reclaim } = this.caches;
-    return {
-      directReclaims: pages.reclaims.direct,
-      pages: pages.reclaims.pages,
-      failures: pages.oom.failures,
-      obstacles: reclaim.obstacles(),
-    };
+    return reclaimInfoOf(this.caches);
   }
 
   /** The report of this thread's latest allocation that failed without __GFP_NOWARN; at most ten in five seconds. */
@@ -374,10 +366,14 @@ export class Arena {
     return this.caches.withSlabMutex(() => this.caches.all().map((cache) => cacheInfo(this.caches, cache)));
   }
 
-  /** Lock statistics by class; empty when the arena was made without. */
+  /** Lock statistics by class; empty when the arena was made without. lockStatText and the perf reports show them. */
   lockStat(): LockStatRow[] {
-    if (LOCK_STAT_TIERS[this.geometry.lockStat] === 'off') return [];
-    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.threads);
+    return lockStatOf(this.i32, this.f64, this.geometry);
+  }
+
+  /** What lockdep has seen and reported on all threads; empty when the arena was made without. */
+  lockdep(): LockdepInfo {
+    return readLockdep(this.i32, this.geometry.lockdep);
   }
 
   /** Pages in total, free and at the high-water mark. */

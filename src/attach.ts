@@ -1,13 +1,16 @@
 /** What can be attached to, and what an arena's buffer must be for it. */
+import { sharesCpus, type WantedSlot } from './cpu/index.js';
+import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { isSharedArrayBuffer } from './plan.js';
-import { AttachError, describe, type Geometry, readSuperblock, Superblock } from './struct/index.js';
+import {
+  AttachError,
+  describe,
+  type Geometry,
+  readSuperblock,
+  requireInteger,
+  Superblock,
+} from './struct/index.js';
 import { loadAcquire } from './sync/index.js';
-
-/** What a worker needs to attach: plain data that survives postMessage, workerData and piscina tasks. */
-export interface ArenaHandle {
-  readonly granary: 1;
-  readonly buffer: SharedArrayBuffer;
-}
 
 /** `booted` of a superblock when the boot is complete. */
 export const BOOTED = 1;
@@ -32,4 +35,18 @@ export function openBuffer(
     throw new AttachError('the arena is still being booted; attach after Arena.create has returned');
   }
   return { buffer, geometry };
+}
+
+/** Which slot a thread asks for. Throws RangeError or TypeError that names the option. */
+export function checkOnline(options: OnlineOptions, geometry: Geometry): { wanted: WantedSlot; tid: number } {
+  const { cpu, thread, tid = 0 } = options;
+  if (cpu !== undefined) requireInteger('cpu', cpu, 0, geometry.cpus - 1);
+  if (thread !== undefined) requireInteger('thread', thread, 0, geometry.threads - 1);
+  if ((thread ?? cpu) !== (cpu ?? thread) && !sharesCpus(geometry)) {
+    throw new RangeError(
+      `thread is ${thread}; it must be the same as cpu, ${cpu}, unless threads share CPUs`,
+    );
+  }
+  requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+  return { wanted: { cpu, thread }, tid };
 }

@@ -2,10 +2,11 @@
  * Granary: Linux's slab allocator with per-CPU sheaves and per-node barns, on one SharedArrayBuffer.
  * @module
  */
-export { Arena, type OnlineOptions } from './arena.js';
-export type { ArenaHandle } from './attach.js';
+export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
 export {
+  type CacheDefinition,
   type CacheOptions,
+  DefinedCache,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
   KmemCache,
@@ -28,6 +29,7 @@ export {
   type TrylockStats,
 } from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
+export { defineCache } from './define.js';
 export type { CacheInfo } from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,
@@ -59,23 +61,38 @@ export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index
 export type { ReapReport } from './reap.js';
 export type { Meminfo, ReclaimInfo } from './reports.js';
 export {
+  type CallbackError,
+  type CtorResult,
+  type ObjectCallbacks,
   SLAB_ACCOUNT,
   SLAB_CACHE_DMA,
   SLAB_HWCACHE_ALIGN,
   SLAB_NO_MERGE,
   SLAB_PANIC,
   SLAB_RECLAIM_ACCOUNT,
+  SLAB_TYPESAFE_BY_RCU,
+  SlabObjects,
 } from './slab/index.js';
 export {
   AttachError,
+  CacheDefinitionError,
   type CheckLevel,
+  ConstructorError,
   CpuError,
   GranaryError,
   type Layer,
+  LockdepError,
+  type LockdepKind,
   LockError,
   type LockPolicy,
   OutOfMemoryError,
   SlabBugError,
   type SlabBugKind,
 } from './struct/index.js';
-export { LOCK_CLASS_NAMES, type LockStatRow, type LockStatTier } from './sync/index.js';
+export {
+  LOCK_CLASS_NAMES,
+  type LockdepInfo,
+  type LockOrderEdge,
+  type LockStatRow,
+  type LockStatTier,
+} from './sync/index.js';

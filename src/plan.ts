@@ -25,7 +25,13 @@ import {
   Superblock,
   WORD_BYTES,
 } from './struct/index.js';
-import { LOCK_STAT_TIERS, LOCK_STAT_WORDS, type LockStatTier } from './sync/index.js';
+import {
+  LOCK_SITES_WORDS,
+  LOCK_STAT_TIERS,
+  LOCK_STAT_WORDS,
+  LOCKDEP_WORDS,
+  type LockStatTier,
+} from './sync/index.js';
 
 export interface ArenaOptions {
   /** Size of the arena in bytes, a multiple of 4096; reserved at once, touched when used. */
@@ -53,8 +59,13 @@ export interface ArenaOptions {
   refinements?: Partial<Record<Refinement, boolean>>;
   /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
   check?: CheckLevel;
-  /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full'. Default 'off'. */
+  /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full' with all of them and call sites. Default 'off'. */
   lockStat?: LockStatTier;
+  /**
+   * Whether the order of locks is checked at run time, on all threads: a LockdepError names what broke a rule of
+   * docs/locking.md. For tests; it makes slow paths slower and costs nothing where it is off. Default false.
+   */
+  lockdep?: boolean;
   /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
   sheafCapacity?: number;
   /** Dynamic percpu memory: the size of its chunks, and caches of areas. For studies. */
@@ -103,10 +114,11 @@ export function planArena(options: ArenaOptions): Geometry {
   const sheafCapacity = requireInteger('sheafCapacity', options.sheafCapacity ?? 0, 0, SHEAF_CAPACITY_MAX);
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
+  const lockdep = requireBoolean('lockdep', options.lockdep ?? false);
 
   const percpu = planPercpu(options.percpu, cpus);
 
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer, percpu };
+  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, layer, percpu };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -132,14 +144,18 @@ export function planArena(options: ArenaOptions): Geometry {
   };
 }
 
+function requireBoolean(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw new TypeError(`${name} is ${describe(value)}; it must be a boolean`);
+  return value;
+}
+
 function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {
   if (typeof wanted !== 'object' || wanted === null) {
     throw new TypeError(`refinements is ${describe(wanted)}; it must be an object of booleans`);
   }
   for (const [name, on] of Object.entries(wanted)) {
     requireOneOf('refinements', name, REFINEMENTS);
-    if (typeof on !== 'boolean')
-      throw new TypeError(`refinements.${name} is ${describe(on)}; it must be a boolean`);
+    requireBoolean(`refinements.${name}`, on);
   }
   return REFINEMENTS.reduce((bits, name, i) => bits | (wanted[name] === false ? 0 : 1 << i), 0);
 }
@@ -151,12 +167,14 @@ interface Shape {
   maxCaches: number;
   check: CheckLevel;
   lockStat: LockStatTier;
+  lockdep: boolean;
   layer: Layer;
   percpu: ReturnType<typeof planPercpu>;
 }
 
 /** Where each region begins, in the order in which they lie. */
-function layOut(bytes: number, { cpus, threads, nodes, maxCaches, check, lockStat, percpu: config }: Shape) {
+function layOut(bytes: number, shape: Shape) {
+  const { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, percpu: config } = shape;
   let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
   const region = (words: number): number => {
     const at = end;
@@ -165,6 +183,8 @@ function layOut(bytes: number, { cpus, threads, nodes, maxCaches, check, lockSta
   };
   const threadRecords = region(threads * ThreadRecord.SIZEOF);
   const lockStats = region(lockStat === 'off' ? 0 : threads * LOCK_STAT_WORDS);
+  const lockSites = lockStat === 'full' ? region(threads * LOCK_SITES_WORDS) : 0;
+  const lockdepArea = lockdep ? region(LOCKDEP_WORDS) : 0;
   const zones = region(nodes * Zone.SIZEOF);
   const pressure = region(Pressure.SIZEOF);
   const registry = region(registryWords(maxCaches));
@@ -179,6 +199,8 @@ function layOut(bytes: number, { cpus, threads, nodes, maxCaches, check, lockSta
   return {
     threadRecords,
     lockStats,
+    lockSites,
+    lockdep: lockdepArea,
     percpu,
     rcu,
     pcpu,

@@ -1,8 +1,10 @@
 /** The worker of the tests with real threads: runs one named role and posts what it returns. */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { LitmusTask } from './litmus/control.js';
+import { CTOR_ROLES } from './litmus/ctor.js';
 import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
+import { LOCKDEP_ROLES } from './litmus/lockdep.js';
 import { LOCK_ROLES } from './litmus/locks.js';
 import { NOLOCK_ROLES } from './litmus/nolock.js';
 import { PERCPU_ROLES } from './litmus/percpu.js';
@@ -11,7 +13,9 @@ import { RCU_ROLES } from './litmus/rcu.js';
 import { SHARER_ROLES } from './litmus/sharers.js';
 
 const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
+  ...CTOR_ROLES,
   ...LOCK_ROLES,
+  ...LOCKDEP_ROLES,
   ...HEAP_ROLES,
   ...KILL_ROLES,
   ...RCU_ROLES,

@@ -49,10 +49,11 @@ export class BulkKmemCache extends PrefillKmemCache {
     this.assertAlive();
     requireList('out', out, n);
     checkGfp(gfp);
+    this.checkZero(gfp);
     if (n === 0) return false;
     this.cpu.enter(Intent.BULK_ALLOC, this.desc.slot);
     try {
-      return this.allocAll(out, n, gfp);
+      return this.allocAll(out, n, gfp) || this.noObject() !== 0;
     } finally {
       this.cpu.leave();
     }
@@ -83,7 +84,7 @@ export class BulkKmemCache extends PrefillKmemCache {
     let have = before;
     const fill = (): number => {
       have += this.slabs.refillObjects(this.desc, out, have, n - have, n - have, gfp);
-      return have === n ? 1 : 0;
+      return have === n ? 1 : this.noObject();
     };
     try {
       this.slabs.pages.insist(fill, `${n} objects of ${this.name}`);

@@ -8,8 +8,10 @@ import {
   KmemCacheStruct,
   readCacheDesc,
   readName,
+  SLAB_DTOR,
   SLAB_KMALLOC,
   SLAB_NO_MERGE,
+  SLAB_RCU_DEBUG,
   SlabAllocator,
 } from '../slab/index.js';
 import {
@@ -25,8 +27,10 @@ import {
 } from '../struct/index.js';
 import { Intent, LockClass, loadAcquire } from '../sync/index.js';
 import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
+import { Endings, noteModule, withDefinition } from './callbacks.js';
 import type { CacheContext } from './context.js';
 import { countSheaf, createInSlot } from './create.js';
+import { DefinedCache, whatToMake } from './define.js';
 import { destroyCache, reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { KfreeRcu } from './kfreeRcu.js';
@@ -57,6 +61,7 @@ export class Caches implements CacheContext {
   readonly kfreeRcu: KfreeRcu;
   readonly nolock: Nolock;
   readonly reclaim: CacheReclaim;
+  readonly endings: Endings;
   /** What the layers above put off, for a reclaim worker; they set it. */
   background: () => void = () => {};
   /** Whether this thread has slab_mutex now. */
@@ -65,9 +70,11 @@ export class Caches implements CacheContext {
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
-  constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers()) {
+  /** `arena` is what constructors and destructors are called with. */
+  constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers(), arena?: unknown) {
     this.cpu = cpu;
     this.views = cpu.views;
     this.geometry = cpu.geometry;
@@ -77,12 +84,15 @@ export class Caches implements CacheContext {
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
+    this.rcuDebugClasses = code.rcuDebugClasses;
     this.prefilledSheaf = code.prefilledSheaf;
     this.kmallocs = new Kmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
+    this.slabs.slabWaits = (s) => this.kfreeRcu.slabWaits(s);
     this.nolock = new Nolock(this);
     this.reclaim = new CacheReclaim(this, shrinkers);
+    this.endings = new Endings(this, arena);
   }
 
   /** Opens the caches that every arena has. Until then there are none to reclaim from. */
@@ -107,18 +117,24 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
-    const opened = new this.classes[this.describe(slot).layer](this, slot);
+    const { layer, flags } = this.describe(slot);
+    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses;
+    const opened = new classes[layer](this, slot);
     this.handles[slot] = opened;
     return opened;
   }
 
   /** Makes a cache. Throws on bad options, a duplicate name, too many caches, or no memory; then nothing was made. */
-  create(name: string, options: CacheOptions): KmemCache {
+  create(wanted: string | DefinedCache, given?: CacheOptions): KmemCache {
     this.cpu.assertOnline();
-    checkName(name);
-    const layout = layoutFor(options, this.geometry.cpus, this.layer);
+    const { name, options, callbackFlags, definedIn } = whatToMake(wanted, given);
+    const layout = layoutFor(options, this.geometry.cpus, this.layer, callbackFlags !== 0);
     const layer = options.layer ?? this.layer;
-    const flags = (options.flags ?? 0) | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
+    const flags =
+      (options.flags ?? 0) |
+      callbackFlags |
+      (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0) |
+      (options.rcuDebug ? SLAB_RCU_DEBUG : 0);
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);
@@ -129,20 +145,21 @@ export class Caches implements CacheContext {
           `all ${this.geometry.maxCaches} cache slots are taken; make the arena with more \`maxCaches\``,
         );
       }
-      createInSlot(this, slot, name, options.size, flags, layer, layout);
+      const desc = createInSlot(this, slot, name, options.size, flags, layer, layout);
+      if (callbackFlags !== 0) noteModule(this, desc, definedIn);
       return this.handle(slot);
     });
   }
 
   /** Opens a cache that any thread made. Throws with the names there are. */
-  open(name: string): KmemCache {
+  open(wanted: string | DefinedCache): KmemCache {
     this.cpu.assertOnline();
-    checkName(name);
+    const name = checkName(wanted instanceof DefinedCache ? wanted.name : wanted);
     const known = this.handles.find((cache) => cache?.name === name && this.isLive(cache));
-    if (known !== undefined) return known;
+    if (known !== undefined) return withDefinition(this, known);
     return this.withSlabMutex(() => {
       const slot = findByName(this.views.m, this.geometry, name);
-      if (slot >= 0) return this.current(slot);
+      if (slot >= 0) return withDefinition(this, this.current(slot));
       const names = this.liveNames().filter((known) => !known.startsWith('km'));
       throw new RangeError(
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
@@ -191,11 +208,14 @@ export class Caches implements CacheContext {
     if (cache.desc.slot < FIRST_KMALLOC_SLOT || (cache.desc.flags & SLAB_KMALLOC) !== 0) {
       throw new RangeError(`${cache.name} is one of the arena's own caches; it lives as long as the arena`);
     }
+    this.endings.assertPossible(cache.desc);
     this.kfreeRcu.barrier(cache);
-    return this.withSlabMutex(() => {
+    const report = this.withSlabMutex(() => {
       this.nolock.drainAll();
       return destroyCache(this, this.current(cache.desc.slot));
     });
+    this.endings.finish(cache.desc);
+    return report;
   }
 
   setupPercpuArray(cache: KmemCache, count: number): KmemCache {
@@ -238,9 +258,10 @@ export class Caches implements CacheContext {
    */
   leaveCpu(): void {
     const { cpu, geometry } = this;
+    this.endings.beforeLeaving(() => this.flushIfLast());
     this.withSlabMutex(() => {
       for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
-      if (!hasOtherThread(cpu.m, geometry, cpu.id, cpu.thread)) this.flushThisCpu();
+      this.flushIfLast();
       leaveCpu(cpu.m, geometry, cpu.thread);
     });
   }
@@ -257,7 +278,16 @@ export class Caches implements CacheContext {
     kfreeRcu.leave();
   }
 
-  private flushThisCpu(): void {
+  /** Whether this thread has a cache open that has destructors. */
+  hasDestructors(): boolean {
+    return this.handles.some(
+      (cache) => cache !== undefined && (cache.desc.flags & SLAB_DTOR) !== 0 && cache.isAlive,
+    );
+  }
+
+  private flushIfLast(): void {
+    const { cpu, geometry } = this;
+    if (hasOtherThread(cpu.m, geometry, cpu.id, cpu.thread)) return;
     // Sheaves are objects of kmalloc caches, which must therefore come last.
     const caches = this.all().reverse();
     for (const cache of caches) cache.flushThisCpu();
@@ -271,7 +301,9 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => {
       const cpu = cpuOfThread(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
-      const notes: string[] = [];
+      const notes = this.slabs.callbacks.inherit(thread, (ptr) =>
+        readCacheDesc(m, ptr as never, geometry.nodes),
+      );
       this.kfreeRcu.takeOver(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);
@@ -311,6 +343,7 @@ export class Caches implements CacheContext {
       this.cpu.leave();
       this.ownsSlabMutex = false;
       this.cpu.locks.unlock(slabMutex(this.geometry), LockClass.SlabMutex);
+      if (this.cpu.callbacksDue) this.cpu.runCallbacks();
     }
   }
 

@@ -21,6 +21,7 @@ import {
 } from '../slab/index.js';
 import { LAYERS, type Layer, OutOfMemoryError, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
+import { forgetModule } from './callbacks.js';
 import type { CacheLayout } from './options.js';
 import { addArrays, releaseArrays } from './percpuArray.js';
 import { nextSerial, publishSlot } from './registry.js';
@@ -176,6 +177,7 @@ export function releaseCache(caches: Caches, desc: CacheDesc): void {
     const n = m[nodeSlot(desc, node)]!;
     if (n !== 0) caches.boot.kmemCacheNode.free(n * WORD_BYTES);
   }
+  forgetModule(caches, desc);
   caches.boot.kmemCache.free(desc.ptr * WORD_BYTES);
 }
 

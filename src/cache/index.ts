@@ -1,6 +1,7 @@
 export { bootCacheWords, bootstrap } from './bootstrap.js';
 export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
+export { type CacheDefinition, DefinedCache, defineCache, definitionOf } from './define.js';
 export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export {

@@ -14,10 +14,12 @@
 import { Pcs, pcsOf } from '../cpu/index.js';
 import { __GFP_NOWARN, GFP_NOWAIT, virtToPage } from '../page/index.js';
 import { type Rcu, RcuCpu, type RcuCpuPtr, rcuCpuOf } from '../rcu/index.js';
+import type { CacheDesc } from '../slab/index.js';
 import { PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
-import { LockClass, type LockPtr } from '../sync/index.js';
+import { LockClass, type LockPtr, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import type { KmemCache } from './kmemCache.js';
+import { RegistrySlot, registrySlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
 
 /** A page of addresses: link to the next page (word index), how many, and they. */
@@ -38,7 +40,14 @@ export class KfreeRcu {
   private readonly own: RcuCpuPtr;
   private leaving = false;
   private readonly batch = new Int32Array(BATCH);
+  /** Caches whose slabs wait, as far as this thread discarded them. */
+  private readonly slabsWaitOf = new Set<CacheDesc>();
   private readonly drain = (): void => this.drainWaiting();
+  private readonly freeRipeSlabs = (): void => {
+    const all = [...this.slabsWaitOf];
+    this.slabsWaitOf.clear();
+    for (const s of all) this.freeSlabsOf(s);
+  };
 
   constructor(caches: Caches, rcu: Rcu) {
     this.caches = caches;
@@ -66,6 +75,14 @@ export class KfreeRcu {
     return true;
   }
 
+  /** Slabs of a cache wait for a grace period: this thread looks again when it is over, if nobody has before. */
+  slabWaits(s: CacheDesc): void {
+    if (this.leaving) return;
+    const known = this.slabsWaitOf.size > 0;
+    this.slabsWaitOf.add(s);
+    if (!known) this.rcu.call(this.freeRipeSlabs);
+  }
+
   /** A full sheaf was submitted: when its grace period is over, this thread looks, if nobody has before. */
   sheafWaits(cache: KmemCache): void {
     if (this.leaving) return; // whoever next finds the barn without full sheaves looks
@@ -77,7 +94,7 @@ export class KfreeRcu {
    * their threads. Kernel: `kvfree_rcu_barrier_on_cache`.
    */
   barrier(cache: KmemCache): void {
-    this.flushSheaves(cache);
+    this.caches.withSlabMutex(() => this.flushSheaves(cache));
     this.takeOverAll();
     this.rcu.synchronize();
     this.drainAll();
@@ -86,8 +103,11 @@ export class KfreeRcu {
 
   /** Kernel: `kvfree_rcu_barrier`. */
   barrierAll(): void {
-    const all = this.caches.withSlabMutex(() => this.caches.all());
-    for (const cache of all) this.flushSheaves(cache);
+    const all = this.caches.withSlabMutex(() => {
+      const live = this.caches.all();
+      for (const cache of live) this.flushSheaves(cache);
+      return live;
+    });
     this.takeOverAll();
     this.rcu.synchronize();
     this.drainAll();
@@ -109,10 +129,10 @@ export class KfreeRcu {
     this.leaving = true;
   }
 
-  /** Submits the rcu_free sheaves of all CPUs, however full. Kernel: `flush_rcu_sheaves_on_cache`. */
-  flushSheaves(cache: KmemCache): void {
+  /** Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Kernel: `flush_rcu_sheaves_on_cache`. */
+  private flushSheaves(cache: KmemCache): void {
     this.caches.cpu.endTurn();
-    if (cache.sheafCapacity === 0) return;
+    if (cache.sheafCapacity === 0 || !cache.isAlive) return;
     forEachPcs(
       this.caches.cpu,
       cache.desc.slot,
@@ -198,8 +218,20 @@ export class KfreeRcu {
     while (this.drainSome(WAITING) || this.drainSome(GATHERING));
   }
 
-  /** Frees up to a batch of a list's first page; false when the list is empty. */
+  /**
+   * Frees up to a batch of a list's first page; false when the list is empty. What is in our hands is in no list: a
+   * barrier of another thread finds it by waiting for read sections.
+   */
   private drainSome(list: number): boolean {
+    let n = 0;
+    this.rcu.briefly(() => {
+      n = this.takeSome(list);
+      for (let i = 0; i < n; i++) this.caches.kmallocs.freeAfterGracePeriod(this.batch[i]!);
+    });
+    return n > 0;
+  }
+
+  private takeSome(list: number): number {
     const { m, own, batch } = this;
     let n = 0;
     this.locked(own, () => {
@@ -212,8 +244,7 @@ export class KfreeRcu {
       m[own + list] = m[page + NEXT]!;
       this.caches.pages.free(virtToPage(this.caches.geometry, page * WORD_BYTES), 0);
     });
-    for (let i = 0; i < n; i++) this.caches.kmallocs.freeAfterGracePeriod(batch[i]!);
-    return n > 0;
+    return n;
   }
 
   /** Runs `body` under a CPU's krcp lock, in which zone->lock may be taken, but no other. */
@@ -235,7 +266,24 @@ export class KfreeRcu {
     free();
   }
 
+  /**
+   * What waits in a cache's barns and nodes and whose grace period is over. The cache may be another's to destroy: it
+   * waits for read sections between its end and the release of its memory.
+   */
   private recycle(cache: KmemCache): void {
-    if (cache.isAlive) cache.recycleAllRcuSheaves();
+    this.rcu.briefly(() => {
+      if (!cache.isAlive) return;
+      cache.recycleAllRcuSheaves();
+      this.caches.slabs.freeAllRipeSlabs(cache.desc);
+    });
+  }
+
+  private freeSlabsOf(s: CacheDesc): void {
+    this.rcu.briefly(() => {
+      const at = registrySlot(this.caches.geometry, s.slot) + RegistrySlot.serial;
+      // G1: pairs with the store that ends the cache.
+      if (loadAcquire(this.m, at) !== s.serial) return;
+      if (this.caches.slabs.freeAllRipeSlabs(s)) this.slabWaits(s);
+    });
   }
 }

@@ -14,11 +14,10 @@ import {
   sumTrylockStats,
   type TrylockStats,
 } from '../cpu/index.js';
-import { __GFP_NOWARN, __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
-import { PcsNolock, type SheafPtr } from '../sheaf/index.js';
+import { __GFP_NOWARN, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
+import type { SheafPtr } from '../sheaf/index.js';
 import { KmemCacheStruct, oomReport } from '../slab/index.js';
 import {
-  type Bytes,
   type Layer,
   OutOfMemoryError,
   PAGE_SHIFT,
@@ -26,9 +25,9 @@ import {
   requireInteger,
   SlabBugError,
 } from '../struct/index.js';
-import { cmpxchgByte, Intent } from '../sync/index.js';
-import { badFree } from './checkFree.js';
+import { Intent, loadAcquire } from '../sync/index.js';
 import type { CacheContext } from './context.js';
+import { ObjectMarks } from './objectMarks.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
@@ -37,23 +36,15 @@ const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
 const { FREE_SLOWPATH, FREE_RCU_SHEAF_FAIL } = Stat;
 
-export abstract class KmemCache extends PcsNolock {
-  protected readonly context: CacheContext;
-  protected readonly shadow: Bytes;
-  protected readonly checked: boolean;
-  private readonly exact: boolean;
+export abstract class KmemCache extends ObjectMarks {
   private readonly serialWord: number;
   /** Byte range of this CPU's node. */
   protected readonly nodeStart: number;
   protected readonly nodeBytes: number;
 
   constructor(context: CacheContext, slot: number) {
-    super(context.cpu, context.slabs, context, context.describe(slot));
+    super(context, slot);
     const { geometry, views, cpu } = context;
-    this.context = context;
-    this.shadow = views.shadow;
-    this.checked = context.check !== 'none';
-    this.exact = context.check === 'full';
     this.serialWord = registrySlot(geometry, slot) + RegistrySlot.serial;
     const zone = zoneOf(geometry, cpu.node);
     this.nodeStart = views.m[zone + Zone.startPfn]! << PAGE_SHIFT;
@@ -90,8 +81,9 @@ export abstract class KmemCache extends PcsNolock {
   }
 
   /**
-   * Allocates one object. Returns its address, or 0 when out of memory. Contents are undefined unless `__GFP_ZERO`.
-   * Kernel: `kmem_cache_alloc`.
+   * Allocates one object. Returns its address, or 0 when out of memory or when a constructor failed by returning a
+   * number; throws ConstructorError when one threw. Contents are undefined unless `__GFP_ZERO`, which a cache with
+   * constructors refuses with RangeError. Kernel: `kmem_cache_alloc`.
    * @example
    * const p = cache.alloc();
    * if (p !== 0) arena.i32[p >> 2] = 42;
@@ -102,7 +94,7 @@ export abstract class KmemCache extends PcsNolock {
    * Frees one object, on any CPU. Throws SlabBugError, and changes nothing, unless `p` is an allocated object of this
    * cache (with `check: 'none'` it is not looked at). Kernel: `kmem_cache_free`.
    */
-  abstract free(p: number): void;
+  abstract override free(p: number): void;
 
   /**
    * Frees an object after a grace period: readers that have it go on reading. It counts as freed at once, so a second
@@ -149,7 +141,7 @@ export abstract class KmemCache extends PcsNolock {
   abstract allocBulk(out: Int32Array, n: number, gfp?: number): boolean;
 
   /** Frees `list[0..n)`; may reorder it. Throws, and frees none, if one of them is not an allocated object. */
-  abstract freeBulk(list: Int32Array, n: number): void;
+  abstract override freeBulk(list: Int32Array, n: number): void;
 
   /**
    * Borrows a sheaf with at least `n` objects, for a place where an allocation must not fail; null when out of memory,
@@ -270,7 +262,8 @@ export abstract class KmemCache extends PcsNolock {
   }
 
   get isAlive(): boolean {
-    return this.m[this.serialWord] === this.desc.serial;
+    // G1: what is asked in a read section pairs with the store that ends the cache.
+    return loadAcquire(this.m, this.serialWord) === this.desc.serial;
   }
 
   /** Visits each free object that the layer holds outside of slabs, other than in sheaves; others are quiet. */
@@ -337,47 +330,6 @@ export abstract class KmemCache extends PcsNolock {
 
   protected isLocal(p: number): boolean {
     return this.desc.nodes === 1 || (p - this.nodeStart) >>> 0 < this.nodeBytes;
-  }
-
-  /** Marks an object as allocated and zeroes it if asked; 0 passes through. */
-  protected handOut(p: number, gfp: number): number {
-    if (p === 0) return 0;
-    if (this.checked) this.shadow[p >> 3] = this.tag;
-    if ((gfp & __GFP_ZERO) !== 0) this.zero(p);
-    return p;
-  }
-
-  protected zero(p: number): void {
-    // Unsigned: the end of the last object of a 2 GiB arena needs the sign bit.
-    this.m.fill(0, p >> 2, (p + this.desc.inuse) >>> 2);
-  }
-
-  /** Throws the report of what is wrong with an address that is not an allocated object; reads only. */
-  protected assertFreeable(p: number): void {
-    if (this.checked && !this.isMarked(p)) throw badFree(this.context, this.desc, p);
-  }
-
-  private isMarked(p: number): boolean {
-    const { shadow } = this;
-    return p === (p | 0) && (p & 7) === 0 && p > 0 && p >> 3 < shadow.length && shadow[p >> 3] === this.tag;
-  }
-
-  /** Marks an object as free, or throws the report of what is wrong with the address. */
-  protected takeBack(p: number): void {
-    if (!this.checked) return;
-    const { shadow, tag } = this;
-    // An address is its own 32-bit integer: what is not, the shift would fold onto somebody's object.
-    const i = typeof p === 'number' && p === (p | 0) && (p & 7) === 0 ? p >> 3 : 0;
-    if (i > 0 && i < shadow.length && shadow[i] === tag) {
-      // 'full': of two threads that free the same object at once, exactly one wins.
-      if (this.exact ? cmpxchgByte(shadow, i, tag, 0) === tag : this.clearTag(i)) return;
-    }
-    throw badFree(this.context, this.desc, p);
-  }
-
-  private clearTag(i: number): true {
-    this.shadow[i] = 0;
-    return true;
   }
 
   /** Has the lock for this turn, taking it if it is free. */

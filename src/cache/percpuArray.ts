@@ -174,7 +174,7 @@ export class ArrayKmemCache extends BulkKmemCache {
       // Without the lock the array is somebody else's now, and what it holds a guess.
       const used = this.lockForTurn() ? this.m[this.main + USED]! : 0;
       if (this.locked) this.unlockPcs();
-      return used >= count || this.refillArray(count - used, gfp);
+      return used >= count || this.refillArray(count - used, gfp) || this.noObject() !== 0;
     } finally {
       if (this.context.policy === 'op') this.release();
       this.cpu.leave();

@@ -41,7 +41,7 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
     if (n === 0) return null;
     this.begin(Intent.PREFILL);
     try {
-      return this.borrow(n, gfp);
+      return this.borrow(n, gfp) ?? this.noSheaf();
     } finally {
       this.finish();
     }
@@ -54,10 +54,10 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
     if (sheaf.size >= n) return sheaf;
     this.begin(Intent.REFILL);
     try {
-      if (sheaf.capacity >= n) return this.topUp(sheaf, gfp) ? sheaf : null;
+      if (sheaf.capacity >= n) return this.topUp(sheaf, gfp) ? sheaf : this.noSheaf();
       const larger = this.borrow(n, gfp);
       if (larger !== null) this.takeBackSheaf(sheaf, gfp, 'was replaced by a larger one');
-      return larger;
+      return larger ?? this.noSheaf();
     } finally {
       this.finish();
     }
@@ -97,6 +97,12 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
   private finish(): void {
     if (this.context.policy === 'op') this.release();
     this.cpu.leave();
+  }
+
+  /** Out of memory, or a constructor failed: throws if that was by throwing. */
+  private noSheaf(): null {
+    this.noObject();
+    return null;
   }
 
   private borrow(n: number, gfp: number): PrefilledSheaf | null {

@@ -71,7 +71,7 @@ export function makePrefilledSheaf(views: Views, checked: boolean): PrefilledShe
       const p = m[sheaf + TOP + size]!;
       if (CHECKED) shadow[p >> 3] = this.#tag; // before the size word shrinks (B4)
       m[sheaf + SIZE] = size - 1;
-      if ((gfp & ZERO) !== 0) this.#zero(p);
+      if ((gfp & ZERO) !== 0) this.cache.zero(p);
       return p;
     }
 
@@ -101,10 +101,6 @@ export function makePrefilledSheaf(views: Views, checked: boolean): PrefilledShe
     #allocEmpty(): number {
       this.#assertLent();
       return 0;
-    }
-
-    #zero(p: number): void {
-      m.fill(0, p >> 2, (p + this.cache.desc.inuse) >>> 2);
     }
 
     #assertLent(): void {

@@ -59,6 +59,7 @@ export class CacheReclaim implements Reclaimer {
     pages.memalloc = true;
     try {
       cpu.endTurn();
+      cpu.lockdep.mightSleep('reclaim');
       if (!ownsSlabMutex) this.shrinkers.run(effort === Effort.BARNS ? 0.5 : 1);
       if (!caches.tryWithSlabMutex(MUTEX_LIMIT_MS, () => this.walk(effort))) {
         this.note(`slab_mutex was not free within ${MUTEX_LIMIT_MS} ms`);

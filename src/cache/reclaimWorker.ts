@@ -41,6 +41,7 @@ export class ReclaimWorker {
     let inVain = false;
     while (reclaimStops(views.m, geometry) === stops) {
       cpu.endTurn();
+      cpu.lockdep.mightSleep('a reclaim worker');
       sleepUntilPressure(views.m, geometry, inVain ? BACKOFF_MS : BACKSTOP_MS, inVain);
       cpu.serveRequests();
       if (takeWork(views.m, geometry)) this.caches.background();

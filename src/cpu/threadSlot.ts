@@ -33,7 +33,11 @@ export const ThreadRecord = struct(
     runsOn: 1,
     deferred: 1,
     draining: 1,
-    spare: 10,
+    /** Slabs in the hands of this thread's constructors and destructors; see slab/slabCallbacks.ts. */
+    constructing: 1,
+    destructing: 1,
+    destructingOf: 1,
+    spare: 7,
     locks: LockRecord.SIZEOF,
   },
   { alignWords: LINE_WORDS },

@@ -4,7 +4,7 @@
  */
 import { threadId, workerData } from 'node:worker_threads';
 import { Arena } from '../arena.js';
-import type { ArenaHandle } from '../attach.js';
+import type { ArenaHandle } from '../handle.js';
 import { AbortedError, Control } from './control.js';
 
 /** What a pool gives each of its threads, as workerData. */

@@ -8,7 +8,7 @@ import type { Finding } from '../debug/index.js';
 import { Zone, zoneOf } from '../page/index.js';
 import type { ArenaOptions } from '../plan.js';
 import { SLAB_NO_MERGE } from '../slab/index.js';
-import { LOCK_STAT_WORDS, type LockStatRow } from '../sync/index.js';
+import { LOCK_SITES_WORDS, LOCK_STAT_WORDS, type LockStatRow } from '../sync/index.js';
 import type { HeapKind } from './heaps.js';
 import { HISTOGRAM_WORDS, Histogram } from './histogram.js';
 import { type ReplayJob, type ReplayResult, type WorkloadJob, type WorkloadResult, wallMs } from './jobs.js';
@@ -278,6 +278,10 @@ export class Stage {
     const rows = arena.lockStat();
     const from = arena.geometry.lockStats;
     if (rows.length > 0) arena.i32.fill(0, from, from + arena.geometry.threads * LOCK_STAT_WORDS);
+    if (arena.geometry.lockSites !== 0) {
+      const sites = arena.geometry.lockSites;
+      arena.i32.fill(0, sites, sites + arena.geometry.threads * LOCK_SITES_WORDS);
+    }
     return rows;
   }
 

@@ -1,13 +1,16 @@
 /** What a cache is and does, under the kernel's names: /proc/slabinfo and the files of /sys/kernel/slab. */
-import { barnFigures, type Caches, type KmemCache } from '../cache/index.js';
+import { barnFigures, type Caches, definitionOf, type KmemCache } from '../cache/index.js';
 import { CpuSlab, pcsOf, type Stats, type TrylockStats } from '../cpu/index.js';
 import { Page } from '../page/index.js';
 import {
+  type CacheDesc,
   inuseOf,
   KmemCacheNode,
   KmemCacheStruct,
   nodeOf,
   SLAB_CACHE_DMA,
+  SLAB_CTOR,
+  SLAB_DTOR,
   SLAB_HWCACHE_ALIGN,
   SLAB_RECLAIM_ACCOUNT,
 } from '../slab/index.js';
@@ -38,6 +41,9 @@ export interface CacheInfo extends TrylockStats {
   hwcache_align: 0 | 1;
   reclaim_account: 0 | 1;
   cache_dma: 0 | 1;
+  /** Names of the constructor and the destructor, `name [slab]` for the batching forms; empty without. Seed 001. */
+  ctor: string;
+  dtor: string;
   aliases: number;
   /** Objects that a CPU may have on its partial slabs; 0 without cpu slabs, as in kernels from 7.0 on. */
   cpu_partial: number;
@@ -102,11 +108,25 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     hwcache_align: flag(SLAB_HWCACHE_ALIGN),
     reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
     cache_dma: flag(SLAB_CACHE_DMA),
+    ...callbackNames(cache.desc),
     aliases: 0,
     ...cpuSlabFigures(caches, cache),
     stats: cache.stats(),
     ...cache.trylockStats(),
     layer_stats: cache.layerStats(),
+  };
+}
+
+/** As /sys/kernel/slab prints the functions' symbols. */
+function callbackNames(desc: CacheDesc): Pick<CacheInfo, 'ctor' | 'dtor'> {
+  const code = definitionOf(desc.name)?.definition;
+  const name = (flag: number, one?: { name: string }, slab?: { name: string }): string => {
+    if ((desc.flags & flag) === 0) return '';
+    return one?.name ?? (slab === undefined ? '(not imported)' : `${slab.name} [slab]`);
+  };
+  return {
+    ctor: name(SLAB_CTOR, code?.ctor, code?.ctorSlab),
+    dtor: name(SLAB_DTOR, code?.dtor, code?.dtorSlab),
   };
 }
 

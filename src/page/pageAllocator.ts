@@ -1,7 +1,7 @@
 /** Pages for the calling CPU: its own node first, then the others by distance; with more effort as they get scarce. */
 import type { ThisCpu } from '../cpu/index.js';
 import { describe, OutOfMemoryError, PAGE_SIZE, SlabBugError } from '../struct/index.js';
-import { canSleep, futexWait, LockClass } from '../sync/index.js';
+import { canSleep, futexWait, LockClass, OWN_WORD_LOCK_CLASSES } from '../sync/index.js';
 import { freeOnePage, rmqueue, splitPage } from './buddy.js';
 import {
   __GFP_DIRECT_RECLAIM,
@@ -65,6 +65,7 @@ export const NOFAIL_LIMIT_MS = 10_000;
 /** When its wait is first reported. */
 const STALL_MS = 1000;
 const NAP_MS_MAX = 10;
+const RECLAIM = 'an allocation of pages that may reclaim';
 
 export class PageAllocator {
   private readonly cpu: ThisCpu;
@@ -100,6 +101,8 @@ export class PageAllocator {
       return 0 as PagePtr;
     }
     if ((gfp & ALLOC_TRYLOCK) !== 0) return this.fromNodes(order, gfp, node, Level.MIN);
+    // Whether or not it comes to that: kernel, might_alloc. What is held for a turn only, a reclaim gives up first.
+    if ((gfp & __GFP_DIRECT_RECLAIM) !== 0) this.cpu.lockdep.mightSleep(RECLAIM, OWN_WORD_LOCK_CLASSES);
     const page = this.fromNodes(order, gfp, node, Level.LOW);
     return page !== 0 ? page : this.allocSlow(order, gfp, node);
   }
@@ -178,6 +181,7 @@ export class PageAllocator {
         this.oom.report(told);
       }
       this.cpu.endTurn(); // whoever frees for us may need what we hold
+      this.cpu.lockdep.mightSleep('__GFP_NOFAIL');
       this.nap(Math.min(tries, NAP_MS_MAX));
     }
   }

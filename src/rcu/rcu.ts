@@ -7,7 +7,7 @@
  */
 import type { ThisCpu, TurnHolder } from '../cpu/index.js';
 import { CpuError, GranaryError, type Words } from '../struct/index.js';
-import { canSleep, loadAcquire, storeRelease } from '../sync/index.js';
+import { canSleep, loadAcquire, OWN_WORD_LOCK_CLASSES, storeRelease } from '../sync/index.js';
 import { type RcuCallback, RcuCallbacks } from './callbacks.js';
 import { GracePeriods, isSince } from './gracePeriod.js';
 import { RcuCpu, type RcuCpuPtr, rcuCpuOf } from './rcuRecord.js';
@@ -85,6 +85,21 @@ export class Rcu implements TurnHolder {
   readUnlock(): void {
     if (this.nesting === 0) throw new CpuError('readUnlock without readLock: no read section is open');
     this.nesting--;
+  }
+
+  /**
+   * Runs `body` in a read section that is over with it and not with the turn: for callbacks, which run where this thread
+   * itself waits for grace periods.
+   */
+  briefly(body: () => void): void {
+    const wasReading = this.reading;
+    this.readLock();
+    try {
+      body();
+    } finally {
+      this.readUnlock();
+      if (!wasReading) this.stopReading();
+    }
   }
 
   /** Notes where read sections begin, for the report of one that was left open. Costs a stack trace each. */
@@ -252,6 +267,8 @@ export class Rcu implements TurnHolder {
     if (this.nesting !== 0) throw new CpuError(this.openText(what));
     this.cpu.endTurn();
     this.stopReading();
+    // Other CPUs' sheaves may be ours, to end their cache: nobody waits for those without a limit.
+    this.cpu.lockdep.mightSleep('a wait for RCU', OWN_WORD_LOCK_CLASSES);
   }
 
   private openText(what: string): string {

@@ -150,6 +150,10 @@ export class PcsLock implements TurnHolder {
     if (this.locked && this.m[this.pcs + REQUEST] !== 0) this.unlockPcs();
   }
 
+  releaseIfIdle(): void {
+    if (this.locked && !this.cpu.isBusy(this.desc.slot)) this.unlockPcs();
+  }
+
   /** Moves the operations that main's size word counted to the counters. */
   protected fold(): void {
     const { m, main, pcs } = this;

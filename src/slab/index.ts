@@ -6,4 +6,6 @@ export * from './layout.js';
 export { oomReport } from './oomReport.js';
 export * from './partialList.js';
 export { SlabAllocator } from './shrink.js';
+export type { CallbackError } from './slabCallbacks.js';
+export { type CtorResult, type ObjectCallbacks, SlabObjects } from './slabObjects.js';
 export * from './slabWord.js';

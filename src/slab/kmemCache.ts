@@ -41,15 +41,29 @@ export const KmemCacheStruct = struct('kmem_cache', {
   /** Index in LAYERS. */
   layer: 1,
   defragRatio: 1,
+  /** Slabs that wait for destructors, linked through their pages; see slabCallbacks.ts. */
+  dtorSlabs: 1,
+  /** Address of the name of the module that defines the callbacks, a length and its bytes; or 0. */
+  definedIn: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });
 export type KmemCachePtr = Ptr<'kmem_cache'>;
 
-/** Slabs with free objects, linked through their pages. `listLock` protects the list, nrPartial and PG_PARTIAL. */
+/** Slabs with free objects, linked through their pages. `listLock` protects both lists, nrPartial and PG_PARTIAL. */
 export const KmemCacheNode = struct(
   'kmem_cache_node',
-  { listLock: Lock.SIZEOF, nrPartial: 1, head: 1, tail: 1, nrSlabs: 1, totalObjects: 1 },
+  {
+    listLock: Lock.SIZEOF,
+    nrPartial: 1,
+    head: 1,
+    tail: 1,
+    nrSlabs: 1,
+    totalObjects: 1,
+    /** Empty slabs that wait for a grace period; see slabPages.ts. */
+    rcuHead: 1,
+    rcuTail: 1,
+  },
   { alignWords: LINE_WORDS },
 );
 export type KmemCacheNodePtr = Ptr<'kmem_cache_node'>;

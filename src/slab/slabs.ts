@@ -1,4 +1,4 @@
-/** Slabs of a cache, for the calling CPU: making and discarding them, a pop under list_lock and a push without. */
+/** Slabs of a cache, for the calling CPU: making them, a pop under list_lock and a push without. */
 import { layerStats, pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
 import {
   __GFP_NOFAIL,
@@ -14,8 +14,9 @@ import {
   PG_SLAB,
   preferredOrderGfp,
 } from '../page/index.js';
-import { hasRefinement, PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
+import { hasRefinement, PAGE_SHIFT, PAGE_SIZE } from '../struct/index.js';
 import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
+import { SLAB_CTOR } from './flags.js';
 import { linkObjects, takeLinked } from './freelist.js';
 import {
   type CacheDesc,
@@ -28,6 +29,7 @@ import {
 } from './kmemCache.js';
 import { oomReport } from './oomReport.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
+import { SlabPages } from './slabPages.js';
 import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const {
@@ -35,7 +37,6 @@ const {
   cache: CACHE,
   slabWord: SLAB_WORD,
   objects: OBJECTS,
-  next: NEXT,
   head: HEAD_PAGE,
   SIZEOF: PAGE_WORDS,
 } = Page;
@@ -49,19 +50,18 @@ const R_SHIFT = RECIPROCAL_SHIFT;
 const FROZEN_BIT = FROZEN;
 const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 
-export class Slabs {
-  protected readonly cpu: ThisCpu;
-  protected readonly m: Words;
-  readonly pages: PageAllocator;
+/** Objects of a slab of that order. */
+const objectsIn = (s: CacheDesc, order: number): number =>
+  order === s.order ? s.objects : Math.floor((PAGE_SIZE << order) / s.size);
+
+export class Slabs extends SlabPages {
   protected readonly memmap: number;
   /** Off: a new slab's freelist is built in full before its first object is handed out. */
   private readonly lazyFreelist: boolean;
   private defragClock = 0;
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
-    this.cpu = cpu;
-    this.m = cpu.m;
-    this.pages = pages;
+    super(cpu, pages);
     this.memmap = cpu.geometry.memmap;
     this.lazyFreelist = hasRefinement(cpu.geometry, 'lazyFreelist');
   }
@@ -101,13 +101,19 @@ export class Slabs {
     const p = this.getFromAnyPartial(s, preferred, gfp);
     if (p !== 0) return p;
     if ((gfp & __GFP_NOFAIL) !== 0) {
-      const again = (): number =>
-        this.allocFromFreshSlab(s, gfp & ~__GFP_NOFAIL, preferred) ||
-        this.getFromAnyPartial(s, preferred, gfp);
+      const again = (): number => {
+        const fresh = this.allocFromFreshSlab(s, gfp & ~__GFP_NOFAIL, preferred);
+        if (fresh !== 0) return fresh;
+        const { failure } = this.callbacks; // a constructor that throws is no matter of waiting
+        const found = this.getFromAnyPartial(s, preferred, gfp);
+        if (found === 0 && failure?.cause !== undefined) throw failure;
+        return found;
+      };
       return this.pages.insist(again, `an object of ${s.name}`);
     }
     if ((gfp & __GFP_NOWARN) === 0) {
-      this.pages.oom.report(() => oomReport(this.cpu, this.pages, s, gfp, node));
+      const why = this.callbacks.failure?.message;
+      this.pages.oom.report(() => why ?? oomReport(this.cpu, this.pages, s, gfp, node));
     }
     return 0;
   }
@@ -195,6 +201,8 @@ export class Slabs {
    */
   newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
     const flags = (gfp & ~(__GFP_ZERO | __GFP_NOFAIL)) | __GFP_NOWARN;
+    this.callbacks.failure = undefined;
+    this.freeRipeSlabs(s, this.cpu.node);
     let order = s.order;
     let page = this.pages.alloc(order, preferredOrderGfp(flags, order === s.minOrder), node);
     if (page === 0) {
@@ -202,6 +210,9 @@ export class Slabs {
       page = this.pages.alloc(order, flags, node);
       if (page === 0) return page;
       this.count(s, Stat.ORDER_FALLBACK);
+    }
+    if ((s.flags & SLAB_CTOR) !== 0 && !this.callbacks.construct(s, page, objectsIn(s, order), gfp)) {
+      return 0 as PagePtr;
     }
     this.initSlab(s, page, order);
     if (!this.lazyFreelist) this.buildFreelist(s, page);
@@ -212,7 +223,7 @@ export class Slabs {
   initSlab(s: CacheDesc, page: PagePtr, order: number): void {
     const m = this.m;
     m[page + SLAB_WORD] = packSlabWord(0, 0);
-    m[page + OBJECTS] = order === s.order ? s.objects : Math.floor((PAGE_SIZE << order) / s.size);
+    m[page + OBJECTS] = objectsIn(s, order);
     for (let i = 0; i < 1 << order; i++) {
       const each = page + i * PAGE_WORDS;
       m[each + FLAGS] = m[each + FLAGS]! | PG_SLAB;
@@ -287,7 +298,7 @@ export class Slabs {
     } finally {
       this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
-    if (discard) this.discardSlab(page);
+    if (discard) this.discardSlab(s, page);
   }
 
   /**
@@ -376,24 +387,5 @@ export class Slabs {
     const m = this.m;
     m[n + NR_SLABS] = m[n + NR_SLABS]! - 1;
     m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! - m[page + OBJECTS]!;
-  }
-
-  /** Gives an empty slab that is on no list and in no count back to the page allocator. */
-  protected discardSlab(page: PagePtr): void {
-    this.pages.free(page, this.slabOrder(page));
-  }
-
-  /** The same for slabs linked through NEXT; no lock is held. */
-  protected discardSlabs(first: number): void {
-    for (let page = first; page !== 0; ) {
-      const next = this.m[page + NEXT]!;
-      this.m[page + NEXT] = 0;
-      this.discardSlab(page as PagePtr);
-      page = next;
-    }
-  }
-
-  protected slabOrder(page: PagePtr): number {
-    return (this.m[page + FLAGS]! >> 8) & 0xf;
   }
 }

@@ -44,6 +44,8 @@ export const Superblock = struct('superblock', {
   lockStat: 1,
   threadRecords: 1,
   lockStats: 1,
+  lockSites: 1,
+  lockdep: 1,
   percpu: 1,
   rcu: 1,
   pcpu: 1,
@@ -69,7 +71,8 @@ type GeometryField = Exclude<
   'null' | 'bootSheaf' | 'magic' | 'abi' | 'booted' | 'SIZEOF'
 >;
 
-/** The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words. */
+/** The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words; `lockSites` and
+ * `lockdep` are 0 without them. */
 export type Geometry = { readonly [K in GeometryField]: number };
 
 const FIELDS = Object.keys(Superblock).filter(

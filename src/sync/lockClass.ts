@@ -13,8 +13,8 @@
  * | 3     | zone->lock     | the free areas of one node's pages                     | lock, with none of 2b-2c |
  *
  * Percpu memory. pcpu_alloc_mutex comes between 1 and 2a: constructors may allocate under slab_mutex, and what is done
- * under the mutex takes pages and kmallocs. The others are leaves: nothing is taken under them but, under
- * percpu_counters_lock, the lock of one counter.
+ * under the mutex takes pages and kmallocs. The others are leaves: nothing is waited for under them, and a
+ * destructor may take them.
  *
  * | level | class                | what it protects                                              | how it is taken |
  * |-------|----------------------|---------------------------------------------------------------|-----------------|
@@ -22,7 +22,7 @@
  * | 4     | pcpu_lock            | maps, hints and lists of all chunks                           | lock            |
  * | 4     | pcpu_areas->lock     | the areas that an area cache keeps                            | lock            |
  * | 4     | percpu_counters_lock | the list of percpu counters                                   | lock            |
- * | 5     | fbc->lock            | the count of one percpu counter                               | lock            |
+ * | 4     | fbc->lock            | the count of one percpu counter            | lock; trylock under percpu_counters_lock |
  */
 export const LockClass = {
   SlabMutex: 0,
@@ -56,4 +56,47 @@ export const LOCK_CLASS_NAMES = [
 export const NR_LOCK_CLASSES = LOCK_CLASS_NAMES.length;
 
 /** Level in the order above; a class may be taken only while every held class has a lower level. */
-export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23, 15, 40, 40, 40, 41];
+export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23, 15, 40, 40, 40, 40];
+
+const { SlabMutex, CpuSheaves, Barn, ListLock, Zone, Krcp } = LockClass;
+const { PcpuAllocMutex, PcpuLock, PcpuAreas, PercpuCounters, PercpuCounter } = LockClass;
+
+/**
+ * What a CPU may wait for while it holds a lock of the class. Levels alone would let barn->lock be held around
+ * n->list_lock, which nothing does: the fewer of these pairs there are, the less can close a circle. Whatever is only
+ * tried is not in it. Checked by lockdep, see lockdep.ts.
+ */
+export const LOCK_CLASS_TAKES: Readonly<Record<LockClassId, readonly LockClassId[]>> = {
+  [SlabMutex]: [PcpuAllocMutex, Barn, ListLock, Krcp, Zone],
+  [PcpuAllocMutex]: [Barn, ListLock, Krcp, Zone],
+  [CpuSheaves]: [PcpuAllocMutex, Barn, ListLock, Krcp, Zone],
+  [Barn]: [],
+  [ListLock]: [],
+  [Krcp]: [Zone],
+  [Zone]: [],
+  [PcpuLock]: [],
+  [PcpuAreas]: [],
+  [PercpuCounters]: [],
+  [PercpuCounter]: [],
+};
+
+/** Last in every chain: whatever a thread holds, it may wait for one of these, and under it for nothing. */
+export const LEAF_LOCK_CLASSES: readonly LockClassId[] = [
+  Zone,
+  PcpuLock,
+  PcpuAreas,
+  PercpuCounters,
+  PercpuCounter,
+];
+
+/** Mutexes: a thread may sleep for something else than a lock while it holds one. */
+export const SLEEPING_LOCK_CLASSES: readonly LockClassId[] = [SlabMutex, PcpuAllocMutex];
+
+/**
+ * Each lock has a word of its own for its owner, which is given up by a plain store-release that tells nobody else. Kept
+ * for a turn, or for as long as a cache takes to end.
+ */
+export const OWN_WORD_LOCK_CLASSES: readonly LockClassId[] = [CpuSheaves];
+
+/** Several locks of the class may be held at once: those of several caches, or of all CPUs. Kernel: nested classes. */
+export const NESTED_LOCK_CLASSES: readonly LockClassId[] = [CpuSheaves];

@@ -6,14 +6,14 @@ import { bootPercpu, info } from './support.js';
 
 function counter(arena: Arena, value = 0): number {
   const fbc = arena.kmalloc(PERCPU_COUNTER_BYTES);
-  expect(arena.percpuCounters.init(fbc, value)).toBe(true);
+  expect(arena.percpu.counters.init(fbc, value)).toBe(true);
   return fbc;
 }
 
 describe('percpu_counter', () => {
   it('keeps what a CPU adds to itself until that reaches the batch', () => {
     const arena = bootPercpu();
-    const counters = arena.percpuCounters;
+    const counters = arena.percpu.counters;
     const fbc = counter(arena, 100);
     expect(counters.batch).toBe(32);
     counters.add(fbc, 31);
@@ -36,14 +36,14 @@ describe('percpu_counter', () => {
   it('has a batch of 32, or of twice the CPUs', () => {
     const arena = bootPercpu({ cpus: 40, bytes: 32 << 20 });
     const others = Array.from({ length: 20 }, (_, i) => secondCpu(arena, i + 1));
-    expect(arena.percpuCounters.batch).toBe(42);
+    expect(arena.percpu.counters.batch).toBe(42);
     for (const other of others) other.offline();
-    expect(arena.percpuCounters.batch).toBe(32);
+    expect(arena.percpu.counters.batch).toBe(32);
   });
 
   it('of many: one percpu area for all of them', () => {
     const arena = bootPercpu();
-    const counters = arena.percpuCounters;
+    const counters = arena.percpu.counters;
     const fbc = arena.kmalloc(4 * PERCPU_COUNTER_BYTES);
     expect(counters.initMany(fbc, 5, 4)).toBe(true);
     expect(info(arena).nrAlloc).toBe(1);
@@ -59,7 +59,7 @@ describe('percpu_counter', () => {
 
   it('is compared by its count alone where that is far enough off', () => {
     const arena = bootPercpu({ lockStat: 'contended' });
-    const counters = arena.percpuCounters;
+    const counters = arena.percpu.counters;
     const sums = (): number => arena.lockStat().find(({ name }) => name === 'fbc->lock')!.acquisitions;
     const fbc = counter(arena, 1000);
     const before = sums();
@@ -73,9 +73,9 @@ describe('percpu_counter', () => {
   it('adds up to a limit, in either direction', () => {
     const arena = bootPercpu();
     const other = secondCpu(arena);
-    const counters = arena.percpuCounters;
+    const counters = arena.percpu.counters;
     const fbc = counter(arena);
-    other.percpuCounters.add(fbc, 20);
+    other.percpu.counters.add(fbc, 20);
     expect(counters.limitedAdd(fbc, 30, 11)).toBe(false);
     expect(counters.limitedAdd(fbc, 30, 10)).toBe(true);
     expect(counters.limitedAdd(fbc, 30, 1)).toBe(false);
@@ -92,15 +92,15 @@ describe('percpu_counter', () => {
     const arena = bootPercpu();
     const other = secondCpu(arena);
     const fbc = counter(arena);
-    other.percpuCounters.add(fbc, 17);
-    expect(arena.percpuCounters.read(fbc)).toBe(0);
+    other.percpu.counters.add(fbc, 17);
+    expect(arena.percpu.counters.read(fbc)).toBe(0);
     other.offline();
-    expect(arena.percpuCounters.read(fbc)).toBe(17);
+    expect(arena.percpu.counters.read(fbc)).toBe(17);
     const again = secondCpu(arena);
-    again.percpuCounters.add(fbc, 4);
+    again.percpu.counters.add(fbc, 4);
     // Its thread is gone without a word.
     arena.cpuDead(1);
-    expect(arena.percpuCounters.read(fbc)).toBe(21);
+    expect(arena.percpu.counters.read(fbc)).toBe(21);
     expectSound(arena);
   });
 
@@ -109,10 +109,10 @@ describe('percpu_counter', () => {
     const other = sharer(arena);
     const fbc = counter(arena);
     for (let i = 0; i < 100; i++) {
-      arena.percpuCounters.add(fbc, 3);
-      other.percpuCounters.add(fbc, -1);
+      arena.percpu.counters.add(fbc, 3);
+      other.percpu.counters.add(fbc, -1);
     }
-    expect(arena.percpuCounters.sum(fbc)).toBe(200);
+    expect(arena.percpu.counters.sum(fbc)).toBe(200);
   });
 
   it('sums what was added, in any order and with any batch', () => {
@@ -126,12 +126,12 @@ describe('percpu_counter', () => {
         const fbc = counter(arena);
         let total = 0;
         for (const [cpu, amount, batch] of adds) {
-          views[cpu]!.percpuCounters.add(fbc, amount, batch);
+          views[cpu]!.percpu.counters.add(fbc, amount, batch);
           total += amount;
         }
-        expect(arena.percpuCounters.sum(fbc)).toBe(total);
-        expect(Math.abs(arena.percpuCounters.read(fbc) - total)).toBeLessThan(2 * 90);
-        arena.percpuCounters.destroy(fbc);
+        expect(arena.percpu.counters.sum(fbc)).toBe(total);
+        expect(Math.abs(arena.percpu.counters.read(fbc) - total)).toBeLessThan(2 * 90);
+        arena.percpu.counters.destroy(fbc);
         arena.kfree(fbc);
       }),
       { numRuns: 50 },
@@ -141,9 +141,9 @@ describe('percpu_counter', () => {
 
   it('refuses an address that can be none, and shows one that was freed undestroyed', () => {
     const arena = bootPercpu();
-    expect(() => arena.percpuCounters.init(4)).toThrow(/percpu_counter: 4 is not a multiple of 8/);
-    expect(() => arena.percpuCounters.init(arena.geometry.bytes)).toThrow(/is not in the arena/);
-    expect(() => arena.percpuCounters.initMany(64, 0, 8193)).toThrow(
+    expect(() => arena.percpu.counters.init(4)).toThrow(/percpu_counter: 4 is not a multiple of 8/);
+    expect(() => arena.percpu.counters.init(arena.geometry.bytes)).toThrow(/is not in the arena/);
+    expect(() => arena.percpu.counters.initMany(64, 0, 8193)).toThrow(
       /n is 8193; it must be an integer from 1 to 8192/,
     );
     const fbc = counter(arena);
@@ -156,7 +156,7 @@ describe('percpu_counter', () => {
     const arena = bootPercpu();
     arena.failPageAlloc(1);
     const fbc = arena.kmalloc(PERCPU_COUNTER_BYTES);
-    expect(arena.percpuCounters.init(fbc)).toBe(false);
+    expect(arena.percpu.counters.init(fbc)).toBe(false);
     arena.failPageAlloc(0);
     expectSound(arena);
   });

@@ -64,14 +64,14 @@ it('counters are exact, and stay within a limit but for what CPUs add at the sam
   const arena = bootPercpu({ cpus: 4 });
   const fbc = arena.kmalloc(2 * PERCPU_COUNTER_BYTES);
   const limited = fbc + PERCPU_COUNTER_BYTES;
-  expect(arena.percpuCounters.initMany(fbc, 0, 2)).toBe(true);
+  expect(arena.percpu.counters.initMany(fbc, 0, 2)).toBe(true);
   arena.endTurn();
   const tasks = [1, 2, 3].map((cpu) => ({ cpu, n: 20_000, free: fbc, limited, limit: 30_000 }));
   const added = await runTeam<number>('percpu-count', arena.handle, tasks);
   const total = added.reduce((a, b) => a + b, 0);
   expect(total).toBeGreaterThanOrEqual(30_000);
   expect(total).toBeLessThan(30_000 + 3 * 8);
-  expect([arena.percpuCounters.read(fbc), arena.percpuCounters.sum(limited)]).toEqual([60_000, total]);
+  expect([arena.percpu.counters.read(fbc), arena.percpu.counters.sum(limited)]).toEqual([60_000, total]);
   expectSound(arena);
 });
 

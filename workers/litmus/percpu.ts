@@ -105,8 +105,8 @@ function count(task: LitmusTask): number {
   control.arrive();
   let added = 0;
   for (let i = 0; i < number(task, 'n'); i++) {
-    arena.percpuCounters.add(free, 1);
-    if (arena.percpuCounters.limitedAdd(limited, limit, 1, 8)) added++;
+    arena.percpu.counters.add(free, 1);
+    if (arena.percpu.counters.limitedAdd(limited, limit, 1, 8)) added++;
   }
   arena.offline();
   return added;

@@ -97,7 +97,7 @@ class Round {
   private readonly baseline: string;
 
   constructor(config: StressConfig, threads: number, seed: number, seconds: number) {
-    this.arena = Arena.create({ ...config, cpus: threads + 1, lockStat: 'contended' });
+    this.arena = Arena.create({ ...config, cpus: threads + 1, lockStat: 'contended', lockdep: true });
     this.arena.online({ cpu: threads });
     this.baseline = ownObjects(this.arena);
     for (const { name, ...options } of STRESS_CACHES) this.arena.createCache(name, options);
@@ -235,6 +235,7 @@ class Round {
   /** Everything is freed; the arena must be sound, and as empty as it began. */
   private finish(): void {
     const { arena, shared, result } = this;
+    for (const report of arena.lockdep().reports) this.fail(report);
     const main = new StressThread(shared, arena, 0);
     drainTransfer(main, shared);
     arena.kfreeRcuBarrier();

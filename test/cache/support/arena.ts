@@ -1,6 +1,6 @@
 /** What most tests of the core need: a small arena with this thread as a CPU, and a look at what lies in it. */
 
-import { expect } from 'vitest';
+import { afterEach, expect } from 'vitest';
 import { type Caches, forEachSlab, type KmemCache } from '#src/cache/index.js';
 import { Pcs, PERCPU_BLOCK_WORDS, pcsOf, ThreadRecord, threadRecordOf } from '#src/cpu/index.js';
 import { Arena, type ArenaOptions, STAT_ITEMS, type StatItem } from '#src/index.js';
@@ -11,10 +11,19 @@ import { HELD_LOCKS_MAX, LockRecord } from '#src/sync/index.js';
 
 export const MiB = 1 << 20;
 
+const booted: Arena[] = [];
+
+// A report is thrown as well, but whoever catches an error may catch this one.
+afterEach(() => {
+  const reports = booted.splice(0).flatMap((arena) => arena.lockdep().reports);
+  expect(reports, 'lockdep').toEqual([]);
+});
+
 /** An arena whose creator is online as CPU 0. */
 export function boot(options: Partial<ArenaOptions> = {}): Arena {
-  const arena = Arena.create({ bytes: 8 * MiB, cpus: 2, ...options });
+  const arena = Arena.create({ bytes: 8 * MiB, cpus: 2, lockdep: true, ...options });
   arena.online({ cpu: 0 });
+  booted.push(arena);
   return arena;
 }
 
