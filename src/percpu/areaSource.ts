@@ -285,8 +285,10 @@ export class AreaSource {
     return testBit(v.m, chunk + v.allocMap, start) && testBit(v.m, chunk + v.boundMap, start);
   }
 
+  /** Our turn ends first: nobody waits for a mutex, or for the pages that are taken under it, with sheaves in hand. */
   withMutex<T>(body: () => T): T {
     const { locks } = this.cpu;
+    this.cpu.endTurn();
     locks.lock(this.v.mutex, LockClass.PcpuAllocMutex);
     try {
       return body();

@@ -60,6 +60,7 @@ export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23, 15, 40, 40, 40, 40];
 
 const { SlabMutex, CpuSheaves, Barn, ListLock, Zone, Krcp } = LockClass;
 const { PcpuAllocMutex, PcpuLock, PcpuAreas, PercpuCounters, PercpuCounter } = LockClass;
+const PERCPU_LEAVES = [PcpuLock, PcpuAreas, PercpuCounters, PercpuCounter];
 
 /**
  * What a CPU may wait for while it holds a lock of the class. Levels alone would let barn->lock be held around
@@ -67,9 +68,9 @@ const { PcpuAllocMutex, PcpuLock, PcpuAreas, PercpuCounters, PercpuCounter } = L
  * tried is not in it. Checked by lockdep, see lockdep.ts.
  */
 export const LOCK_CLASS_TAKES: Readonly<Record<LockClassId, readonly LockClassId[]>> = {
-  [SlabMutex]: [PcpuAllocMutex, Barn, ListLock, Krcp, Zone],
-  [PcpuAllocMutex]: [Barn, ListLock, Krcp, Zone],
-  [CpuSheaves]: [PcpuAllocMutex, Barn, ListLock, Krcp, Zone],
+  [SlabMutex]: [PcpuAllocMutex, ...PERCPU_LEAVES, Barn, ListLock, Krcp, Zone],
+  [PcpuAllocMutex]: [...PERCPU_LEAVES, Barn, ListLock, Krcp, Zone],
+  [CpuSheaves]: [...PERCPU_LEAVES, Barn, ListLock, Krcp, Zone],
   [Barn]: [],
   [ListLock]: [],
   [Krcp]: [Zone],
@@ -81,13 +82,7 @@ export const LOCK_CLASS_TAKES: Readonly<Record<LockClassId, readonly LockClassId
 };
 
 /** Last in every chain: whatever a thread holds, it may wait for one of these, and under it for nothing. */
-export const LEAF_LOCK_CLASSES: readonly LockClassId[] = [
-  Zone,
-  PcpuLock,
-  PcpuAreas,
-  PercpuCounters,
-  PercpuCounter,
-];
+export const LEAF_LOCK_CLASSES: readonly LockClassId[] = [Zone, ...PERCPU_LEAVES];
 
 /** Mutexes: a thread may sleep for something else than a lock while it holds one. */
 export const SLEEPING_LOCK_CLASSES: readonly LockClassId[] = [SlabMutex, PcpuAllocMutex];

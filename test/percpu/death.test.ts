@@ -67,7 +67,7 @@ describe.each(SCENARIOS)('killed at any store of %s', (name, percpu, scenario) =
   it('leaves chunks that the reaper makes sound, and nothing allocated that nobody has', () => {
     let moments = 0;
     for (let left = name.length % STRIDE; ; left += STRIDE) {
-      const arena = bootPercpu({ cpus: 2, bytes: 2 << 20, percpu, maxCaches: 16 });
+      const arena = bootPercpu({ cpus: 2, bytes: 2 << 20, lockdep: false, percpu, maxCaches: 16 });
       const setup = name.includes('makes a chunk')
         ? []
         : [16, 9 * KiB, 32 * KiB, 32 * KiB, 64].map((n) => arena.allocPercpu(n));
