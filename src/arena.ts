@@ -3,7 +3,7 @@
  * does its own work below.
  */
 import { ArenaHeap } from './arenaHeap.js';
-import { ABI, type AttachOptions, BOOTED, readArena } from './attach.js';
+import { ABI, type AttachOptions, BOOTED, checkOnline, readArena } from './attach.js';
 import { bootArena } from './boot.js';
 import {
   type CacheOptions,
@@ -17,15 +17,16 @@ import {
   Shrinkers,
   type StaticCache,
 } from './cache/index.js';
-import { LockdepCpu, onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
+import { LockdepCpu, onlineCpus, onlineThreads, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { stopReclaim } from './page/index.js';
+import { PercpuAllocator } from './percpu/index.js';
 import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { lockStatOf, type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import { lockStatOf, type Meminfo, type ReclaimInfo, reclaimInfoOf, sumMeminfo } from './reports.js';
 import type { CallbackError } from './slab/index.js';
 import {
   abiHash,
@@ -57,6 +58,7 @@ export class Arena extends ArenaHeap {
   private readonly code: HotCode;
   private readonly shrinkers = new Shrinkers();
   private current: Caches | undefined;
+  private currentPercpu: PercpuAllocator | undefined;
 
   private readonly definitions: readonly StaticCache[];
 
@@ -122,24 +124,17 @@ export class Arena extends ArenaHeap {
     if (this.current !== undefined) {
       throw new CpuError(`this thread is CPU ${this.current.cpu.id} already; call offline() first`);
     }
-    const { cpu, thread, tid = 0 } = options;
-    if (cpu !== undefined) requireInteger('cpu', cpu, 0, this.geometry.cpus - 1);
-    if (thread !== undefined) requireInteger('thread', thread, 0, this.geometry.threads - 1);
-    if ((thread ?? cpu) !== (cpu ?? thread) && !sharesCpus(this.geometry)) {
-      throw new RangeError(
-        `thread is ${thread}; it must be the same as cpu, ${cpu}, unless threads share CPUs`,
-      );
-    }
-    requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+    const { wanted, tid } = checkOnline(options, this.geometry);
     const Cpu = this.geometry.lockdep === 0 ? ThisCpu : LockdepCpu;
     const caches = new Caches(
-      new Cpu(this.views, this.geometry, { cpu, thread }, tid),
+      new Cpu(this.views, this.geometry, wanted, tid),
       this.code,
       this.shrinkers,
       this,
     );
     caches.openAll();
     this.current = caches;
+    this.currentPercpu = new PercpuAllocator(caches);
     return caches.cpu;
   }
 
@@ -153,7 +148,9 @@ export class Arena extends ArenaHeap {
     caches.statics.assertMayLeave();
     caches.finishRcu();
     caches.leaveCpu();
+    this.percpu.leaveCpu();
     this.current = undefined;
+    this.currentPercpu = undefined;
     caches.cpu.goOffline();
   }
 
@@ -193,7 +190,7 @@ export class Arena extends ArenaHeap {
    * if no other thread runs there. Call it when the worker's 'exit' event has come, never before.
    */
   cpuDead(thread: number): ReapReport {
-    return reapThread(this.caches, thread);
+    return reapThread(this.caches, this.percpu, thread);
   }
 
   /**
@@ -294,13 +291,7 @@ export class Arena extends ArenaHeap {
 
   /** What this thread's allocations had to do for memory since it went online. */
   reclaimInfo(): ReclaimInfo {
-    const { pages, reclaim } = this.caches;
-    return {
-      directReclaims: pages.reclaims.direct,
-      pages: pages.reclaims.pages,
-      failures: pages.oom.failures,
-      obstacles: reclaim.obstacles(),
-    };
+    return reclaimInfoOf(this.caches);
   }
 
   /** The report of this thread's latest allocation that failed without __GFP_NOWARN; at most ten in five seconds. */
@@ -366,9 +357,14 @@ export class Arena extends ArenaHeap {
   }
 
   protected override get caches(): Caches {
-    if (this.current === undefined) {
-      throw new CpuError('this thread is no CPU of the arena: call arena.online() first');
-    }
-    return this.current;
+    return this.current ?? this.noCpu();
+  }
+
+  override get percpu(): PercpuAllocator {
+    return this.currentPercpu ?? this.noCpu();
+  }
+
+  private noCpu(): never {
+    throw new CpuError('this thread is no CPU of the arena: call arena.online() first');
   }
 }

@@ -1,6 +1,7 @@
 /** The heap of an arena: kmalloc and whole pages, for the thread that is online. */
 import type { Caches, KmemCache } from './cache/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE } from './page/index.js';
+import type { PercpuAllocator } from './percpu/index.js';
 import { type Bytes, describe, type Geometry, requireInteger } from './struct/index.js';
 
 export abstract class ArenaHeap {
@@ -8,6 +9,8 @@ export abstract class ArenaHeap {
   abstract readonly geometry: Geometry;
   /** What this thread has open; throws CpuError while it is no CPU. */
   protected abstract get caches(): Caches;
+  /** Percpu memory: areas of which every CPU slot has a copy. */
+  abstract get percpu(): PercpuAllocator;
 
   /** Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. */
   kmalloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
@@ -84,6 +87,21 @@ export abstract class ArenaHeap {
   /** Bytes usable at `p`. */
   ksize(p: number): number {
     return this.caches.kmallocs.ksize(p);
+  }
+
+  /** `percpu.alloc`: a percpu address, or 0 when out of memory. Kernel: `__alloc_percpu_gfp`. */
+  allocPercpu(size: number, align = 8, gfp: number = GFP_KERNEL): number {
+    return this.percpu.alloc(size, align, gfp);
+  }
+
+  /** `percpu.free`: gives a percpu area back. Kernel: `free_percpu`. */
+  freePercpu(p: number): void {
+    this.percpu.free(p);
+  }
+
+  /** `percpu.ptr`: the address of a CPU's copy. Kernel: `per_cpu_ptr`. */
+  perCpuPtr(p: number, cpu: number): number {
+    return this.percpu.ptr(p, cpu);
   }
 
   /** Allocates 2^order pages; returns their address or 0. */

@@ -1,8 +1,17 @@
 /** From what another thread passed on to an arena's geometry, or the reason why it cannot be. */
 import { checkPlaces, type StaticCache } from './cache/index.js';
-import type { ArenaHandle } from './handle.js';
+import { sharesCpus, type WantedSlot } from './cpu/index.js';
+import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { isSharedArrayBuffer } from './plan.js';
-import { AttachError, abiHash, describe, type Geometry, readSuperblock, Superblock } from './struct/index.js';
+import {
+  AttachError,
+  abiHash,
+  describe,
+  type Geometry,
+  readSuperblock,
+  requireInteger,
+  Superblock,
+} from './struct/index.js';
 import { loadAcquire } from './sync/index.js';
 
 export interface AttachOptions {
@@ -36,4 +45,18 @@ export function readArena(
   }
   if (caches !== undefined) checkPlaces(m, geometry, caches);
   return { buffer, geometry };
+}
+
+/** Which slot a thread asks for. Throws RangeError or TypeError that names the option. */
+export function checkOnline(options: OnlineOptions, geometry: Geometry): { wanted: WantedSlot; tid: number } {
+  const { cpu, thread, tid = 0 } = options;
+  if (cpu !== undefined) requireInteger('cpu', cpu, 0, geometry.cpus - 1);
+  if (thread !== undefined) requireInteger('thread', thread, 0, geometry.threads - 1);
+  if ((thread ?? cpu) !== (cpu ?? thread) && !sharesCpus(geometry)) {
+    throw new RangeError(
+      `thread is ${thread}; it must be the same as cpu, ${cpu}, unless threads share CPUs`,
+    );
+  }
+  requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+  return { wanted: { cpu, thread }, tid };
 }

@@ -59,6 +59,16 @@ export {
   type NodeMeminfo,
   NUMA_NO_NODE,
 } from './page/index.js';
+export {
+  type BalanceReport,
+  PCPU_MIN_UNIT_SIZE,
+  PERCPU_COUNTER_BYTES,
+  type PercpuAllocator,
+  type PercpuChunkInfo,
+  type PercpuCounters,
+  type PercpuInfo,
+  type PercpuOptions,
+} from './percpu/index.js';
 export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX, THREADS_MAX } from './plan.js';
 export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index.js';
 export type { ReapReport } from './reap.js';

@@ -9,6 +9,7 @@ import {
 } from './cache/index.js';
 import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
 import { Page, Pressure, Zone } from './page/index.js';
+import { type PercpuOptions, percpuWords, planPercpu } from './percpu/index.js';
 import { rcuWords } from './rcu/index.js';
 import { SHEAF_CAPACITY_MAX } from './sheaf/index.js';
 import {
@@ -91,6 +92,8 @@ export interface ArenaOptions {
   caches?: readonly StaticCache[];
   /** Whether copies and views check that they stay in an object, and copies in its usercopy range. Default false. */
   hardenedUsercopy?: boolean;
+  /** Dynamic percpu memory: the size of its chunks, and caches of areas. For studies. */
+  percpu?: PercpuOptions;
   /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
   buffer?: SharedArrayBuffer;
 }
@@ -155,7 +158,9 @@ export function planArena(options: ArenaOptions): Geometry {
     );
   }
 
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, layer, nrStatics };
+  const percpu = planPercpu(options.percpu, cpus);
+
+  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, layer, nrStatics, percpu };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -180,6 +185,7 @@ export function planArena(options: ArenaOptions): Geometry {
     hardenedUsercopy: hardenedUsercopy ? 1 : 0,
     nrStatics,
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
+    ...percpu,
     ...layOut(bytes, shape),
   };
 }
@@ -210,10 +216,13 @@ interface Shape {
   lockdep: boolean;
   layer: Layer;
   nrStatics: number;
+  percpu: ReturnType<typeof planPercpu>;
 }
 
 /** Where each region begins, in the order in which they lie. */
-function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, lockdep, nrStatics }: Shape) {
+function layOut(bytes: number, shape: Shape) {
+  const { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, nrStatics } = shape;
+  const { percpu: config } = shape;
   let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
   const region = (words: number): number => {
     const at = end;
@@ -231,6 +240,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, loc
   const staticCaches = region(staticCacheWords(nodes, nrStatics));
   const percpu = region(threads * maxCaches * PERCPU_BLOCK_WORDS);
   const rcu = region(rcuWords(threads));
+  const pcpu = region(percpuWords(threads, cpus, config));
   const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
   const shadow = check === 'none' ? 0 : region(alignUp(bytes / 8, WORD_BYTES) / WORD_BYTES) * WORD_BYTES;
   const firstPfn = Math.ceil((end * WORD_BYTES) / PAGE_SIZE);
@@ -242,6 +252,7 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, loc
     lockdep: lockdepArea,
     percpu,
     rcu,
+    pcpu,
     zones,
     pressure,
     registry,

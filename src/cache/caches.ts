@@ -67,6 +67,8 @@ export class Caches implements CacheContext {
   readonly reclaim: CacheReclaim;
   readonly endings: Endings;
   readonly statics: Statics;
+  /** What the layers above put off, for a reclaim worker; they set it. */
+  background: () => void = () => {};
   /** Whether this thread has slab_mutex now. */
   ownsSlabMutex = false;
   /** The caches that caches are made of. */

@@ -6,7 +6,13 @@ import { noProgress, type Progress } from './progress.js';
 import { arenaBytesFor } from './replayBytes.js';
 import { type ReplayFigures, Stage } from './stage.js';
 import { bootstrapMedian, median } from './stats.js';
-import { compileTrace, opCount, type ReplaySummary, type TraceProgram } from './trace/index.js';
+import {
+  compileTrace,
+  opCount,
+  type ReplaySummary,
+  replayedEvents,
+  type TraceProgram,
+} from './trace/index.js';
 
 export interface ReplayOptions {
   cpus?: number;
@@ -95,8 +101,6 @@ interface Rounds {
   readonly problems: string[];
 }
 
-const replayedEvents = (pass: ReplaySummary): number => pass.replayedAllocs + pass.replayedFrees;
-
 /** Each round begins with a pass that fills the sheaves and is not timed. */
 async function runRounds(
   stage: Stage,
@@ -178,6 +182,7 @@ class Replay {
   /** Ends a stage; returns what is in use when all is given back. */
   async end(stage: Stage): Promise<{ pagesAfter: number; objectsAfter: Record<string, number> }> {
     this.problems.push(...stage.destroyCaches());
+    stage.settlePercpu();
     const pagesAfter = stage.shrink();
     const objectsAfter = stage.heldObjects();
     this.problems.push(...(await stage.close()));
@@ -216,6 +221,7 @@ export async function replayTrace(file: string, options: ReplayOptions = {}): Pr
   let caches: CacheFigures[];
   let before: Omit<ReplayMemory, 'pagesAfter' | 'objectsAfter'>;
   try {
+    stage.settlePercpu();
     const pagesBefore = stage.shrink();
     const objectsBefore = stage.heldObjects();
     stage.addTrace(program);

@@ -50,6 +50,8 @@ function eventLines(report: ReplayReport): string[] {
   const lines = [
     `events     ${r.events} on ${r.kernelCpus} CPUs of the kernel: ${r.allocs} allocations, ${r.frees} frees, ` +
       `${r.percpuEvents} percpu`,
+    `percpu     ${r.percpuAllocs} areas of ${r.percpuBytes} bytes on each CPU (${r.percpuAtomic} atomic), ` +
+      `${r.percpuFrees} frees, ${r.percpuLiveAtEnd} alive at the end; ${r.percpuLeftOut} left out`,
     `           ${r.implicitFrees} frees that left no event, ${r.unknownFrees} frees of older objects (left out), ` +
       `${r.nullEvents} of NULL`,
     `           ${r.liveAtEnd} objects alive at the end, ${r.livePeak} at most`,

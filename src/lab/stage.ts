@@ -234,6 +234,15 @@ export class Stage {
     };
   }
 
+  /** Gives surplus percpu chunks back: the one that stays is there before a run as after it. */
+  settlePercpu(): void {
+    const { arena } = this;
+    arena.freePercpu(arena.allocPercpu(4));
+    arena.percpu.drainAreas();
+    // What the first populates for atomic allocations that failed, the second may find too much.
+    for (let round = 0; round < 2; round++) arena.percpu.balance();
+  }
+
   /** Gives back what caches keep for later, and starts the high-water mark anew. Returns the pages in use. */
   shrink(): number {
     const { arena } = this;

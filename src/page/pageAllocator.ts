@@ -2,7 +2,7 @@
 import type { ThisCpu } from '../cpu/index.js';
 import { describe, OutOfMemoryError, PAGE_SIZE, SlabBugError } from '../struct/index.js';
 import { canSleep, futexWait, LockClass, OWN_WORD_LOCK_CLASSES } from '../sync/index.js';
-import { freeOnePage, rmqueue } from './buddy.js';
+import { freeOnePage, rmqueue, splitPage } from './buddy.js';
 import {
   __GFP_DIRECT_RECLAIM,
   __GFP_HIGH,
@@ -157,8 +157,22 @@ export class PageAllocator {
     return this.fromNodes(order, gfp, node, level === Level.NONE ? level : Level.LAST);
   }
 
-  private reclaim(effort: EffortId): number {
-    const freed = this.reclaimer!.reclaim(effort);
+  /**
+   * `pages` pages in a row, each to be freed by itself with order 0; returns the first, or 0. Kernel: `alloc_pages_exact`.
+   */
+  allocExact(pages: number, gfp: number, node: number = NUMA_NO_NODE): PagePtr {
+    const order = pages === 1 ? 0 : 32 - Math.clz32(pages - 1);
+    const first = this.alloc(order, gfp, node);
+    if (first === 0 || order === 0) return first;
+    splitPage(this.cpu.m, first, order);
+    for (let i = pages; i < 1 << order; i++) this.free((first + i * Page.SIZEOF) as PagePtr, 0);
+    return first;
+  }
+
+  /** Reclaims with that effort, as an allocation would that found nothing. Returns the pages that came back. */
+  reclaim(effort: EffortId): number {
+    if (this.reclaimer === undefined) return 0;
+    const freed = this.reclaimer.reclaim(effort);
     this.reclaims.direct++;
     this.reclaims.pages += freed;
     return freed;

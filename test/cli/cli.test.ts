@@ -81,6 +81,9 @@ describe('replay', () => {
       frees: 20440,
       implicitFrees: 2097,
       liveAtEnd: 2126,
+      percpuAllocs: 101,
+      replayedPercpuAllocs: 101,
+      replayedPercpuFrees: 101,
     });
     expect(report).toMatchObject({
       lost: 0,

@@ -1,12 +1,17 @@
 /** From the events of a trace to a program; the rules of slots stand in program.ts. */
+import { PCPU_MIN_UNIT_SIZE } from '../../percpu/index.js';
+import { PAGE_SIZE } from '../../struct/index.js';
 import { EventKind, type ParserOptions, type TraceEvent } from './event.js';
 import {
   OP_ARG_SHIFT,
+  OP_ATOMIC,
   OP_CROSS,
   OP_FREE,
   OP_KMALLOC,
+  OP_PERCPU,
   OP_RCU,
   OP_WORDS,
+  PERCPU_ALIGN_SHIFT,
   type ProgramCache,
   type TraceProgram,
   type TraceSummary,
@@ -54,6 +59,16 @@ class CpuProgram {
   }
 }
 
+/** Flips the sign of the upper half of a pointer: the kernel's own are all negative there, hashes all positive. */
+const PERCPU_KEY = 1 << 31;
+
+/** The first word of the operation that allocates an area. */
+function percpuWord({ percpuSize, percpuAlign, percpuAtomic }: TraceEvent): number {
+  const align = Math.ceil(Math.log2(Math.max(1, percpuAlign)));
+  const how = OP_PERCPU | OP_KMALLOC | (percpuAtomic ? OP_ATOMIC : 0);
+  return how | (align << PERCPU_ALIGN_SHIFT) | (percpuSize << OP_ARG_SHIFT);
+}
+
 const emptySummary = (): TraceSummary => ({
   lines: 0,
   events: 0,
@@ -66,6 +81,13 @@ const emptySummary = (): TraceSummary => ({
   implicitCrossFrees: 0,
   nullEvents: 0,
   percpuEvents: 0,
+  percpuAllocs: 0,
+  percpuBytes: 0,
+  percpuAtomic: 0,
+  percpuFrees: 0,
+  percpuImplicitFrees: 0,
+  percpuLeftOut: 0,
+  percpuLiveAtEnd: 0,
   otherEvents: 0,
   foreignLines: 0,
   lostEvents: 0,
@@ -87,6 +109,7 @@ export class TraceCompiler {
   readonly #kthreadRcu: boolean;
   #crossSlots = 0;
   #lastKernelCpu = -1;
+  #percpuLive = 0;
 
   constructor(cpus: number, kthreadRcu = false) {
     this.#kthreadRcu = kthreadRcu;
@@ -101,7 +124,7 @@ export class TraceCompiler {
     summary.events++;
     if (event.cpu !== this.#lastKernelCpu) this.#kernelCpus.add(event.cpu);
     this.#lastKernelCpu = event.cpu;
-    if (event.kind === EventKind.percpuAlloc || event.kind === EventKind.percpuFree) summary.percpuEvents++;
+    if (event.kind === EventKind.percpuAlloc || event.kind === EventKind.percpuFree) this.#percpu(event);
     else if (event.isNull) summary.nullEvents++;
     else if (event.kind === EventKind.cacheAlloc) {
       this.#alloc(event, this.#cacheIndex(event.name, event.bytesAlloc) << OP_ARG_SHIFT);
@@ -116,7 +139,8 @@ export class TraceCompiler {
     summary.otherEvents = counts.otherEvents;
     summary.foreignLines = counts.foreignLines;
     summary.lostEvents = counts.lostEvents;
-    summary.liveAtEnd = this.#live.size;
+    summary.percpuLiveAtEnd = this.#percpuLive;
+    summary.liveAtEnd = this.#live.size - this.#percpuLive;
     summary.kernelCpus = this.#kernelCpus.size;
     const { bases, crossBase } = this.#slotBases();
     this.#cpus.forEach((cpu, i) => {
@@ -146,7 +170,41 @@ export class TraceCompiler {
     const cpu = this.#cpus[target];
     this.#live.insert(event.ptrLow, event.ptrHigh, cpu.emit(word, cpu.takeSlot()), event.cpu);
     summary.allocs++;
-    summary.livePeak = Math.max(summary.livePeak, this.#live.size);
+    summary.livePeak = Math.max(summary.livePeak, this.#live.size - this.#percpuLive);
+  }
+
+  /** Percpu areas share the table of pointers with objects, under keys that no pointer of an object has. */
+  #percpu(event: TraceEvent): void {
+    const summary = this.#summary;
+    summary.percpuEvents++;
+    const high = event.ptrHigh ^ PERCPU_KEY;
+    const known = this.#live.find(event.ptrLow, high);
+    const target = event.cpu % this.#cpus.length;
+    if (event.kind === EventKind.percpuFree) {
+      if (known < 0) summary.percpuLeftOut++;
+      else {
+        summary.percpuFrees++;
+        this.#percpuLive--;
+        this.#emitFree(known, target);
+      }
+      return;
+    }
+    const { percpuSize: size, percpuAlign: align } = event;
+    if (event.isNull || size === 0 || size > PCPU_MIN_UNIT_SIZE || align > PAGE_SIZE) {
+      summary.percpuLeftOut++;
+      return;
+    }
+    if (known >= 0) {
+      summary.percpuImplicitFrees++;
+      this.#percpuLive--;
+      this.#emitFree(known, target);
+    }
+    const cpu = this.#cpus[target];
+    this.#live.insert(event.ptrLow, high, cpu.emit(percpuWord(event), cpu.takeSlot()), event.cpu);
+    this.#percpuLive++;
+    summary.percpuAllocs++;
+    summary.percpuBytes += size;
+    if (event.percpuAtomic) summary.percpuAtomic++;
   }
 
   #recordedFree(event: TraceEvent): void {

@@ -9,16 +9,21 @@
  * Cookies: the first word of each object holds a number made from its slot, checked at the free. Two live objects
  * never have the same slot, so an address handed out twice shows as a cookie error.
  */
+import { __GFP_NOWARN, GFP_ATOMIC, GFP_KERNEL } from '../../page/index.js';
 import { futexWait, loadAcquire, storeRelease } from '../../sync/index.js';
 import { ReplayTimeoutError } from './error.js';
 import {
   FAILED,
   OP_ARG_SHIFT,
+  OP_ATOMIC,
   OP_CROSS,
   OP_FREE,
   OP_KMALLOC,
   OP_RCU,
   OP_WORDS,
+  PERCPU_ALIGN_MASK,
+  PERCPU_ALIGN_SHIFT,
+  PERCPU_SIZE_MASK,
   type TraceProgram,
 } from './program.js';
 
@@ -56,6 +61,9 @@ export interface ReplayArena {
   kfree(address: number): void;
   kfreeRcu(address: number): void;
   readonly rcu: { readLock(): void; readUnlock(): void };
+  allocPercpu(size: number, align: number, gfp: number): number;
+  freePercpu(p: number): void;
+  perCpuPtr(p: number, cpu: number): number;
   /** Releases the locks this thread holds. */
   endTurn(): void;
   readonly i32: Int32Array;
@@ -79,6 +87,9 @@ export interface ReplayCounts {
   cpu: number;
   allocs: number;
   frees: number;
+  /** Of those, areas of percpu memory. */
+  percpuAllocs: number;
+  percpuFrees: number;
   /** Allocations that returned 0. */
   failures: number;
   /** Frees that were left out because the allocation had failed. */
@@ -108,6 +119,8 @@ const emptyCounts = (cpu: number): ReplayCounts => ({
   cpu,
   allocs: 0,
   frees: 0,
+  percpuAllocs: 0,
+  percpuFrees: 0,
   failures: 0,
   skippedFrees: 0,
   cookieErrors: 0,
@@ -143,13 +156,15 @@ export function runOps(run: ReplayRun, from: number, to: number): void {
     const slot = ops[i + 1];
     const cookie = Math.imul(slot, COOKIE_FACTOR) ^ COOKIE_FLIP;
     if ((op & FREE) === 0) {
-      let p = (op & KMALLOC) === 0 ? caches[op >>> ARG_SHIFT].alloc() : arena.kmalloc(op >>> ARG_SHIFT);
+      let p: number;
+      if ((op & KMALLOC) === 0) p = caches[op >>> ARG_SHIFT].alloc();
+      else p = op >= 0 ? arena.kmalloc(op >>> ARG_SHIFT) : allocPercpu(run, op);
       if (p === 0) {
         counts.failures++;
         p = NO_OBJECT;
       } else {
         allocs++;
-        i32[p >>> 2] = cookie;
+        i32[(op >= 0 ? p : arena.perCpuPtr(p, 0)) >>> 2] = cookie;
       }
       if ((op & CROSS) === 0) slots[slot] = p;
       // Pairs with the loadAcquire in awaitObject: who sees the address sees the cookie.
@@ -162,7 +177,7 @@ export function runOps(run: ReplayRun, from: number, to: number): void {
       counts.skippedFrees++;
       continue;
     }
-    if (i32[p >>> 2] !== cookie) counts.cookieErrors++;
+    if (i32[(op >= 0 ? p : arena.perCpuPtr(p, 0)) >>> 2] !== cookie) counts.cookieErrors++;
     frees++;
     if ((op & (KMALLOC | RCU)) === 0) caches[op >>> ARG_SHIFT].free(p);
     else freeOther(run, op, p);
@@ -171,8 +186,10 @@ export function runOps(run: ReplayRun, from: number, to: number): void {
   counts.frees += frees;
 }
 
-function freeOther({ arena, caches }: ReplayRun, op: number, p: number): void {
-  if ((op & RCU) === 0) arena.kfree(p);
+function freeOther(run: ReplayRun, op: number, p: number): void {
+  const { arena, caches } = run;
+  if (op < 0) freePercpu(run, p);
+  else if ((op & RCU) === 0) arena.kfree(p);
   else if ((op & KMALLOC) !== 0) arena.kfreeRcu(p);
   else caches[op >>> ARG_SHIFT].freeRcu(p);
 }
@@ -182,6 +199,22 @@ function beginTurn({ reads, arena }: ReplayRun): void {
   if (!reads) return;
   arena.rcu.readLock();
   arena.rcu.readUnlock();
+}
+
+/** Takes an area of percpu memory; its cookie goes into the copy of CPU 0. */
+function allocPercpu({ arena, counts }: ReplayRun, op: number): number {
+  const size = (op >>> ARG_SHIFT) & PERCPU_SIZE_MASK;
+  const align = 1 << ((op >>> PERCPU_ALIGN_SHIFT) & PERCPU_ALIGN_MASK);
+  let p = (op & OP_ATOMIC) === 0 ? 0 : arena.allocPercpu(size, align, GFP_ATOMIC | __GFP_NOWARN);
+  // What the kernel had populated by then may be missing here, and the recorded one did succeed.
+  if (p === 0) p = arena.allocPercpu(size, align, GFP_KERNEL);
+  if (p !== 0) counts.percpuAllocs++;
+  return p;
+}
+
+function freePercpu({ arena, counts }: ReplayRun, p: number): void {
+  arena.freePercpu(p);
+  counts.percpuFrees++;
 }
 
 /** The address in a cross slot, as soon as the allocating CPU has stored it. */
