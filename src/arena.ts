@@ -15,6 +15,7 @@ import {
 } from './cache/index.js';
 import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
+import { Maple } from './maple/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
@@ -177,6 +178,11 @@ export class Arena {
   /** RCU for this thread. */
   get rcu(): Rcu {
     return this.caches.rcu;
+  }
+
+  /** The maple trees of the arena, for this thread. */
+  get maple(): Maple {
+    return Maple.of(this.caches);
   }
 
   /** CPUs that have a thread. */

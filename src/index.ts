@@ -27,6 +27,16 @@ export {
   type TrylockStats,
 } from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
+export {
+  MAPLE_MAX,
+  type Maple,
+  type MapleCursor,
+  type MapleRange,
+  type MapleTree,
+  type MapleTreeOptions,
+  STORE_TYPES,
+  type StoreType,
+} from './maple/index.js';
 export type { CacheInfo } from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,

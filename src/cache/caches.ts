@@ -33,7 +33,7 @@ import { KfreeRcu } from './kfreeRcu.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
 import { Nolock } from './nolock.js';
-import { type CacheOptions, checkName, layoutFor } from './options.js';
+import { type CacheLayout, type CacheOptions, checkName, layoutFor } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import { CacheReclaim } from './reclaim.js';
 import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
@@ -115,21 +115,37 @@ export class Caches implements CacheContext {
     this.cpu.assertOnline();
     checkName(name);
     const layout = layoutFor(options, this.geometry.cpus, this.layer);
-    const layer = options.layer ?? this.layer;
-    const flags = (options.flags ?? 0) | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);
       }
-      const slot = findFreeSlot(this.views.m, this.geometry);
-      if (slot < 0) {
-        throw new RangeError(
-          `all ${this.geometry.maxCaches} cache slots are taken; make the arena with more \`maxCaches\``,
-        );
-      }
-      createInSlot(this, slot, name, options.size, flags, layer, layout);
-      return this.handle(slot);
+      return this.createWith(name, options, layout);
     });
+  }
+
+  /** Opens a cache that any thread made, or else makes it. Throws as create does, but for a duplicate name. */
+  openOrCreate(name: string, options: CacheOptions): KmemCache {
+    this.cpu.assertOnline();
+    checkName(name);
+    const layout = layoutFor(options, this.geometry.cpus, this.layer);
+    return this.withSlabMutex(() => {
+      const slot = findByName(this.views.m, this.geometry, name);
+      return slot >= 0 ? this.current(slot) : this.createWith(name, options, layout);
+    });
+  }
+
+  /** slab_mutex held. */
+  private createWith(name: string, options: CacheOptions, layout: CacheLayout): KmemCache {
+    const layer = options.layer ?? this.layer;
+    const flags = (options.flags ?? 0) | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
+    const slot = findFreeSlot(this.views.m, this.geometry);
+    if (slot < 0) {
+      throw new RangeError(
+        `all ${this.geometry.maxCaches} cache slots are taken; make the arena with more \`maxCaches\``,
+      );
+    }
+    createInSlot(this, slot, name, options.size, flags, layer, layout);
+    return this.handle(slot);
   }
 
   /** Opens a cache that any thread made. Throws with the names there are. */

@@ -16,6 +16,7 @@ const LAYERS = [
   'slab',
   'sheaf',
   'cache',
+  'maple',
   'debug',
   'observe',
   '',
