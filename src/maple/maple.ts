@@ -79,7 +79,8 @@ export class Maple {
       throw new TypeError(`tree is ${describe(tree)}; it must be a maple tree`);
     const { address } = tree;
     const cache = this.caches.kmallocs.cacheOf(address);
-    if (cache === undefined) throw new SlabBugError('not-a-slab', 'maple_tree', address, 'no tree was made there');
+    if (cache === undefined)
+      throw new SlabBugError('not-a-slab', 'maple_tree', address, 'no tree was made there');
     cache.assertAllocated(address);
     tree.clear();
     this.caches.kmallocs.freeRcu(address);

@@ -1,12 +1,14 @@
 /** A maple tree is a sorted array of ranges, whatever is done to it. GRANARY_MAPLE_RUNS=10000 for the long form. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MAPLE_MAX, type MapleTree } from '#src/index.js';
+import { MAPLE_MAX, type MapleTree, STORE_TYPES } from '#src/index.js';
 import { boot, expectSound, MiB } from '../cache/support/arena.js';
-import { RangeModel } from './support.js';
+import { generator, RangeModel } from './support.js';
 
-const RUNS = Number(process.env.GRANARY_MAPLE_RUNS ?? 200);
+const RUNS = Number(process.env.GRANARY_MAPLE_RUNS ?? 120);
 const OPS = 200;
+/** In the long form after each operation. */
+const VALIDATE_EVERY = RUNS > 1000 ? 1 : 5;
 
 type Op =
   | { kind: 'store' | 'erase'; first: number; length: number; entry: number }
@@ -46,12 +48,33 @@ function operation(top: number): fc.Arbitrary<Op> {
   );
 }
 
-const sequences = fc
-  .constantFrom(...spaces)
-  .chain((top) => fc.array(operation(top), { minLength: OPS, maxLength: OPS, size: 'max' }));
+/** What the tree holds before: nothing, or so many ranges that it has two to four levels. */
+const crowds = [0, 0, 60, 400, 1500];
+
+const sequences = fc.constantFrom(...spaces).chain((top) =>
+  fc.record({
+    top: fc.constant(top),
+    crowd: fc.constantFrom(...crowds),
+    seed: fc.nat(),
+    ops: fc.array(operation(top), { minLength: OPS, maxLength: OPS, size: 'max' }),
+  }),
+);
+
+/** Fills a tree with `crowd` ranges over [0, top], some of them side by side. */
+function fill(tree: MapleTree, model: RangeModel, top: number, crowd: number, seed: number): void {
+  const pitch = Math.floor(top / Math.max(1, crowd));
+  if (pitch < 2) return;
+  const roll = generator(seed);
+  for (let i = 0; i < crowd; i++) {
+    const first = i * pitch;
+    const range = { first, last: first + (roll(2) === 0 ? pitch - 1 : roll(pitch)), entry: 1 + roll(1000) };
+    model.ranges.push(range);
+    expect(tree.store(range.first, range.last, range.entry)).toBe(true);
+  }
+}
 
 /** Does an operation to both, and compares what they answer. */
-function apply(tree: MapleTree, model: RangeModel, op: Op): void {
+function apply(tree: MapleTree, model: RangeModel, op: Op, seen: Set<string>): void {
   if (op.kind === 'look') {
     const last = Math.min(MAPLE_MAX, op.key + op.length - 1);
     expect(tree.load(op.key)).toBe(model.load(op.key));
@@ -79,6 +102,7 @@ function apply(tree: MapleTree, model: RangeModel, op: Op): void {
   const last = Math.min(MAPLE_MAX, op.first + op.length - 1);
   const entry = op.kind === 'store' ? op.entry : 0;
   const plan = tree.plan(op.first, last, entry);
+  seen.add(plan.type);
   const done = entry === 0 ? tree.erase(op.first, last) : tree.store(op.first, last, entry);
   expect(done).toBe(true);
   expect(tree.nodesUsed, `${plan.type} takes what it asked for at most`).toBeLessThanOrEqual(plan.nodes);
@@ -97,13 +121,18 @@ describe.each([
     const { nodes } = arena.maple;
     const before = nodes.stats();
     expect(before.ALLOC_FASTPATH + before.ALLOC_SLOWPATH).toBe(0);
+    const seen = new Set<string>();
+    let height = 0;
     fc.assert(
-      fc.property(sequences, (ops) => {
+      fc.property(sequences, ({ top, crowd, seed, ops }) => {
         const model = new RangeModel();
-        for (const op of ops) {
-          apply(tree, model, op);
-          expect(tree.validate()).toEqual([]);
+        fill(tree, model, top, crowd, seed);
+        height = Math.max(height, tree.height);
+        for (const [i, op] of ops.entries()) {
+          apply(tree, model, op, seen);
+          if (i % VALIDATE_EVERY === 0) expect(tree.validate()).toEqual([]);
         }
+        expect(tree.validate()).toEqual([]);
         expect(tree.ranges()).toEqual(model.ranges);
         tree.clear();
         expect(tree.isEmpty).toBe(true);
@@ -111,6 +140,9 @@ describe.each([
       }),
       { numRuns: Math.ceil(RUNS / 4), endOnFailure: RUNS > 1000 },
     );
+    expect(height).toBeGreaterThanOrEqual(3);
+    const wanted = STORE_TYPES.filter((type) => type !== 'new_root' && (!rcu || type !== 'append'));
+    expect([...seen]).toEqual(expect.arrayContaining([...wanted]));
     arena.maple.destroy(tree);
     arena.kfreeRcuBarrier();
     expectSound(arena);

@@ -1,6 +1,7 @@
 /** A map of ranges as a sorted array: what a maple tree must be like. */
-import { type MapleRange, MAPLE_MAX } from '#src/index.js';
+
 import type { KmemCache } from '#src/cache/index.js';
+import { MAPLE_MAX, type MapleRange } from '#src/index.js';
 
 export class RangeModel {
   ranges: MapleRange[] = [];
@@ -56,18 +57,32 @@ export class RangeModel {
   }
 }
 
-/** The calls that a tree makes of its nodes' cache: a name with its count, in order. */
-export function watchNodes(cache: KmemCache): { calls: string[]; failAt: number } {
-  const watch = { calls: [] as string[], failAt: 0 };
-  const fails = (call: string): boolean => {
-    watch.calls.push(call);
-    return watch.failAt > 0 && --watch.failAt === 0;
+export interface NodeWatch {
+  /** Calls by which nodes were asked for or given back, in order. */
+  calls: string[];
+  /** Which of the calls to come that ask for nodes is refused; 0 for none. */
+  failAt: number;
+}
+
+/** Notes the calls that a tree makes of its nodes' cache, and refuses one of them. */
+export function watchNodes(cache: KmemCache): NodeWatch {
+  const watch: NodeWatch = { calls: [], failAt: 0 };
+  let depth = 0; // a slow path may begin again with the fast one
+  const asked = <T>(call: string, refusal: T, ask: () => T): T => {
+    if (depth === 0) {
+      watch.calls.push(call);
+      if (watch.failAt > 0 && --watch.failAt === 0) return refusal;
+    }
+    depth++;
+    const result = ask();
+    depth--;
+    return result;
   };
   const { alloc, prefill, refill } = cache;
   const back = cache.return;
-  cache.alloc = (gfp) => (fails('alloc') ? 0 : alloc.call(cache, gfp));
-  cache.prefill = (n, gfp) => (fails(`prefill ${n}`) ? null : prefill.call(cache, n, gfp));
-  cache.refill = (sheaf, n, gfp) => (fails(`refill ${n}`) ? null : refill.call(cache, sheaf, n, gfp));
+  cache.alloc = (gfp) => asked('alloc', 0, () => alloc.call(cache, gfp));
+  cache.prefill = (n, gfp) => asked(`prefill ${n}`, null, () => prefill.call(cache, n, gfp));
+  cache.refill = (sheaf, n, gfp) => asked(`refill ${n}`, null, () => refill.call(cache, sheaf, n, gfp));
   cache.return = (sheaf, gfp) => {
     watch.calls.push('return');
     back.call(cache, sheaf, gfp);
