@@ -64,6 +64,7 @@ export {
   SLAB_NO_MERGE,
   SLAB_PANIC,
   SLAB_RECLAIM_ACCOUNT,
+  SLAB_TYPESAFE_BY_RCU,
 } from './slab/index.js';
 export {
   AttachError,

@@ -10,6 +10,7 @@ import {
   readName,
   SLAB_KMALLOC,
   SLAB_NO_MERGE,
+  SLAB_RCU_DEBUG,
   SlabAllocator,
 } from '../slab/index.js';
 import {
@@ -63,6 +64,7 @@ export class Caches implements CacheContext {
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
   constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers()) {
@@ -75,10 +77,12 @@ export class Caches implements CacheContext {
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
+    this.rcuDebugClasses = code.rcuDebugClasses;
     this.prefilledSheaf = code.prefilledSheaf;
     this.kmallocs = new Kmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
+    this.slabs.slabWaits = (s) => this.kfreeRcu.slabWaits(s);
     this.nolock = new Nolock(this);
     this.reclaim = new CacheReclaim(this, shrinkers);
   }
@@ -105,7 +109,9 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
-    const opened = new this.classes[this.describe(slot).layer](this, slot);
+    const { layer, flags } = this.describe(slot);
+    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses;
+    const opened = new classes[layer](this, slot);
     this.handles[slot] = opened;
     return opened;
   }
@@ -137,7 +143,10 @@ export class Caches implements CacheContext {
   /** slab_mutex held. */
   private createWith(name: string, options: CacheOptions, layout: CacheLayout): KmemCache {
     const layer = options.layer ?? this.layer;
-    const flags = (options.flags ?? 0) | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
+    const flags =
+      (options.flags ?? 0) |
+      (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0) |
+      (options.rcuDebug ? SLAB_RCU_DEBUG : 0);
     const slot = findFreeSlot(this.views.m, this.geometry);
     if (slot < 0) {
       throw new RangeError(

@@ -1,7 +1,7 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
 import { Pcs, pcsOf, sharesCpus, ThreadRecord, threadRecordOf } from '../cpu/index.js';
 import { Barn, barnGetEmptySheaf, barnGetFullSheaf, barnOf, prefilledSheaves } from '../sheaf/index.js';
-import { SLAB_KMALLOC } from '../slab/index.js';
+import { type CacheDesc, SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
 import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
 import type { Caches } from './caches.js';
@@ -66,18 +66,38 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
     }
     shrinkBarns(caches, cache);
     const sheaves = countPrefilled(caches, cache);
-    if (shrinkNodes(caches, cache) > 0 || sheaves > 0) {
+    const slabs = shrinkNodes(caches, cache);
+    if (caches.slabs.freeAllRipeSlabs(desc)) {
+      caches.rcu.synchronize();
+      caches.slabs.freeAllRipeSlabs(desc);
+    }
+    if (slabs > 0 || sheaves > 0) {
       const objects = allocatedObjects(caches, desc);
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
       const report = { cache: desc.name, leaked: objects.length, objects };
       return sheaves > 0 ? { ...report, sheaves } : report;
     }
-    publishSlot(views.m, geometry, desc.slot, 0, 0);
-    releaseCache(caches, desc);
+    endCache(caches, desc);
     return { cache: desc.name, leaked: 0, objects: [] };
   } finally {
     for (let id = 0; id < geometry.cpus; id++) unlockRemotePcs(cpu, pcsOf(geometry, id, desc.slot));
   }
+}
+
+/**
+ * The cache has nothing left. Callbacks of other threads may still be looking into its barns and nodes, in read sections
+ * in which they found it alive: its memory goes when those are over.
+ */
+function endCache(caches: Caches, desc: CacheDesc): void {
+  const { geometry, views, rcu } = caches;
+  publishSlot(views.m, geometry, desc.slot, 0, 0);
+  try {
+    rcu.synchronize();
+  } catch (error) {
+    publishSlot(views.m, geometry, desc.slot, desc.serial, desc.ptr); // destroy again when they are over
+    throw error;
+  }
+  releaseCache(caches, desc);
 }
 
 /** Sheaves of the cache that threads have borrowed: nobody but their threads may touch them. */

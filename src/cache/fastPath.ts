@@ -31,12 +31,15 @@ import { turnArrayClass } from './fastPathArray.js';
 import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
+import { withRcuDebug } from './rcuDebug.js';
 
 export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCache>) => KmemCache;
 
 /** What V8 compiles for one arena on one thread: its constants are that arena's. */
 export interface HotCode {
   readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  /** The same for caches with rcuDebug. */
+  readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   readonly prefilledSheaf: PrefilledSheafClass;
   readonly freelists: FreelistLoops;
 }
@@ -50,8 +53,15 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const sheaves = turn ? turnClass(views, nodes, check) : BulkKmemCache;
   const cpuSlab = turn ? turnCpuSlabClass(views, check) : CpuSlabKmemCache;
   const arrays = turn ? turnArrayClass(views, nodes, check) : ArrayKmemCache;
+  const classes = { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none: directClass() };
   return {
-    classes: { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none: directClass() },
+    classes,
+    rcuDebugClasses: {
+      sheaves: withRcuDebug(sheaves),
+      'percpu-array': withRcuDebug(arrays),
+      'cpu-slab': withRcuDebug(cpuSlab),
+      none: withRcuDebug(classes.none),
+    },
     prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };

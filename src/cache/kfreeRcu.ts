@@ -14,10 +14,12 @@
 import { Pcs, pcsOf } from '../cpu/index.js';
 import { __GFP_NOWARN, GFP_NOWAIT, virtToPage } from '../page/index.js';
 import { type Rcu, RcuCpu, type RcuCpuPtr, rcuCpuOf } from '../rcu/index.js';
+import type { CacheDesc } from '../slab/index.js';
 import { PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
-import { LockClass, type LockPtr } from '../sync/index.js';
+import { LockClass, type LockPtr, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import type { KmemCache } from './kmemCache.js';
+import { RegistrySlot, registrySlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
 
 /** A page of addresses: link to the next page (word index), how many, and they. */
@@ -38,7 +40,14 @@ export class KfreeRcu {
   private readonly own: RcuCpuPtr;
   private leaving = false;
   private readonly batch = new Int32Array(BATCH);
+  /** Caches whose slabs wait, as far as this thread discarded them. */
+  private readonly slabsWaitOf = new Set<CacheDesc>();
   private readonly drain = (): void => this.drainWaiting();
+  private readonly freeRipeSlabs = (): void => {
+    const all = [...this.slabsWaitOf];
+    this.slabsWaitOf.clear();
+    for (const s of all) this.freeSlabsOf(s);
+  };
 
   constructor(caches: Caches, rcu: Rcu) {
     this.caches = caches;
@@ -64,6 +73,14 @@ export class KfreeRcu {
     m[page + COUNT] = count + 1;
     if (m[own + WAITING] === 0) this.startWaiting();
     return true;
+  }
+
+  /** Slabs of a cache wait for a grace period: this thread looks again when it is over, if nobody has before. */
+  slabWaits(s: CacheDesc): void {
+    if (this.leaving) return;
+    const known = this.slabsWaitOf.size > 0;
+    this.slabsWaitOf.add(s);
+    if (!known) this.rcu.call(this.freeRipeSlabs);
   }
 
   /** A full sheaf was submitted: when its grace period is over, this thread looks, if nobody has before. */
@@ -198,8 +215,20 @@ export class KfreeRcu {
     while (this.drainSome(WAITING) || this.drainSome(GATHERING));
   }
 
-  /** Frees up to a batch of a list's first page; false when the list is empty. */
+  /**
+   * Frees up to a batch of a list's first page; false when the list is empty. What is in our hands is in no list: a
+   * barrier of another thread finds it by waiting for read sections.
+   */
   private drainSome(list: number): boolean {
+    let n = 0;
+    this.rcu.briefly(() => {
+      n = this.takeSome(list);
+      for (let i = 0; i < n; i++) this.caches.kmallocs.freeAfterGracePeriod(this.batch[i]!);
+    });
+    return n > 0;
+  }
+
+  private takeSome(list: number): number {
     const { m, own, batch } = this;
     let n = 0;
     this.locked(own, () => {
@@ -212,8 +241,7 @@ export class KfreeRcu {
       m[own + list] = m[page + NEXT]!;
       this.caches.pages.free(virtToPage(this.caches.geometry, page * WORD_BYTES), 0);
     });
-    for (let i = 0; i < n; i++) this.caches.kmallocs.freeAfterGracePeriod(batch[i]!);
-    return n > 0;
+    return n;
   }
 
   /** Runs `body` under a CPU's krcp lock, in which zone->lock may be taken, but no other. */
@@ -235,7 +263,24 @@ export class KfreeRcu {
     free();
   }
 
+  /**
+   * What waits in a cache's barns and nodes and whose grace period is over. The cache may be another's to destroy: it
+   * waits for read sections between its end and the release of its memory.
+   */
   private recycle(cache: KmemCache): void {
-    if (cache.isAlive) cache.recycleAllRcuSheaves();
+    this.rcu.briefly(() => {
+      if (!cache.isAlive) return;
+      cache.recycleAllRcuSheaves();
+      this.caches.slabs.freeAllRipeSlabs(cache.desc);
+    });
+  }
+
+  private freeSlabsOf(s: CacheDesc): void {
+    this.rcu.briefly(() => {
+      const at = registrySlot(this.caches.geometry, s.slot) + RegistrySlot.serial;
+      // G1: pairs with the store that ends the cache.
+      if (loadAcquire(this.m, at) !== s.serial) return;
+      if (this.caches.slabs.freeAllRipeSlabs(s)) this.slabWaits(s);
+    });
   }
 }

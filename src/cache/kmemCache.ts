@@ -26,7 +26,7 @@ import {
   requireInteger,
   SlabBugError,
 } from '../struct/index.js';
-import { cmpxchgByte, Intent } from '../sync/index.js';
+import { cmpxchgByte, Intent, loadAcquire } from '../sync/index.js';
 import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
@@ -270,7 +270,8 @@ export abstract class KmemCache extends PcsNolock {
   }
 
   get isAlive(): boolean {
-    return this.m[this.serialWord] === this.desc.serial;
+    // G1: what is asked in a read section pairs with the store that ends the cache.
+    return loadAcquire(this.m, this.serialWord) === this.desc.serial;
   }
 
   /** Visits each free object that the layer holds outside of slabs, other than in sheaves; others are quiet. */

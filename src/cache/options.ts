@@ -32,6 +32,16 @@ export interface CacheOptions {
   /** At least so many objects in a sheaf; by default 60, 28, 12 or 4 by size. Makes the cache unmergeable. */
   sheafCapacity?: number;
   /**
+   * Byte offset of a word of the object that the allocator may use while the object is free, a multiple of 8. For
+   * SLAB_TYPESAFE_BY_RCU alone, whose objects are left alone otherwise; by default the word lies behind the object.
+   */
+  freeptrOffset?: number;
+  /**
+   * Puts each free of an object off for a grace period, to find readers that use what they found after their section has
+   * ended: within it, nothing is given out again. For SLAB_TYPESAFE_BY_RCU alone. Kernel: SLUB_RCU_DEBUG.
+   */
+  rcuDebug?: boolean;
+  /**
    * Objects in the array of each CPU, 1 to 16384, for the layer `percpu-array` alone; by default what two sheaves would
    * hold. Makes the cache unmergeable.
    */
@@ -95,13 +105,32 @@ export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer)
       );
     }
   }
+  checkRcuOptions(options, flags);
   const layout = calculateSizes({
     objectSize: size,
     align,
     hwcacheAlign: (flags & SLAB_HWCACHE_ALIGN) !== 0,
     typesafeByRcu: (flags & SLAB_TYPESAFE_BY_RCU) !== 0,
+    freeptrOffset: options.freeptrOffset,
     sheafCapacity,
     cpus,
   });
   return withArray(layout, arraySize);
+}
+
+function checkRcuOptions({ freeptrOffset, rcuDebug = false, size }: CacheOptions, flags: number): void {
+  if (typeof rcuDebug !== 'boolean')
+    throw new TypeError(`rcuDebug is ${describe(rcuDebug)}; it must be a boolean`);
+  const typesafe = (flags & SLAB_TYPESAFE_BY_RCU) !== 0;
+  if (rcuDebug && !typesafe) {
+    throw new RangeError('rcuDebug is true; only caches with SLAB_TYPESAFE_BY_RCU have frees to put off');
+  }
+  if (freeptrOffset === undefined) return;
+  requireInteger('freeptrOffset', freeptrOffset, 0, size - 1);
+  if (freeptrOffset % 8 !== 0) throw optionError('freeptrOffset', freeptrOffset, 'a multiple of 8');
+  if (!typesafe) {
+    throw new RangeError(
+      `freeptrOffset is ${freeptrOffset}; without SLAB_TYPESAFE_BY_RCU the allocator may use the whole of a free object`,
+    );
+  }
 }

@@ -13,6 +13,7 @@ export const INVARIANTS = {
   I11: 'nr_partial, nr_slabs and total_objects agree with the slabs',
   I12: 'no more than min_partial empty slabs stay on a partial list',
   I13: 'no object is free in two places',
+  I14: 'a slab whose pages wait for a grace period is empty, and on that list alone',
   I17: 'every slab belongs to a cache of the registry',
   I20: 'no lock is held by a CPU that is not in the middle of something',
   I21: 'sheaf allocation nests at most once',

@@ -32,6 +32,7 @@ import {
 import { inuseOf, isFrozen, KmemCacheNode, KmemCacheStruct, nodeOf } from '../slab/index.js';
 import type { Findings } from './finding.js';
 import { validateCpuSlabs } from './validateCpuSlabs.js';
+import { validateWaiting } from './validateWaiting.js';
 
 /** Objects that are free somewhere, with the place. */
 type Places = Map<number, string>;
@@ -43,10 +44,11 @@ type Visit = (sheaf: SheafPtr, place: string, kind: SheafKind, capacity?: number
 export function validateCache(
   context: CacheContext,
   cache: KmemCache,
-  slabs: readonly PagePtr[],
+  all: readonly PagePtr[],
   pages: PageAllocator,
   findings: Findings,
 ): void {
+  const slabs = validateWaiting(context, cache, all, pages, findings);
   const places: Places = new Map();
   const visit = sheafVisitor(context, cache, places, findings);
   if (cache.sheafCapacity > 0) collectSheaves(context, cache, visit, findings);

@@ -87,6 +87,21 @@ export class Rcu implements TurnHolder {
     this.nesting--;
   }
 
+  /**
+   * Runs `body` in a read section that is over with it and not with the turn: for callbacks, which run where this thread
+   * itself waits for grace periods.
+   */
+  briefly(body: () => void): void {
+    const wasReading = this.reading;
+    this.readLock();
+    try {
+      body();
+    } finally {
+      this.readUnlock();
+      if (!wasReading) this.stopReading();
+    }
+  }
+
   /** Notes where read sections begin, for the report of one that was left open. Costs a stack trace each. */
   get debug(): boolean {
     return this.debugging;

@@ -152,7 +152,7 @@ export class CpuPartialSlabs extends BatchSlabs {
       m[page + NEXT] = 0;
       this.count(s, ITEMS.DEACTIVATE_EMPTY);
       this.count(s, FREE_SLAB);
-      this.discardSlab(page as PagePtr);
+      this.discardSlab(s, page as PagePtr);
       page = next;
     }
   }

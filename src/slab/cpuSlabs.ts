@@ -266,7 +266,7 @@ export class CpuSlabs extends CpuPartialSlabs {
     }
     this.count(s, ITEMS.DEACTIVATE_EMPTY);
     this.count(s, FREE_SLAB);
-    this.discardSlab(page);
+    this.discardSlab(s, page);
   }
 
   /** Takes everything out of a CPU's block, with plain stores alone. */

@@ -46,10 +46,20 @@ export const KmemCacheStruct = struct('kmem_cache', {
 });
 export type KmemCachePtr = Ptr<'kmem_cache'>;
 
-/** Slabs with free objects, linked through their pages. `listLock` protects the list, nrPartial and PG_PARTIAL. */
+/** Slabs with free objects, linked through their pages. `listLock` protects both lists, nrPartial and PG_PARTIAL. */
 export const KmemCacheNode = struct(
   'kmem_cache_node',
-  { listLock: Lock.SIZEOF, nrPartial: 1, head: 1, tail: 1, nrSlabs: 1, totalObjects: 1 },
+  {
+    listLock: Lock.SIZEOF,
+    nrPartial: 1,
+    head: 1,
+    tail: 1,
+    nrSlabs: 1,
+    totalObjects: 1,
+    /** Empty slabs that wait for a grace period; see slabPages.ts. */
+    rcuHead: 1,
+    rcuTail: 1,
+  },
   { alignWords: LINE_WORDS },
 );
 export type KmemCacheNodePtr = Ptr<'kmem_cache_node'>;

@@ -113,7 +113,7 @@ export class PartialBatches extends Slabs {
     } finally {
       cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
-    this.discardSlabs(empty);
+    this.discardSlabs(s, empty);
   }
 
   /** list_lock held. Returns the empty slabs that the node has no use for, linked through NEXT. */

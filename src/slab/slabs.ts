@@ -1,4 +1,4 @@
-/** Slabs of a cache, for the calling CPU: making and discarding them, a pop under list_lock and a push without. */
+/** Slabs of a cache, for the calling CPU: making them, a pop under list_lock and a push without. */
 import { layerStats, pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
 import {
   __GFP_NOFAIL,
@@ -14,7 +14,7 @@ import {
   PG_SLAB,
   preferredOrderGfp,
 } from '../page/index.js';
-import { hasRefinement, PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
+import { hasRefinement, PAGE_SHIFT, PAGE_SIZE } from '../struct/index.js';
 import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
 import { linkObjects, takeLinked } from './freelist.js';
 import {
@@ -28,6 +28,7 @@ import {
 } from './kmemCache.js';
 import { oomReport } from './oomReport.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
+import { SlabPages } from './slabPages.js';
 import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const {
@@ -35,7 +36,6 @@ const {
   cache: CACHE,
   slabWord: SLAB_WORD,
   objects: OBJECTS,
-  next: NEXT,
   head: HEAD_PAGE,
   SIZEOF: PAGE_WORDS,
 } = Page;
@@ -49,19 +49,14 @@ const R_SHIFT = RECIPROCAL_SHIFT;
 const FROZEN_BIT = FROZEN;
 const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 
-export class Slabs {
-  protected readonly cpu: ThisCpu;
-  protected readonly m: Words;
-  readonly pages: PageAllocator;
+export class Slabs extends SlabPages {
   protected readonly memmap: number;
   /** Off: a new slab's freelist is built in full before its first object is handed out. */
   private readonly lazyFreelist: boolean;
   private defragClock = 0;
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
-    this.cpu = cpu;
-    this.m = cpu.m;
-    this.pages = pages;
+    super(cpu, pages);
     this.memmap = cpu.geometry.memmap;
     this.lazyFreelist = hasRefinement(cpu.geometry, 'lazyFreelist');
   }
@@ -195,6 +190,7 @@ export class Slabs {
    */
   newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
     const flags = (gfp & ~(__GFP_ZERO | __GFP_NOFAIL)) | __GFP_NOWARN;
+    this.freeRipeSlabs(s, this.cpu.node);
     let order = s.order;
     let page = this.pages.alloc(order, preferredOrderGfp(flags, order === s.minOrder), node);
     if (page === 0) {
@@ -287,7 +283,7 @@ export class Slabs {
     } finally {
       this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
-    if (discard) this.discardSlab(page);
+    if (discard) this.discardSlab(s, page);
   }
 
   /**
@@ -376,24 +372,5 @@ export class Slabs {
     const m = this.m;
     m[n + NR_SLABS] = m[n + NR_SLABS]! - 1;
     m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! - m[page + OBJECTS]!;
-  }
-
-  /** Gives an empty slab that is on no list and in no count back to the page allocator. */
-  protected discardSlab(page: PagePtr): void {
-    this.pages.free(page, this.slabOrder(page));
-  }
-
-  /** The same for slabs linked through NEXT; no lock is held. */
-  protected discardSlabs(first: number): void {
-    for (let page = first; page !== 0; ) {
-      const next = this.m[page + NEXT]!;
-      this.m[page + NEXT] = 0;
-      this.discardSlab(page as PagePtr);
-      page = next;
-    }
-  }
-
-  protected slabOrder(page: PagePtr): number {
-    return (this.m[page + FLAGS]! >> 8) & 0xf;
   }
 }
