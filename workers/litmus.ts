@@ -4,6 +4,7 @@ import type { LitmusTask } from './litmus/control.js';
 import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
 import { LOCK_ROLES } from './litmus/locks.js';
+import { MAPLE_ROLES } from './litmus/maple.js';
 import { NOLOCK_ROLES } from './litmus/nolock.js';
 import { PRESSURE_ROLES } from './litmus/pressure.js';
 import { RCU_ROLES } from './litmus/rcu.js';
@@ -15,6 +16,7 @@ const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...KILL_ROLES,
   ...RCU_ROLES,
   ...SHARER_ROLES,
+  ...MAPLE_ROLES,
   ...NOLOCK_ROLES,
   ...PRESSURE_ROLES,
 };

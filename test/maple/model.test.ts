@@ -2,8 +2,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MAPLE_MAX, type MapleTree, STORE_TYPES } from '#src/index.js';
+import { RangeModel } from '#workers/litmus/rangeModel.js';
 import { boot, expectSound, MiB } from '../cache/support/arena.js';
-import { generator, RangeModel } from './support.js';
+import { generator } from './support.js';
 
 const RUNS = Number(process.env.GRANARY_MAPLE_RUNS ?? 120);
 const OPS = 200;
