@@ -16,6 +16,7 @@ import {
 import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import { Maple } from './maple/index.js';
+import { Mms } from './mm/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
@@ -185,6 +186,11 @@ export class Arena {
     return Maple.of(this.caches);
   }
 
+  /** The address spaces of the arena, for this thread. */
+  get mms(): Mms {
+    return Mms.of(this.caches);
+  }
+
   /** CPUs that have a thread. */
   get onlineCpus(): number[] {
     return onlineCpus(this.i32, this.geometry);
@@ -275,11 +281,7 @@ export class Arena {
 
   /** Frees `list[0..n)`, of any kmalloc sizes. */
   kfreeBulk(list: Int32Array, n: number): void {
-    if (!(list instanceof Int32Array)) {
-      throw new TypeError(`list is ${describe(list)}; it must be an Int32Array of addresses`);
-    }
-    requireInteger('n', n, 0, list.length);
-    for (let i = 0; i < n; i++) this.caches.kmallocs.free(list[i]!);
+    this.caches.kmallocs.freeBulk(list, n);
   }
 
   /** Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. */

@@ -37,6 +37,16 @@ export {
   STORE_TYPES,
   type StoreType,
 } from './maple/index.js';
+export {
+  type Area,
+  type FaultStats,
+  type Mm,
+  type Mms,
+  VM_EXEC,
+  VM_GROWSDOWN,
+  VM_READ,
+  VM_WRITE,
+} from './mm/index.js';
 export type { CacheInfo } from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,

@@ -5,6 +5,7 @@ import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
 import { LOCK_ROLES } from './litmus/locks.js';
 import { MAPLE_ROLES } from './litmus/maple.js';
+import { MM_ROLES } from './litmus/mm.js';
 import { NOLOCK_ROLES } from './litmus/nolock.js';
 import { PRESSURE_ROLES } from './litmus/pressure.js';
 import { RCU_ROLES } from './litmus/rcu.js';
@@ -17,6 +18,7 @@ const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...RCU_ROLES,
   ...SHARER_ROLES,
   ...MAPLE_ROLES,
+  ...MM_ROLES,
   ...NOLOCK_ROLES,
   ...PRESSURE_ROLES,
 };

@@ -32,7 +32,8 @@ export interface MapleRange {
 
 /** A lock that stands for a tree's own. */
 export interface ExternLock {
-  readonly word: LockPtr;
+  /** The lock, or 0: whoever uses the tree has seen to it that nobody else does. */
+  readonly word: LockPtr | 0;
   readonly cls: LockClassId;
 }
 
@@ -43,7 +44,7 @@ export class MapleTree {
   private readonly nodes: KmemCache;
   private readonly reader: MapleReader;
   private readonly writer: MapleWriter;
-  private readonly lockWord: LockPtr;
+  private readonly lockWord: LockPtr | 0;
   private readonly lockClass: LockClassId;
   /** Nesting of lock() on this thread. */
   private depth = 0;
@@ -178,7 +179,7 @@ export class MapleTree {
   lock(): void {
     if (this.depth === 0) {
       this.caches.cpu.assertOnline();
-      this.caches.cpu.locks.lock(this.lockWord, this.lockClass);
+      this.takeLock();
     }
     this.depth++;
   }
@@ -187,7 +188,7 @@ export class MapleTree {
   unlock(): void {
     if (this.depth === 0) throw new CpuError('unlock() of a maple tree that this thread has not locked');
     if (--this.depth > 0) return;
-    this.caches.cpu.locks.unlock(this.lockWord, this.lockClass);
+    this.giveLockUp();
     this.finish();
   }
 
@@ -346,13 +347,20 @@ export class MapleTree {
 
   private reserveWithoutLock(gfp: number): boolean {
     if ((gfp & __GFP_DIRECT_RECLAIM) === 0) return false;
-    const { locks } = this.caches.cpu;
     this.depth = 0;
-    locks.unlock(this.lockWord, this.lockClass);
+    this.giveLockUp();
     const reserved = this.writer.reserve(gfp);
-    locks.lock(this.lockWord, this.lockClass);
+    this.takeLock();
     this.depth = 1;
     return reserved;
+  }
+
+  private takeLock(): void {
+    if (this.lockWord !== 0) this.caches.cpu.locks.lock(this.lockWord, this.lockClass);
+  }
+
+  private giveLockUp(): void {
+    if (this.lockWord !== 0) this.caches.cpu.locks.unlock(this.lockWord, this.lockClass);
   }
 
   private locked<T>(body: () => T): T {

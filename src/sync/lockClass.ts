@@ -6,6 +6,7 @@
  * | level | class          | what it protects                                       | how it is taken          |
  * |-------|----------------|--------------------------------------------------------|--------------------------|
  * | 1     | slab_mutex     | the cache registry, creation and destruction           | lock                     |
+ * | 1a    | mmap_lock      | the areas of an address space, and who writes to its tree | lock                   |
  * | 1b    | ma_lock        | who writes to a maple tree; readers need none           | lock                     |
  * | 2a    | cpu_sheaves    | main, spare and rcu_free of one CPU                    | trylock only             |
  * | 2b    | barn->lock     | the two sheaf lists of one node and their counts       | lock                     |
@@ -21,6 +22,7 @@ export const LockClass = {
   Zone: 4,
   Krcp: 5,
   MaLock: 6,
+  MmapLock: 7,
 } as const;
 export type LockClassId = (typeof LockClass)[keyof typeof LockClass];
 
@@ -33,8 +35,9 @@ export const LOCK_CLASS_NAMES = [
   'zone->lock',
   'krcp->lock',
   'ma_lock',
+  'mmap_lock',
 ];
 export const NR_LOCK_CLASSES = LOCK_CLASS_NAMES.length;
 
 /** Level in the order above; a class may be taken only while every held class has a lower level. */
-export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23, 16];
+export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23, 16, 14];

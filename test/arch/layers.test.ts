@@ -17,6 +17,7 @@ const LAYERS = [
   'sheaf',
   'cache',
   'maple',
+  'mm',
   'debug',
   'observe',
   '',

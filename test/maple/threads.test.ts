@@ -6,7 +6,7 @@ import { boot, expectSound, MiB } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
 
 const READERS = 3;
-const MS = Number(process.env.GRANARY_MAPLE_MS ?? 1_500);
+const MS = Number(process.env.GRANARY_MAPLE_MS ?? 1_000);
 
 async function race(ms: number, plant: MaplePlant, gaps = true) {
   const arena = boot({ cpus: READERS + 2, bytes: 32 * MiB });
@@ -39,8 +39,8 @@ describe('readers on other threads', () => {
       const { arena, tree, reports } = await race(MS, '', gaps);
       expect(reports.flatMap(({ errors }) => errors)).toEqual([]);
       const [writer, ...readers] = reports;
-      expect(writer!.stores).toBeGreaterThan(300);
-      for (const { seen } of readers) expect(seen).toBeGreaterThan(300);
+      expect(writer!.stores).toBeGreaterThan(100);
+      for (const { seen } of readers) expect(seen).toBeGreaterThan(100);
       expect(tree.validate()).toEqual([]);
       arena.maple.destroy(tree);
       arena.kfreeRcuBarrier();
