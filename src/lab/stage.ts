@@ -3,7 +3,7 @@
  * a count of what was not given back: a figure from an unsound run is no figure.
  */
 import { Arena } from '../arena.js';
-import type { StatItem } from '../cpu/index.js';
+import type { StatItem, Stats } from '../cpu/index.js';
 import type { Finding } from '../debug/index.js';
 import { Zone, zoneOf } from '../page/index.js';
 import type { ArenaOptions } from '../plan.js';
@@ -50,12 +50,20 @@ export interface PathCounts {
   bypassed: number;
 }
 
+/** Calls of one cache, and those that its CPU's sheaves served. */
+export interface CacheHits {
+  calls: number;
+  fast: number;
+}
+
 /** What every run tells besides its time. */
 export interface RunFigures {
   readonly threads: number;
   /** Empty when the run was sound. */
   readonly problems: string[];
   readonly paths: PathCounts;
+  /** Of the arena's caches that were used, by name, but kmalloc's. */
+  readonly hits: ReadonlyMap<string, CacheHits>;
   readonly histogram: Histogram | undefined;
 }
 
@@ -136,6 +144,9 @@ export class Stage {
   /** Objects that its caches still had when they were destroyed. */
   leaked = 0;
   #paths: PathCounts = noPaths();
+  /** Of the latest run, and what they were counted from. */
+  #hits = new Map<string, CacheHits>();
+  #hitsBefore = new Map<string, CacheHits>();
   readonly #shared = new Map<string, Int32Array>();
   readonly #slots = new Map<TraceProgram, Int32Array>();
   readonly #made: string[] = [];
@@ -186,6 +197,7 @@ export class Stage {
         sum((r) => r.cookieErrors),
       ),
       paths: this.#takePaths(),
+      hits: this.#hits,
       histogram: mergeHistograms(histograms, threads),
     };
   }
@@ -228,6 +240,7 @@ export class Stage {
       passes: summaries,
       problems,
       paths: this.#takePaths(),
+      hits: this.#hits,
       histogram: mergeHistograms(histograms, threads),
     };
   }
@@ -326,10 +339,23 @@ export class Stage {
     return problems;
   }
 
+  #takeHits(name: string, stats: Stats): void {
+    if (name.startsWith('km')) return;
+    const fast = stats.ALLOC_FASTPATH + stats.FREE_FASTPATH + stats.FREE_RCU_SHEAF;
+    const now = { fast, calls: fast + stats.ALLOC_SLOWPATH + stats.FREE_SLOWPATH };
+    const before = this.#hitsBefore.get(name) ?? { fast: 0, calls: 0 };
+    this.#hitsBefore.set(name, now);
+    if (now.calls > before.calls) {
+      this.#hits.set(name, { fast: now.fast - before.fast, calls: now.calls - before.calls });
+    }
+  }
+
   /** What the counters of all caches grew by since the last call. */
   #takePaths(): PathCounts {
     const now = noPaths();
+    this.#hits = new Map();
     for (const { name, stats, ...info } of this.arena.cacheInfo()) {
+      this.#takeHits(name, stats);
       for (const key of Object.keys(PATH_ITEMS) as Array<keyof typeof PATH_ITEMS>) {
         for (const item of PATH_ITEMS[key]) now[key] += stats[item];
       }

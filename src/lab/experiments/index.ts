@@ -8,6 +8,7 @@ import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
 import { layers } from './layers.js';
 import { microbench } from './microbench.js';
+import { mmapStorm } from './mmapStorm.js';
 import { type ExperimentOptions, type ExperimentPlan, planExperiment } from './plan.js';
 import { prefill } from './prefill.js';
 import { refinements } from './refinements.js';
@@ -16,6 +17,7 @@ import { ExperimentRun } from './run.js';
 import { sheafLock } from './sheafLock.js';
 import { slots } from './slots.js';
 import { type Verdict, verdicts } from './verdict.js';
+import { vma } from './vma.js';
 
 export { type Experiment, NotInThisBuildError } from './experiment.js';
 export type { ExperimentOptions } from './plan.js';
@@ -31,6 +33,8 @@ export const EXPERIMENTS: readonly Experiment[] = [
   slots,
   bulkCalls,
   microbench,
+  vma,
+  mmapStorm,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */

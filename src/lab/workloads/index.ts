@@ -3,6 +3,7 @@ import { batch, shuffledBatch } from './batch.js';
 import { bulk } from './bulk.js';
 import { larson } from './larson.js';
 import { mixed } from './mixed.js';
+import { MM_WORKLOADS } from './mm.js';
 import { pair } from './pair.js';
 import { producerConsumer } from './producerConsumer.js';
 import { reserve } from './reserve.js';
@@ -46,6 +47,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...BULK_SIZES.flatMap((size) => [batch(size), bulk(size)]),
   ...(['sheaf', 'bulk', 'plain'] as const).flatMap((way) => [1, 2, 3].map((used) => reserve(way, used))),
   ...[16, 32, 64, 128, 256, 512].map(slubBulk),
+  ...MM_WORKLOADS,
 ];
 
 export function workloadNamed(name: string): Workload {
