@@ -116,7 +116,13 @@ async function main(rounds: number, check: boolean, json: boolean): Promise<void
       round--;
       arena.endTurn();
     });
-  const figures = { one: [] as number[], scaling: [] as number[], ceiling: [] as number[], store: [] as number[], gap: [] as number[] };
+  const figures = {
+    one: [] as number[],
+    scaling: [] as number[],
+    ceiling: [] as number[],
+    store: [] as number[],
+    gap: [] as number[],
+  };
   for (let i = -3; i < rounds; i++) {
     const single = one(0);
     const double = both(0);
@@ -161,7 +167,9 @@ function emptyAreas(tree: MapleTree): void {
 }
 
 function report(tree: MapleTree, fillMs: number, figures: Record<string, number[]>, json: boolean): void {
-  const judged = Object.fromEntries(Object.entries(figures).map(([name, each]) => [name, bootstrapMedian(each)]));
+  const judged = Object.fromEntries(
+    Object.entries(figures).map(([name, each]) => [name, bootstrapMedian(each)]),
+  );
   if (json) {
     process.stdout.write(`${JSON.stringify({ ranges: RANGES, height: tree.height, fillMs, ...judged })}\n`);
     return;

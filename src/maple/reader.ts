@@ -13,7 +13,7 @@
  *  R5  A writer between its two stores of the sequence is descheduled or dead: a reader that has looked too often asks
  *      for the range under the lock, and sleeps or learns of the death there.
  */
-import type { Words } from '../struct/index.js';
+import { GranaryError, type Words } from '../struct/index.js';
 import { loadAcquire } from '../sync/index.js';
 import { type MapleTreePtr, MapleTreeStruct } from './mapleTree.js';
 import {
@@ -46,6 +46,8 @@ export class MapleReader {
   private readonly m: Words;
   private readonly root: number;
   private readonly underLock: (body: () => void) => void;
+  /** Whether a lookup of this reader has taken the lock. */
+  private locked = false;
   /** The range that the latest lookup found. */
   first = 0;
   last = 0;
@@ -98,9 +100,16 @@ export class MapleReader {
   }
 
   private lookupUnderLock(key: number): number {
+    if (this.locked)
+      throw new GranaryError(`maple tree: a leaf at key ${key} is half written, and nobody writes`);
     let entry = 0;
     this.underLock(() => {
-      entry = this.lookup(key); // nobody moves boundaries now
+      this.locked = true;
+      try {
+        entry = this.lookup(key); // nobody moves boundaries now
+      } finally {
+        this.locked = false;
+      }
     });
     return entry;
   }

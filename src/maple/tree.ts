@@ -93,19 +93,18 @@ export class MapleTree {
   load(key: number): number {
     const { rcu } = this.caches;
     rcu.readLock();
-    const entry = this.reader.lookup(key);
-    rcu.readUnlock();
-    return entry;
+    try {
+      return this.reader.lookup(key);
+    } finally {
+      rcu.readUnlock(); // also when the lookup finds that a writer has died
+    }
   }
 
   /** The range that `key` is in, free (entry 0) or not. Kernel: `mas_walk`. */
   rangeAt(key: number): MapleRange {
     checkKey('key', key);
     const { reader } = this;
-    const { rcu } = this.caches;
-    rcu.readLock();
-    const entry = reader.lookup(key);
-    rcu.readUnlock();
+    const entry = this.load(key);
     return { first: reader.first, last: reader.last, entry };
   }
 
@@ -126,11 +125,15 @@ export class MapleTree {
   ranges(first = 0, last = MAPLE_MAX): MapleRange[] {
     const { rcu } = this.caches;
     const found: MapleRange[] = [];
-    rcu.readLock();
     const cursor = this.cursor(first);
-    while (cursor.next(last) !== 0)
-      found.push({ first: cursor.first, last: cursor.last, entry: cursor.entry });
-    rcu.readUnlock();
+    rcu.readLock();
+    try {
+      while (cursor.next(last) !== 0) {
+        found.push({ first: cursor.first, last: cursor.last, entry: cursor.entry });
+      }
+    } finally {
+      rcu.readUnlock();
+    }
     return found;
   }
 

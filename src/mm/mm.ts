@@ -53,17 +53,22 @@ export class Mm {
   private readonly nodes: KmemCache;
   private readonly tree: MapleTree;
   private readonly areas: Areas;
+  private readonly isPrivate: boolean;
   readonly faults: FaultStats = { lockless: 0, underMmapLock: 0 };
 
-  /** `mm` is the index of the struct's first word; the caches are this thread's handles. */
-  constructor(caches: Caches, mm: MmPtr, vmas: KmemCache, nodes: KmemCache) {
+  /**
+   * `mm` is the index of the struct's first word; the caches are this thread's handles. With `isPrivate`, nobody else
+   * knows of the space yet, and its lock is not taken.
+   */
+  constructor(caches: Caches, mm: MmPtr, vmas: KmemCache, nodes: KmemCache, isPrivate = false) {
     const { m } = caches.views;
     this.caches = caches;
     this.m = m;
     this.mm = mm;
     this.vmas = vmas;
     this.nodes = nodes;
-    const word = (mm + MmStruct.mmapLock) as unknown as LockPtr;
+    const word = isPrivate ? 0 : ((mm + MmStruct.mmapLock) as unknown as LockPtr);
+    this.isPrivate = isPrivate;
     const treeAt = (field: number): MapleTreePtr => (mm + field) as unknown as MapleTreePtr;
     this.tree = new MapleTree(caches, treeAt(MmStruct.tree), nodes, { word, cls: LockClass.MmapLock });
     const detached = new MapleTree(caches, treeAt(MmStruct.detached), nodes, {
@@ -182,10 +187,12 @@ export class Mm {
     const { m, mm } = this;
     const { rcu } = this.caches;
     rcu.readLock();
-    const p = this.tree.load(address);
-    const pinned = p !== 0 && vmaStartRead(m, mm, (p >> 2) as VmAreaPtr, address);
-    rcu.readUnlock();
-    return pinned ? p : 0;
+    try {
+      const p = this.tree.load(address);
+      return p !== 0 && vmaStartRead(m, mm, (p >> 2) as VmAreaPtr, address) ? p : 0;
+    } finally {
+      rcu.readUnlock();
+    }
   }
 
   /** Gives the reference back. */
@@ -221,12 +228,11 @@ export class Mm {
   }
 
   /**
-   * Copies all areas into `child`, which is new: the tree node by node, then each area. False when out of memory; the
+   * Copies all areas into `child`, a private handle: the tree node by node, then each area. False when out of memory; the
    * child has none then. Kernel: `dup_mmap`.
    */
   forkInto(child: Mm): boolean {
-    if (child.mapCount !== 0 || child.mm === this.mm)
-      throw new RangeError('child must be a new address space');
+    if (!child.isPrivate || child.mapCount !== 0) throw new RangeError('child must be new; use mms.fork');
     const done = this.change(() => child.locked(() => this.copyAreas(child)));
     return done ?? false;
   }

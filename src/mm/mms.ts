@@ -61,14 +61,19 @@ export class Mms {
    * mm.fault(start + 4096); // true, on any CPU, without the space's lock
    */
   create(): Mm | null {
+    const mm = this.alloc();
+    return mm === 0 ? null : this.handle(mm);
+  }
+
+  private alloc(): MmPtr {
     const p = this.mms.alloc(GFP_KERNEL | __GFP_ZERO);
-    if (p === 0) return null;
     const mm = (p / WORD_BYTES) as MmPtr;
+    if (p === 0) return mm;
     const { m } = this.caches.views;
     m[mm + MmStruct.seq] = 1;
     initMapleTree(m, (mm + MmStruct.tree) as unknown as MapleTreePtr, true, true);
     initMapleTree(m, (mm + MmStruct.detached) as unknown as MapleTreePtr, false, false);
-    return this.handle(mm);
+    return mm;
   }
 
   /** Opens an address space that any thread made, by its address. Throws SlabBugError when there is none. */
@@ -80,9 +85,10 @@ export class Mms {
 
   /** A copy of an address space; null when out of memory. Kernel: `dup_mm`. */
   fork(parent: Mm): Mm | null {
-    const child = this.create();
-    if (child === null || parent.forkInto(child)) return child;
-    this.mms.free(child.address);
+    const child = this.alloc();
+    if (child === 0) return null;
+    if (parent.forkInto(this.handle(child, true))) return this.handle(child);
+    this.mms.free(child * WORD_BYTES);
     return null;
   }
 
@@ -94,7 +100,7 @@ export class Mms {
     this.mms.freeRcu(mm.address);
   }
 
-  private handle(mm: MmPtr): Mm {
-    return new Mm(this.caches, mm, this.vmas, Maple.of(this.caches).nodes);
+  private handle(mm: MmPtr, isPrivate = false): Mm {
+    return new Mm(this.caches, mm, this.vmas, Maple.of(this.caches).nodes, isPrivate);
   }
 }

@@ -12,8 +12,10 @@ const OPS = 200;
 const VALIDATE_EVERY = RUNS > 1000 ? 1 : 5;
 
 type Op =
-  | { kind: 'store' | 'erase'; first: number; length: number; entry: number }
-  | { kind: 'alloc' | 'allocReverse'; size: number; min: number; max: number; entry: number }
+  | { kind: 'store'; first: number; length: number; entry: number }
+  | { kind: 'erase'; first: number; length: number; entry: number }
+  | { kind: 'alloc'; size: number; min: number; max: number; entry: number }
+  | { kind: 'allocReverse'; size: number; min: number; max: number; entry: number }
   | { kind: 'erase-one'; at: number }
   | { kind: 'look'; key: number; length: number };
 

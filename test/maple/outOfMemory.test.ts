@@ -73,6 +73,57 @@ describe.each(Object.entries(GFPS))('with %s', (_name, gfp) => {
   });
 });
 
+describe('a store that is cut off', () => {
+  it('at whichever node it takes, leaves the tree as it was and loses no node', () => {
+    const arena = boot({ bytes: 32 * MiB });
+    const tree = arena.maple.create()!;
+    const { nodes } = arena.maple;
+    for (let i = 0; i < 1200; i++) tree.store(i * 10, i * 10 + 9, i + 1);
+    const before = tree.ranges();
+    const { supply } = (tree as unknown as { writer: { supply: { take(): number; cancel(): void } } }).writer;
+    const take = supply.take.bind(supply);
+    const cutOff = new Error('cut off');
+    let cuts = 0;
+    for (const [first, last] of [
+      [12, 15],
+      [5, 905],
+      [5, 11_905],
+      [3_000, 3_199],
+    ] as const) {
+      for (let k = 0; ; k++) {
+        let left = k;
+        supply.take = () => {
+          if (left-- > 0) return take();
+          supply.cancel();
+          throw cutOff;
+        };
+        const { nodes: request } = tree.plan(first, last, 0);
+        let thrown: unknown;
+        try {
+          tree.erase(first, last);
+        } catch (error) {
+          thrown = error;
+        }
+        supply.take = take;
+        expect(tree.validate()).toEqual([]);
+        if (thrown === undefined) break;
+        expect(thrown).toBe(cutOff);
+        expect(tree.ranges()).toEqual(before);
+        expect(k).toBeLessThan(request);
+        cuts++;
+      }
+      for (const range of before)
+        if (range.last >= first && range.first <= last) tree.store(range.first, range.last, range.entry);
+      expect(tree.ranges()).toEqual(before);
+    }
+    expect(cuts).toBeGreaterThan(8);
+    arena.maple.destroy(tree);
+    arena.kfreeRcuBarrier();
+    expect(nodes.destroy().leaked).toBe(0);
+    expectSound(arena);
+  });
+});
+
 describe('in an arena that is really out of pages', () => {
   it('stores fail, leave the tree as it was, and succeed again when there is memory', () => {
     const arena = boot({ bytes: 4 * MiB });

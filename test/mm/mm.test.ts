@@ -1,7 +1,15 @@
 /** An address space is a map from pages to flags, whatever is done to it. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Area, type Mm, SLAB_TYPESAFE_BY_RCU, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE } from '#src/index.js';
+import {
+  type Area,
+  type Mm,
+  SLAB_TYPESAFE_BY_RCU,
+  VM_EXEC,
+  VM_GROWSDOWN,
+  VM_READ,
+  VM_WRITE,
+} from '#src/index.js';
 import { MMAP_MIN, TASK_SIZE } from '#src/mm/index.js';
 import { RangeModel } from '#workers/litmus/rangeModel.js';
 import { boot, expectSound, MiB, moved } from '../cache/support/arena.js';
@@ -111,7 +119,11 @@ describe('an address space', () => {
     const top = BASE + 100 * PAGE;
     mm.map(2 * PAGE, { at: top, flags: RW | VM_GROWSDOWN });
     expect(mm.growDown(top - 5 * PAGE)).toBe(true);
-    expect(mm.find(top - 5 * PAGE)).toEqual({ start: top - 5 * PAGE, end: top + 2 * PAGE, flags: RW | VM_GROWSDOWN });
+    expect(mm.find(top - 5 * PAGE)).toEqual({
+      start: top - 5 * PAGE,
+      end: top + 2 * PAGE,
+      flags: RW | VM_GROWSDOWN,
+    });
     expect(mm.growDown(top + 10 * PAGE)).toBe(false);
     expect(mm.validate()).toEqual([]);
     arena.mms.destroy(mm);
@@ -206,7 +218,8 @@ describe('out of memory', () => {
     const { vmas } = arena.mms;
     const mm = arena.mms.create()!;
     const model = new RangeModel();
-    for (let i = 0; i < 60; i++) apply(mm, model, { kind: 'map', at: 2 * i, pages: 1, flags: i % 3 === 0 ? VM_READ : RW });
+    for (let i = 0; i < 60; i++)
+      apply(mm, model, { kind: 'map', at: 2 * i, pages: 1, flags: i % 3 === 0 ? VM_READ : RW });
     const allocs = { alloc: nodes.alloc, prefill: nodes.prefill, refill: nodes.refill };
     const allocVma = vmas.alloc;
     let failed = 0;

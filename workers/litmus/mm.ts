@@ -87,7 +87,8 @@ async function fault(task: LitmusTask): Promise<MmReport> {
       const p = mm.startFault(address);
       if (p === 0) {
         report.missed++;
-        if (address === FIXED + 5 && !mm.faultUnderMmapLock(address)) report.errors.push('FIXED is not mapped');
+        if (address === FIXED + 5 && !mm.faultUnderMmapLock(address))
+          report.errors.push('FIXED is not mapped');
         continue;
       }
       report.pinned++;

@@ -9,7 +9,8 @@ export const mmapStorm: Experiment = {
   question:
     'Processes map, unmap and grow: what do sheaves save for vm_area_struct and maple_node, whose nodes are prefilled and ' +
     'come back through kfree_rcu?',
-  operation: 'a mapping and its unmapping; a growth and its undoing; of areas-50, one area mapped, touched and unmapped',
+  operation:
+    'a mapping and its unmapping; a growth and its undoing; of areas-50, one area mapped, touched and unmapped',
   seconds: 60,
   threads: [1, 2],
   variants: [

@@ -7,7 +7,14 @@
 import type { Arena } from '../../arena.js';
 import { type Mm, VM_READ, VM_WRITE } from '../../mm/index.js';
 import { fetchAdd, loadAcquire } from '../../sync/index.js';
-import { noSharedWords, OutOfArenaError, seedFor, type Workload, type WorkloadContext, xorshift32 } from './workload.js';
+import {
+  noSharedWords,
+  OutOfArenaError,
+  seedFor,
+  type Workload,
+  type WorkloadContext,
+  xorshift32,
+} from './workload.js';
 
 const PAGE = 4096;
 const BASE = 0x100000;
@@ -48,7 +55,8 @@ function mmap1(arena: Arena, mm: Mm, n: number): void {
 function mmap2(arena: Arena, mm: Mm, n: number): void {
   for (let i = 0; i < n; i++) {
     const start = mm.map(BIG, { flags: READ_WRITE });
-    const unmapped = start !== 0 && mm.unmap(start + BIG / 2, BIG / 2) === 1 && mm.unmap(start, BIG / 2) === 1;
+    const unmapped =
+      start !== 0 && mm.unmap(start + BIG / 2, BIG / 2) === 1 && mm.unmap(start, BIG / 2) === 1;
     if (!unmapped) throw new OutOfArenaError();
     if (i % QUIESCENT_EVERY === 0) arena.rcu.quiescent();
   }
