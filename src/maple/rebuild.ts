@@ -6,7 +6,8 @@
  * It goes up from the leaves. `left` and `right` are the nodes of a level that hold the ends of what changes, often the
  * same. What they keep and what is new between them goes to a {@link BigNode}:
  *
- *  W1  Too little for a node: the nearest neighbour joins in, and becomes `left` or `right`.
+ *  W1  Too little for a node: the nearest neighbour joins in, and becomes `left` or `right`. Too much for one, and a
+ *      neighbour below the same parent has room: it joins in, too, so that nodes become full before there are more.
  *  W2  It is divided into one to three new nodes, which take the place of `left` to `right`.
  *  W3  One new node in the place of one: its reference is stored into the parent. The parent's pivots stay. Done.
  *  W4  Otherwise the parents are `left` and `right` of the next level, up to a new root.
@@ -44,6 +45,7 @@ import {
   parentWord,
   pivotAt,
   ROOT_MARK,
+  SLOTS,
   slotAt,
   slotFor,
   slotsOf,
@@ -188,7 +190,26 @@ export class Rebuild {
         this.consume(left);
       }
     }
+    if (this.left === this.right && big.count > SLOTS[type]!) this.pushAside(type);
     return false;
+  }
+
+  /** Two nodes for a neighbour's slots and ours, if they fit, instead of one more. Kernel: `mas_push_data`. */
+  private pushAside(type: NodeTypeId): void {
+    const { m, big } = this;
+    const room = 2 * SLOTS[type]! - 2 - big.count;
+    const left = this.neighbour(this.left, -1);
+    if (left !== 0 && this.climbed === 1 && endOf(m, left) < room) {
+      this.left = left;
+      big.prepend(left, minOf(m, left));
+      this.consume(left);
+      return;
+    }
+    const right = this.neighbour(this.right, 1);
+    if (right === 0 || this.climbed > 1 || endOf(m, right) >= room) return;
+    this.right = right;
+    big.pushSlots(right, 0, endOf(m, right));
+    this.consume(right);
   }
 
   /** The node beside this one on its level, or 0; notes how far up the two have an ancestor in common. */

@@ -4,6 +4,7 @@
  */
 import type { Caches, KmemCache } from '../cache/index.js';
 import { __GFP_DIRECT_RECLAIM, __GFP_NOWARN, checkGfp, GFP_KERNEL, GFP_NOWAIT } from '../page/index.js';
+import type { Rcu } from '../rcu/index.js';
 import { CpuError, optionError, requireInteger, type Words } from '../struct/index.js';
 import { LockClass, type LockClassId, type LockPtr, storeRelease } from '../sync/index.js';
 import { MapleCursor } from './cursor.js';
@@ -42,6 +43,7 @@ export class MapleTree {
   private readonly m: Words;
   private readonly tree: MapleTreePtr;
   private readonly nodes: KmemCache;
+  private readonly rcu: Rcu;
   private readonly reader: MapleReader;
   private readonly writer: MapleWriter;
   private readonly lockWord: LockPtr | 0;
@@ -58,6 +60,7 @@ export class MapleTree {
     this.m = caches.views.m;
     this.tree = tree;
     this.nodes = nodes;
+    this.rcu = caches.rcu;
     this.lockWord = extern?.word ?? ((tree + MapleTreeStruct.lock) as unknown as LockPtr);
     this.lockClass = extern?.cls ?? LockClass.MaLock;
     this.reader = new MapleReader(this.m, tree, (body) => this.locked(body));
@@ -91,7 +94,7 @@ export class MapleTree {
    * const p = tree.load(0x1000);
    */
   load(key: number): number {
-    const { rcu } = this.caches;
+    const { rcu } = this;
     rcu.readLock();
     try {
       return this.reader.lookup(key);
@@ -123,7 +126,7 @@ export class MapleTree {
 
   /** All ranges with an entry that overlap [first, last], in order; each as it was when it was come by. */
   ranges(first = 0, last = MAPLE_MAX): MapleRange[] {
-    const { rcu } = this.caches;
+    const { rcu } = this;
     const found: MapleRange[] = [];
     const cursor = this.cursor(first);
     rcu.readLock();

@@ -85,17 +85,17 @@ describe('with readers, a store', () => {
     for (let i = 0; i < 15; i++) storing(tree, i * 10 + 5, i * 10 + 9, 500 + i);
     expect(tree.plan(155, 159, 1)).toEqual({ type: 'split_store', nodes: 3 });
     expect(storing(tree, 155, 159, 1)).toEqual(['split_store', 3, 3, ['prefill 3', 'return']]);
-    // Each 15 entries split the last leaf, until the root has its 20 slots.
+    // With a full root, a leaf that cannot push slots to a neighbour splits it, too.
     const wide = treeOf(0);
-    let at = 0;
-    let plan = wide.plan(0, 9, 1);
-    for (; plan.type !== 'split_store' || plan.nodes !== 5; at += 10, plan = wide.plan(at, at + 9, 1)) {
-      expect(wide.store(at, at + 9, 1 + at)).toBe(true);
+    const asked: unknown[] = [];
+    for (let at = 0; wide.height < 3; at += 10) {
+      const { type, nodes: request } = wide.plan(at, at + 9, 1 + at);
+      if (type === 'split_store' && request === 5) asked.push(storing(wide, at, at + 9, 1 + at));
+      else expect(wide.store(at, at + 9, 1 + at)).toBe(true);
       expect(at).toBeLessThan(20_000);
     }
-    expect(wide.height).toBe(2);
-    expect(storing(wide, at, at + 9, 1)).toEqual(['split_store', 5, 5, ['prefill 5', 'return']]);
-    expect(wide.height).toBe(3);
+    expect(asked[0]).toEqual(['split_store', 5, 3, ['prefill 5', 'return']]);
+    expect(asked.at(-1)).toEqual(['split_store', 5, 5, ['prefill 5', 'return']]);
   });
 
   it('that makes a leaf too small asks for 2 x (h - s) + 1, or up to the vacant level', () => {
@@ -103,13 +103,13 @@ describe('with readers, a store', () => {
     expect(tree.height).toBe(2);
     // Erasing within a leaf until the next one would be too much.
     let key = 0;
-    while (tree.plan(key, key + 19, 7).type !== 'rebalance') {
-      expect(tree.store(key, key + 19, 7)).toBe(true);
-      key += 20;
-      expect(key).toBeLessThan(200);
+    while (tree.plan(key, key + 29, 7).type !== 'rebalance') {
+      expect(tree.store(key, key + 29, 7)).toBe(true);
+      key += 30;
+      expect(key).toBeLessThan(300);
     }
-    expect(tree.plan(key, key + 19, 7)).toEqual({ type: 'rebalance', nodes: 3 });
-    const [type, request, used, calls] = storing(tree, key, key + 19, 7);
+    expect(tree.plan(key, key + 29, 7)).toEqual({ type: 'rebalance', nodes: 3 });
+    const [type, request, used, calls] = storing(tree, key, key + 29, 7);
     expect([type, request, calls]).toEqual(['rebalance', 3, ['prefill 3', 'return']]);
     // Two leaves became one or two, below a new root.
     expect([2, 3]).toContain(used);
@@ -118,16 +118,16 @@ describe('with readers, a store', () => {
   it('that spans leaves asks for 3 a level and 1', () => {
     const tree = treeOf(100);
     expect(storing(tree, 5, 905, 99).slice(0, 2)).toEqual(['spanning_store', 7]);
-    const higher = treeOf(600);
+    const higher = treeOf(1200);
     expect(higher.height).toBe(3);
     const watch = watchNodes(nodes);
-    expect(higher.plan(5, 5_905, 99)).toEqual({ type: 'spanning_store', nodes: 10 });
-    expect(higher.store(5, 5_905, 99)).toBe(true);
+    expect(higher.plan(5, 11_905, 99)).toEqual({ type: 'spanning_store', nodes: 10 });
+    expect(higher.store(5, 11_905, 99)).toBe(true);
     expect(watch.calls).toEqual(['prefill 10', 'return']);
     // Below an inner node with room, only what is below is asked for.
-    const near = treeOf(1200);
+    const near = treeOf(2600);
     expect(near.height).toBe(3);
-    const plans = Array.from({ length: 1190 }, (_, i) => near.plan(i * 10 + 5, i * 10 + 15, 99));
+    const plans = Array.from({ length: 2590 }, (_, i) => near.plan(i * 10 + 5, i * 10 + 15, 99));
     const spanning = new Set(plans.filter(({ type }) => type === 'spanning_store').map((plan) => plan.nodes));
     expect([...spanning].sort((a, b) => a - b)).toEqual([7, 10]);
   });
@@ -168,6 +168,8 @@ describe('without readers, a store', () => {
 describe('preallocated nodes', () => {
   it('are asked for by alloc for one, else by prefill, and by refill when there are some', () => {
     const tree = treeOf(100);
+    let at = 2; // in a leaf that has room
+    while (tree.plan(at, at + 3, 9).type !== 'node_store') at += 10;
     const watch = watchNodes(nodes);
     const { free } = nodes;
     nodes.free = (p) => {
@@ -175,12 +177,12 @@ describe('preallocated nodes', () => {
       free.call(nodes, p);
     };
     tree.lock();
-    expect(tree.preallocate(12, 15, 9)).toBe(true); // 1 node
-    expect(tree.preallocate(12, 15, 9)).toBe(true); // which is there
+    expect(tree.preallocate(at, at + 3, 9)).toBe(true); // 1 node
+    expect(tree.preallocate(at, at + 3, 9)).toBe(true); // which is there
     expect(watch.calls).toEqual(['alloc']);
     expect(tree.preallocate(5, 905, 9)).toBe(true); // 7: the single one goes back
     expect(watch.calls).toEqual(['alloc', 'free', 'prefill 7']);
-    expect(tree.preallocate(12, 15, 9)).toBe(true); // a sheaf is enough
+    expect(tree.preallocate(at, at + 3, 9)).toBe(true); // a sheaf is enough
     expect(tree.preallocate(10, 19, 9)).toBe(true); // and nothing is nothing
     expect(watch.calls).toHaveLength(3);
     tree.storePrealloc(10, 19, 9);
@@ -192,13 +194,13 @@ describe('preallocated nodes', () => {
   });
 
   it('are refilled when a sheaf in hand has too few', () => {
-    const tree = treeOf(600);
+    const tree = treeOf(1200);
     const watch = watchNodes(nodes);
     tree.lock();
-    expect(tree.preallocate(5, 5_905, 9)).toBe(true);
+    expect(tree.preallocate(5, 11_905, 9)).toBe(true);
     // One sheaf serves store after store, as long as it lasts.
     for (let i = 0; i < 40; i++) {
-      const first = i * 120 + 3;
+      const first = i * 240 + 3;
       expect(tree.preallocate(first, first + 1, 9 + i)).toBe(true);
       tree.storePrealloc(first, first + 1, 9 + i);
     }

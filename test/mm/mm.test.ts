@@ -166,7 +166,7 @@ describe('fork', () => {
   it('copies the tree with one node for the root and a prefilled sheaf for the children of each inner node', () => {
     const arena = boot({ bytes: 16 * MiB });
     const mm = arena.mms.create()!;
-    for (let i = 0; i < 300; i++) mm.map(PAGE, { at: BASE + 2 * i * PAGE });
+    for (let i = 0; i < 700; i++) mm.map(PAGE, { at: BASE + 2 * i * PAGE });
     expect(mm.areasTree.height).toBe(3);
     const watch = watchNodes(arena.maple.nodes);
     const child = arena.mms.fork(mm)!;
