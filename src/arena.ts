@@ -2,6 +2,7 @@
  * The arena: one SharedArrayBuffer that holds all that is shared. This file boots it and attaches to it; each layer
  * does its own work below.
  */
+import { ArenaHeap } from './arenaHeap.js';
 import { bootArena } from './boot.js';
 import {
   type CacheOptions,
@@ -16,7 +17,7 @@ import {
 import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
-import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
+import { stopReclaim } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
@@ -54,20 +55,21 @@ export interface OnlineOptions {
 
 const BOOTED = 1;
 
-export class Arena {
+export class Arena extends ArenaHeap {
   readonly buffer: SharedArrayBuffer;
   /** Views over the whole arena: index = address / element size. */
   readonly i32: Words;
   readonly u32: Uint32Array<SharedArrayBuffer>;
-  readonly u8: Bytes;
+  override readonly u8: Bytes;
   readonly f64: Doubles;
-  readonly geometry: Geometry;
+  override readonly geometry: Geometry;
   private readonly views: Views;
   private readonly code: HotCode;
   private readonly shrinkers = new Shrinkers();
   private current: Caches | undefined;
 
   private constructor(buffer: SharedArrayBuffer, geometry: Geometry) {
+    super();
     this.buffer = buffer;
     this.i32 = new Int32Array(buffer);
     this.u32 = new Uint32Array(buffer);
@@ -218,92 +220,6 @@ export class Arena {
     return this.caches.names();
   }
 
-  /** Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. */
-  kmalloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
-    return this.caches.kmallocs.alloc(size, gfp, node);
-  }
-
-  /** kmalloc, zeroed. */
-  kzalloc(size: number, gfp: number = GFP_KERNEL): number {
-    return this.caches.kmallocs.alloc(size, gfp | __GFP_ZERO);
-  }
-
-  /** Frees what kmalloc returned, on any CPU. NULL and ZERO_SIZE_PTR are nothing to free. */
-  kfree(p: number): void {
-    this.caches.kmallocs.free(p);
-  }
-
-  /**
-   * Frees what kmalloc or a cache gave, after a grace period: threads that read it go on. Counts as freed at once.
-   * Kernel: `kfree_rcu`.
-   */
-  kfreeRcu(p: number): void {
-    this.caches.kmallocs.freeRcu(p);
-  }
-
-  /** Waits, blocking, until everything that was given to kfreeRcu and freeRcu is free. Kernel: `kvfree_rcu_barrier`. */
-  kfreeRcuBarrier(): void {
-    this.caches.kfreeRcu.barrierAll();
-  }
-
-  /**
-   * kmalloc for callbacks that run inside the allocator, whatever lock this thread holds there: it waits for nothing.
-   * Returns 0 when out of memory, when a lock that it needs is taken, and above KMALLOC_MAX_CACHE_SIZE. `gfp` may have
-   * `__GFP_ZERO` and `__GFP_NOWARN`, else it throws RangeError. Kernel: `kmalloc_nolock`.
-   * @example
-   * const p = arena.kmallocNolock(64, __GFP_ZERO);
-   * if (p !== 0) arena.kfreeNolock(p);
-   */
-  kmallocNolock(size: number, gfp = 0): number {
-    return this.caches.nolock.alloc(size, gfp);
-  }
-
-  /**
-   * kfree for the same callbacks, of what kmallocNolock or kmalloc returned. What it cannot free at once it defers: such
-   * an object counts as free, and its memory comes back with the end of the turn or an operation after it. Throws
-   * SlabBugError as kfree does. Kernel: `kfree_nolock`.
-   */
-  kfreeNolock(p: number): void {
-    this.caches.nolock.free(p);
-  }
-
-  /** Frees `list[0..n)`, of any kmalloc sizes. */
-  kfreeBulk(list: Int32Array, n: number): void {
-    if (!(list instanceof Int32Array)) {
-      throw new TypeError(`list is ${describe(list)}; it must be an Int32Array of addresses`);
-    }
-    requireInteger('n', n, 0, list.length);
-    for (let i = 0; i < n; i++) this.caches.kmallocs.free(list[i]!);
-  }
-
-  /** Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. */
-  krealloc(p: number, size: number, gfp: number = GFP_KERNEL): number {
-    return this.caches.kmallocs.realloc(p, size, gfp);
-  }
-
-  /** Bytes usable at `p`. */
-  ksize(p: number): number {
-    return this.caches.kmallocs.ksize(p);
-  }
-
-  /** Allocates 2^order pages; returns their address or 0. */
-  allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
-    requireInteger('order', order, 0, 10);
-    requireInteger('node', node, NUMA_NO_NODE, this.geometry.nodes - 1);
-    checkGfp(gfp);
-    const { pages } = this.caches;
-    const page = pages.alloc(order, gfp, node);
-    if (page === 0) return 0;
-    const address = pages.address(page);
-    if ((gfp & __GFP_ZERO) !== 0) this.u8.fill(0, address, address + (4096 << order));
-    return address;
-  }
-
-  /** Frees what allocPages returned, with the same order. */
-  freePages(address: number, order: number): void {
-    this.caches.pages.freePages(address, order);
-  }
-
   /** Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. */
   failPageAlloc(every: number): { refused: number } {
     requireInteger('every', every, 0, 0x7fffffff);
@@ -379,7 +295,7 @@ export class Arena {
     return sumMeminfo(this.caches.pages.meminfo());
   }
 
-  private get caches(): Caches {
+  protected override get caches(): Caches {
     if (this.current === undefined) {
       throw new CpuError('this thread is no CPU of the arena: call arena.online() first');
     }

@@ -7,6 +7,8 @@ export {
   type CacheOptions,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
+  KmallocSite,
+  type KmallocSiteOptions,
   KmemCache,
   type LeakReport,
   PrefilledSheaf,
@@ -27,14 +29,18 @@ export {
   type TrylockStats,
 } from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
+export { KMALLOC_COPIES_MAX, type KmallocOptions } from './kmallocPlan.js';
 export type { CacheInfo } from './observe/index.js';
 export {
+  __GFP_ACCOUNT,
   __GFP_DIRECT_RECLAIM,
+  __GFP_DMA,
   __GFP_HIGH,
   __GFP_NOFAIL,
   __GFP_NOMEMALLOC,
   __GFP_NORETRY,
   __GFP_NOWARN,
+  __GFP_RECLAIMABLE,
   __GFP_THISNODE,
   __GFP_ZERO,
   GFP_ATOMIC,
@@ -60,6 +66,8 @@ export {
   type CheckLevel,
   CpuError,
   GranaryError,
+  type KmallocCopyRule,
+  type KmallocType,
   type Layer,
   LockError,
   type LockPolicy,

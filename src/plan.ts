@@ -1,6 +1,7 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
-import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
+import { bootCacheWords, KMALLOC_SIZES, MAX_CACHES, registryWords } from './cache/index.js';
 import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
+import { type KmallocOptions, kmallocFamilyCount, planKmalloc } from './kmallocPlan.js';
 import { Page, Pressure, Zone } from './page/index.js';
 import { rcuWords } from './rcu/index.js';
 import { SHEAF_CAPACITY_MAX } from './sheaf/index.js';
@@ -38,7 +39,7 @@ export interface ArenaOptions {
   threads?: number;
   /** Into how many NUMA-like nodes CPUs and pages are divided. Default 1. */
   nodes?: number;
-  /** Caches there may be at a time, the 15 of the arena itself included. Default 200. */
+  /** Caches there may be at a time, the 15 of the arena itself and those of `kmalloc` included. Default 200, or room for 50. */
   maxCaches?: number;
   /** 'turn' keeps a CPU's sheaf locks for one run of JavaScript, 'op' for one operation. Default 'turn'. */
   lockPolicy?: LockPolicy;
@@ -53,6 +54,13 @@ export interface ArenaOptions {
   barnFullMax?: number;
   /** Empty sheaves that a barn keeps after a grace period, 0 to 1000; exchanges ask for no limit. Default 10. */
   barnEmpty?: number;
+  /** Which kmalloc caches there are beside the normal ones, and what they keep. Default none, nothing. */
+  kmalloc?: KmallocOptions;
+  /**
+   * For little memory: nothing in front of the slabs, slabs of one or two pages where that will do, none kept empty, one
+   * object at a time under list_lock. Kernel: CONFIG_SLUB_TINY. Default false.
+   */
+  tiny?: boolean;
   /** Newer kernels' refinements of the slab path; with one off, slabs are worked on as in 7.1. All on by default. */
   refinements?: Partial<Record<Refinement, boolean>>;
   /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
@@ -74,6 +82,8 @@ const BARN_FULL_MAX_DEFAULT = 100;
 export const NODES_MAX = 16;
 /** A node must at least hold the slabs of the first caches. */
 const NODE_PAGES_MIN = 64;
+/** Structs, nodes and barns of one more family of kmalloc caches. */
+const FAMILY_PAGES_MIN = 4;
 /** A CPU's sheaves of the kmalloc caches come to 2240 bytes, its arrays to 4480. */
 const CPU_PAGES_MIN = 0.6;
 const CPU_ARRAY_PAGES_MIN = 1.1;
@@ -92,7 +102,10 @@ export function planArena(options: ArenaOptions): Geometry {
   const cpus = requireInteger('cpus', options.cpus ?? 8, 1, CPUS_MAX);
   const threads = requireInteger('threads', options.threads ?? cpus, cpus, THREADS_MAX);
   const nodes = requireInteger('nodes', options.nodes ?? 1, 1, Math.min(NODES_MAX, cpus));
-  const maxCaches = requireInteger('maxCaches', options.maxCaches ?? 200, 16, MAX_CACHES);
+  const kmalloc = planKmalloc(options.kmalloc ?? {});
+  const ownCaches = 2 + KMALLOC_SIZES.length * kmallocFamilyCount(kmalloc);
+  const enough = Math.min(MAX_CACHES, Math.max(200, ownCaches + 50));
+  const maxCaches = requireInteger('maxCaches', options.maxCaches ?? enough, ownCaches + 1, MAX_CACHES);
   const lockPolicy = requireOneOf('lockPolicy', options.lockPolicy ?? 'turn', LOCK_POLICIES);
   if (threads > cpus && lockPolicy !== 'op') {
     throw new RangeError(
@@ -100,7 +113,12 @@ export function planArena(options: ArenaOptions): Geometry {
         "sheaves for a whole turn; threads can share a CPU only with lockPolicy 'op'",
     );
   }
-  const layer = requireOneOf('layer', options.layer ?? 'sheaves', LAYERS);
+  const { tiny = false } = options;
+  if (typeof tiny !== 'boolean') throw new TypeError(`tiny is ${describe(tiny)}; it must be a boolean`);
+  const layer = requireOneOf('layer', options.layer ?? (tiny ? 'none' : 'sheaves'), LAYERS);
+  if (tiny && layer !== 'none') {
+    throw new RangeError(`layer is '${layer}'; a tiny arena has nothing in front of its slabs, only 'none'`);
+  }
   const barnFull = requireInteger('barnFull', options.barnFull ?? 10, 0, BARN_SHEAVES_MAX);
   const barnFullMax = requireInteger(
     'barnFullMax',
@@ -113,7 +131,18 @@ export function planArena(options: ArenaOptions): Geometry {
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
 
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer };
+  const families = kmallocFamilyCount(kmalloc);
+  const shape = {
+    cpus,
+    threads,
+    nodes,
+    maxCaches,
+    check,
+    lockStat,
+    layer,
+    families,
+    requestedSize: kmalloc.requestedSize,
+  };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -135,6 +164,8 @@ export function planArena(options: ArenaOptions): Geometry {
     sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
+    ...kmalloc,
+    tiny: tiny ? 1 : 0,
     ...layOut(bytes, shape),
   };
 }
@@ -159,6 +190,8 @@ interface Shape {
   check: CheckLevel;
   lockStat: LockStatTier;
   layer: Layer;
+  families: number;
+  requestedSize: number;
 }
 
 /** Where each region begins, in the order in which they lie. */
@@ -199,8 +232,11 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat }: S
 
 /** `bytes` if that will do, or else the least that will: what lies before the heap grows with the arena, too. */
 function leastBytes(bytes: number, shape: Shape): number {
-  const cpuPages = shape.layer === 'percpu-array' ? CPU_ARRAY_PAGES_MIN : CPU_PAGES_MIN;
-  const heapPages = shape.nodes * NODE_PAGES_MIN + Math.ceil(shape.cpus * cpuPages);
+  const layerPages = shape.layer === 'percpu-array' ? CPU_ARRAY_PAGES_MIN : CPU_PAGES_MIN;
+  // Behind a sheaf of 512 bytes its requested size makes another 512.
+  const cpuPages = shape.requestedSize !== 0 ? 2 * layerPages : layerPages;
+  const nodePages = NODE_PAGES_MIN + (shape.families - 1) * FAMILY_PAGES_MIN;
+  const heapPages = shape.nodes * nodePages + Math.ceil(shape.cpus * cpuPages * shape.families);
   for (let least = bytes; ; ) {
     const wanted = (layOut(least, shape).firstPfn + heapPages) * PAGE_SIZE;
     if (wanted <= least) return least;

@@ -1,6 +1,6 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
 import { cpuOfThread, hasOtherThread, leaveCpu, sharesCpus, type ThisCpu, type Views } from '../cpu/index.js';
-import { __GFP_NOWARN, __GFP_THISNODE, __GFP_ZERO, GFP_NOWAIT, PageAllocator } from '../page/index.js';
+import { __GFP_NOWARN, GFP_NOWAIT, PageAllocator, sheafMemoryGfp } from '../page/index.js';
 import { Rcu } from '../rcu/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
@@ -30,7 +30,7 @@ import { countSheaf, createInSlot } from './create.js';
 import { destroyCache, reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { KfreeRcu } from './kfreeRcu.js';
-import { Kmallocs } from './kmalloc.js';
+import type { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
 import { Nolock } from './nolock.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
@@ -41,6 +41,7 @@ import { lockWithin } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 import { setUpArrays } from './setupArray.js';
 import { Shrinkers } from './shrinkers.js';
+import { makeKmallocs } from './typedKmallocs.js';
 
 export class Caches implements CacheContext {
   readonly cpu: ThisCpu;
@@ -63,6 +64,7 @@ export class Caches implements CacheContext {
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  private readonly tracking: KmemCacheClass;
   private readonly handles: KmemCache[] = [];
 
   constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers()) {
@@ -75,8 +77,9 @@ export class Caches implements CacheContext {
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
+    this.tracking = code.tracking;
     this.prefilledSheaf = code.prefilledSheaf;
-    this.kmallocs = new Kmallocs(this);
+    this.kmallocs = makeKmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
     this.nolock = new Nolock(this);
@@ -105,7 +108,8 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
-    const opened = new this.classes[this.describe(slot).layer](this, slot);
+    const { layer, origSize } = this.describe(slot);
+    const opened = new (origSize === 0 ? this.classes[layer] : this.tracking)(this, slot);
     this.handles[slot] = opened;
     return opened;
   }
@@ -114,7 +118,7 @@ export class Caches implements CacheContext {
   create(name: string, options: CacheOptions): KmemCache {
     this.cpu.assertOnline();
     checkName(name);
-    const layout = layoutFor(options, this.geometry.cpus, this.layer);
+    const layout = layoutFor(options, this.geometry.cpus, this.layer, this.geometry.tiny !== 0);
     const layer = options.layer ?? this.layer;
     const flags = (options.flags ?? 0) | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
     return this.withSlabMutex(() => {
@@ -141,7 +145,7 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => {
       const slot = findByName(this.views.m, this.geometry, name);
       if (slot >= 0) return this.current(slot);
-      const names = this.liveNames().filter((known) => !known.startsWith('km'));
+      const names = this.liveNames().filter((known) => !/^(dma-)?km/.test(known));
       throw new RangeError(
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
       );
@@ -211,8 +215,7 @@ export class Caches implements CacheContext {
     this.cpu.sheafAllocDepth += nested;
     let p = 0;
     try {
-      // A sheaf lies where its allocator works, whatever node its objects must come from.
-      p = this.kmallocs.alloc(sheafBytes(capacity), gfp & ~(__GFP_ZERO | __GFP_THISNODE));
+      p = this.kmallocs.alloc(sheafBytes(capacity), sheafMemoryGfp(gfp));
     } finally {
       this.cpu.sheafAllocDepth -= nested;
     }

@@ -21,7 +21,14 @@ import { ThreadRecord, type Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
-import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
+import {
+  CHECK_LEVELS,
+  type CheckLevel,
+  type Geometry,
+  LAYERS,
+  type Layer,
+  LOCK_POLICIES,
+} from '../struct/index.js';
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
 import { CpuSlabKmemCache } from './cpuSlabCache.js';
@@ -31,12 +38,15 @@ import { turnArrayClass } from './fastPathArray.js';
 import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
+import { trackingClass } from './requestedSize.js';
 
 export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCache>) => KmemCache;
 
 /** What V8 compiles for one arena on one thread: its constants are that arena's. */
 export interface HotCode {
   readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  /** The class of kmalloc caches that keep requested sizes. */
+  readonly tracking: KmemCacheClass;
   readonly prefilledSheaf: PrefilledSheafClass;
   readonly freelists: FreelistLoops;
 }
@@ -50,8 +60,10 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const sheaves = turn ? turnClass(views, nodes, check) : BulkKmemCache;
   const cpuSlab = turn ? turnCpuSlabClass(views, check) : CpuSlabKmemCache;
   const arrays = turn ? turnArrayClass(views, nodes, check) : ArrayKmemCache;
+  const classes = { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none: directClass() };
   return {
-    classes: { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none: directClass() },
+    classes,
+    tracking: trackingClass(classes[LAYERS[geometry.layer]!]),
     prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };

@@ -72,7 +72,7 @@ export function checkName(name: unknown): string {
  * Checks every option and computes the layout. `byDefault` is the layer of caches that name none. Throws RangeError or
  * TypeError that names the option.
  */
-export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer): CacheLayout {
+export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer, tiny = false): CacheLayout {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`size\``);
   }
@@ -85,6 +85,11 @@ export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer)
     throw optionError('flags', `0x${flags.toString(16)}`, `within 0x${SLAB_FLAGS_PERMITTED.toString(16)}`);
   }
   if (options.layer !== undefined) requireOneOf('layer', options.layer, LAYERS);
+  if (tiny && (options.layer ?? 'none') !== 'none') {
+    throw new RangeError(
+      `layer is '${options.layer}'; a tiny arena has nothing in front of its slabs, only 'none'`,
+    );
+  }
   requireInteger('sheafCapacity', sheafCapacity, 0, SHEAF_CAPACITY_MAX);
   const { layer = byDefault, arraySize } = options;
   if (arraySize !== undefined) {
@@ -102,6 +107,7 @@ export function layoutFor(options: CacheOptions, cpus: number, byDefault: Layer)
     typesafeByRcu: (flags & SLAB_TYPESAFE_BY_RCU) !== 0,
     sheafCapacity,
     cpus,
+    tiny,
   });
   return withArray(layout, arraySize);
 }

@@ -41,6 +41,8 @@ export const KmemCacheStruct = struct('kmem_cache', {
   /** Index in LAYERS. */
   layer: 1,
   defragRatio: 1,
+  /** Byte offset in a slot of the word with the requested size; 0: there is none. */
+  origSize: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });
@@ -76,6 +78,8 @@ export interface CacheDesc {
   readonly inuse: number;
   /** Byte offset of the free pointer within an object. */
   readonly offset: number;
+  /** Byte offset in a slot of the word with the requested size; 0: there is none. */
+  readonly origSize: number;
   readonly align: number;
   readonly order: number;
   readonly objects: number;
@@ -113,6 +117,7 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
     size: at(K.size),
     inuse: at(K.inuse),
     offset: at(K.offset),
+    origSize: at(K.origSize),
     align: at(K.align),
     order: at(K.order),
     objects: at(K.objects),

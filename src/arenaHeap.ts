@@ -1,0 +1,134 @@
+/** The heap of an arena: kmalloc and whole pages, for the thread that is online. */
+import {
+  type Caches,
+  callerSite,
+  familyOfSite,
+  KmallocSite,
+  type KmallocSiteOptions,
+} from './cache/index.js';
+import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE } from './page/index.js';
+import { type Bytes, describe, type Geometry, requireInteger } from './struct/index.js';
+
+export abstract class ArenaHeap {
+  abstract readonly u8: Bytes;
+  abstract readonly geometry: Geometry;
+  /** What this thread has open; throws CpuError while it is no CPU. */
+  protected abstract get caches(): Caches;
+
+  /** Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. */
+  kmalloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
+    return this.caches.kmallocs.alloc(size, gfp, node);
+  }
+
+  /** kmalloc, zeroed. */
+  kzalloc(size: number, gfp: number = GFP_KERNEL): number {
+    return this.caches.kmallocs.alloc(size, gfp | __GFP_ZERO);
+  }
+
+  /**
+   * A place that calls kmalloc, in an arena with copies of the kmalloc caches (`kmalloc: { copies: 15 }`): a hash of the
+   * place and of the arena's seed chooses the copy, so that what other places allocate is seldom its neighbour. Make it
+   * once, where the call stands; in arenas without copies it is kmalloc. Throws RangeError or TypeError that names the
+   * option. Kernel: `kmalloc_type` with CONFIG_RANDOM_KMALLOC_CACHES, or the partitions of 7.2.
+   * @example
+   * const site = arena.kmallocSite();
+   * const p = site.alloc(64); // freed with arena.kfree
+   */
+  kmallocSite(options: KmallocSiteOptions = {}): KmallocSite {
+    const { kmallocs, geometry } = this.caches;
+    return new KmallocSite(
+      kmallocs,
+      familyOfSite(geometry, options, () => callerSite(this.kmallocSite)),
+    );
+  }
+
+  /** Frees what kmalloc returned, on any CPU. NULL and ZERO_SIZE_PTR are nothing to free. */
+  kfree(p: number): void {
+    this.caches.kmallocs.free(p);
+  }
+
+  /**
+   * Frees what kmalloc or a cache gave, after a grace period: threads that read it go on. Counts as freed at once.
+   * Kernel: `kfree_rcu`.
+   */
+  kfreeRcu(p: number): void {
+    this.caches.kmallocs.freeRcu(p);
+  }
+
+  /** Waits, blocking, until everything that was given to kfreeRcu and freeRcu is free. Kernel: `kvfree_rcu_barrier`. */
+  kfreeRcuBarrier(): void {
+    this.caches.kfreeRcu.barrierAll();
+  }
+
+  /**
+   * kmalloc for callbacks that run inside the allocator, whatever lock this thread holds there: it waits for nothing.
+   * Returns 0 when out of memory, when a lock that it needs is taken, and above KMALLOC_MAX_CACHE_SIZE. `gfp` may have
+   * `__GFP_ZERO` and `__GFP_NOWARN`, else it throws RangeError. Kernel: `kmalloc_nolock`.
+   * @example
+   * const p = arena.kmallocNolock(64, __GFP_ZERO);
+   * if (p !== 0) arena.kfreeNolock(p);
+   */
+  kmallocNolock(size: number, gfp = 0): number {
+    return this.caches.nolock.alloc(size, gfp);
+  }
+
+  /**
+   * kfree for the same callbacks, of what kmallocNolock or kmalloc returned. What it cannot free at once it defers: such
+   * an object counts as free, and its memory comes back with the end of the turn or an operation after it. Throws
+   * SlabBugError as kfree does. Kernel: `kfree_nolock`.
+   */
+  kfreeNolock(p: number): void {
+    this.caches.nolock.free(p);
+  }
+
+  /** Frees `list[0..n)`, of any kmalloc sizes. */
+  kfreeBulk(list: Int32Array, n: number): void {
+    if (!(list instanceof Int32Array)) {
+      throw new TypeError(`list is ${describe(list)}; it must be an Int32Array of addresses`);
+    }
+    requireInteger('n', n, 0, list.length);
+    for (let i = 0; i < n; i++) this.caches.kmallocs.free(list[i]!);
+  }
+
+  /** kfree, after all that is usable at `p` was overwritten with zeroes. Kernel: `kfree_sensitive`. */
+  kfreeSensitive(p: number): void {
+    this.caches.kmallocs.freeSensitive(p);
+  }
+
+  /**
+   * Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. With `__GFP_ZERO`
+   * what was not asked for before is zero, in an arena with `kmalloc: { requestedSize: true }` and for whole pages. In
+   * others it is if every allocation and krealloc of the block had the flag. Kernel: `krealloc`.
+   */
+  krealloc(p: number, size: number, gfp: number = GFP_KERNEL): number {
+    return this.caches.kmallocs.realloc(p, size, gfp);
+  }
+
+  /** What was asked for at `p` last, in bytes; 0 where it is not kept (`kmalloc: { requestedSize: true }`). */
+  requestedSize(p: number): number {
+    return this.caches.kmallocs.requestedSize(p);
+  }
+
+  /** Bytes usable at `p`, at least those asked for; throws SlabBugError as kfree does. Kernel: `ksize`. */
+  ksize(p: number): number {
+    return this.caches.kmallocs.ksize(p);
+  }
+
+  /** Allocates 2^order pages; returns their address or 0. */
+  allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
+    requireInteger('order', order, 0, 10);
+    requireInteger('node', node, NUMA_NO_NODE, this.geometry.nodes - 1);
+    checkGfp(gfp);
+    const { pages } = this.caches;
+    const page = pages.alloc(order, gfp, node);
+    if (page === 0) return 0;
+    const address = pages.address(page);
+    if ((gfp & __GFP_ZERO) !== 0) this.u8.fill(0, address, address + (4096 << order));
+    return address;
+  }
+
+  /** Frees what allocPages returned, with the same order. */
+  freePages(address: number, order: number): void {
+    this.caches.pages.freePages(address, order);
+  }
+}
