@@ -1,10 +1,14 @@
 /** The heap of an arena: kmalloc and whole pages, for the thread that is online. */
 import {
+  type BucketsOptions,
   type Caches,
   callerSite,
+  createBuckets,
   familyOfSite,
   KmallocSite,
   type KmallocSiteOptions,
+  type KmemBuckets,
+  openBuckets,
 } from './cache/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE } from './page/index.js';
 import { type Bytes, describe, type Geometry, requireInteger } from './struct/index.js';
@@ -40,6 +44,22 @@ export abstract class ArenaHeap {
       kmallocs,
       familyOfSite(geometry, options, () => callerSite(this.kmallocSite)),
     );
+  }
+
+  /**
+   * Makes a private set of kmalloc caches, `NAME-8` to `NAME-8k`, which never merge. Throws RangeError, TypeError or
+   * OutOfMemoryError as createCache does, and then none was made. Kernel: `kmem_buckets_create`.
+   * @example
+   * const messages = arena.createBuckets('msg_msg');
+   * const p = messages.alloc(48 + length); // freed with arena.kfree
+   */
+  createBuckets(name: string, options: BucketsOptions = {}): KmemBuckets {
+    return createBuckets(this.caches, name, options);
+  }
+
+  /** Opens the set that any thread has made. Throws RangeError when there is none of that name. */
+  openBuckets(name: string): KmemBuckets {
+    return openBuckets(this.caches, name);
   }
 
   /** Frees what kmalloc returned, on any CPU. NULL and ZERO_SIZE_PTR are nothing to free. */

@@ -4,11 +4,14 @@
  */
 export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
 export {
+  type BucketsLeakReport,
+  type BucketsOptions,
   type CacheOptions,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
   KmallocSite,
   type KmallocSiteOptions,
+  KmemBuckets,
   KmemCache,
   type LeakReport,
   PrefilledSheaf,

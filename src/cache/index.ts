@@ -6,6 +6,7 @@ export { type HotCode, makeHotCode } from './fastPath.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, ZERO_SIZE_PTR } from './kmalloc.js';
 export { callerSite, familyOfSite, KmallocSite, type KmallocSiteOptions } from './kmallocSite.js';
 export { KMALLOC_SIZES, kmallocFamilies } from './kmallocTypes.js';
+export { type BucketsOptions, createBuckets, KmemBuckets, openBuckets } from './kmemBuckets.js';
 export { KmemCache } from './kmemCache.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
@@ -20,5 +21,5 @@ export {
   registrySlot,
   registryWords,
 } from './registry.js';
-export type { LeakReport, ShrinkReport } from './reports.js';
+export type { BucketsLeakReport, LeakReport, ShrinkReport } from './reports.js';
 export { type Shrinker, Shrinkers } from './shrinkers.js';

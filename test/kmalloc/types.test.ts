@@ -19,7 +19,6 @@ import { planArena } from '#src/plan.js';
 import { LAYERS } from '#src/struct/index.js';
 import {
   boot,
-  expectRefused,
   expectSound,
   footprint,
   inside,
