@@ -11,6 +11,7 @@ import {
   type CheckLevel,
   describe,
   type Geometry,
+  hasKmallocType,
   LAYERS,
   type Layer,
   LINE_WORDS,
@@ -116,9 +117,7 @@ export function planArena(options: ArenaOptions): Geometry {
   const { tiny = false } = options;
   if (typeof tiny !== 'boolean') throw new TypeError(`tiny is ${describe(tiny)}; it must be a boolean`);
   const layer = requireOneOf('layer', options.layer ?? (tiny ? 'none' : 'sheaves'), LAYERS);
-  if (tiny && layer !== 'none') {
-    throw new RangeError(`layer is '${layer}'; a tiny arena has nothing in front of its slabs, only 'none'`);
-  }
+  if (tiny) checkTiny(layer, kmalloc);
   const barnFull = requireInteger('barnFull', options.barnFull ?? 10, 0, BARN_SHEAVES_MAX);
   const barnFullMax = requireInteger(
     'barnFullMax',
@@ -168,6 +167,19 @@ export function planArena(options: ArenaOptions): Geometry {
     tiny: tiny ? 1 : 0,
     ...layOut(bytes, shape),
   };
+}
+
+/** What a kernel with CONFIG_SLUB_TINY cannot be configured with. */
+function checkTiny(layer: Layer, { kmallocCopies, kmallocTypes }: ReturnType<typeof planKmalloc>): void {
+  if (layer !== 'none') {
+    throw new RangeError(`layer is '${layer}'; a tiny arena has nothing in front of its slabs, only 'none'`);
+  }
+  if (kmallocCopies !== 0) {
+    throw new RangeError(`kmalloc.copies is ${kmallocCopies}; a tiny arena has none`);
+  }
+  if (hasKmallocType({ kmallocTypes }, 'reclaimable')) {
+    throw new RangeError('kmalloc.types has reclaimable; in a tiny arena the normal caches serve that');
+  }
 }
 
 function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {

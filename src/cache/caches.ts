@@ -11,6 +11,7 @@ import {
   SLAB_KMALLOC,
   SLAB_NO_MERGE,
   SlabAllocator,
+  TinySlabAllocator,
 } from '../slab/index.js';
 import {
   CHECK_LEVELS,
@@ -75,7 +76,8 @@ export class Caches implements CacheContext {
     this.check = CHECK_LEVELS[cpu.geometry.check]!;
     this.layer = LAYERS[cpu.geometry.layer]!;
     this.pages = new PageAllocator(cpu);
-    this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
+    const Slabs = cpu.geometry.tiny === 0 ? SlabAllocator : TinySlabAllocator;
+    this.slabs = new Slabs(cpu, this.pages, code.freelists);
     this.classes = code.classes;
     this.tracking = code.tracking;
     this.prefilledSheaf = code.prefilledSheaf;

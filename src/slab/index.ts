@@ -7,3 +7,4 @@ export { oomReport } from './oomReport.js';
 export * from './partialList.js';
 export { SlabAllocator } from './shrink.js';
 export * from './slabWord.js';
+export { TinySlabAllocator } from './tiny.js';

@@ -24,7 +24,7 @@ export const KMALLOC_TYPES = ['dma', 'reclaimable', 'cgroup'] as const;
 export type KmallocType = (typeof KMALLOC_TYPES)[number];
 
 /** Whether an arena has kmalloc caches of a type. */
-export const hasKmallocType = (geometry: Geometry, type: KmallocType): boolean =>
+export const hasKmallocType = (geometry: Pick<Geometry, 'kmallocTypes'>, type: KmallocType): boolean =>
   (geometry.kmallocTypes & (1 << KMALLOC_TYPES.indexOf(type))) !== 0;
 
 /** What chooses among the copies of the normal kmalloc caches: who calls, or the type of what is allocated. */

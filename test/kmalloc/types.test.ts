@@ -17,14 +17,7 @@ import {
 } from '#src/index.js';
 import { planArena } from '#src/plan.js';
 import { LAYERS } from '#src/struct/index.js';
-import {
-  boot,
-  expectSound,
-  footprint,
-  inside,
-  MiB,
-  secondCpu,
-} from '../cache/support/arena.js';
+import { boot, expectSound, footprint, inside, MiB, secondCpu } from '../cache/support/arena.js';
 
 const ALL = ['dma', 'reclaimable', 'cgroup'] as const;
 const NORMAL = KMALLOC_SIZES.map((size) => (size < 1024 ? `${size}` : `${size / 1024}k`));
