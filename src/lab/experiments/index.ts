@@ -3,9 +3,13 @@ import { accountWarning, type Environment, openAccount, readEnvironment } from '
 import { noProgress } from '../progress.js';
 import { barn } from './barn.js';
 import { bulkCalls } from './bulkCalls.js';
+import { bulkPages } from './bulkPages.js';
 import { capacity } from './capacity.js';
+import { concurrentKmalloc } from './concurrentKmalloc.js';
+import { exhaustion } from './exhaustion.js';
 import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
+import { kfreeBulk } from './kfreeBulk.js';
 import { layers } from './layers.js';
 import { microbench } from './microbench.js';
 import { type ExperimentOptions, type ExperimentPlan, planExperiment } from './plan.js';
@@ -30,6 +34,10 @@ export const EXPERIMENTS: readonly Experiment[] = [
   refinements,
   slots,
   bulkCalls,
+  bulkPages,
+  exhaustion,
+  kfreeBulk,
+  concurrentKmalloc,
   microbench,
 ];
 

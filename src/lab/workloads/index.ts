@@ -1,6 +1,16 @@
 /** The workloads by name. Those of malloc benchmarks keep the names they have there. */
 import { batch, shuffledBatch } from './batch.js';
 import { bulk } from './bulk.js';
+import { byPage, PAGE_RUNS } from './byPage.js';
+import {
+  CONCURRENT_SIZES,
+  kmallocOne,
+  kmallocPairs,
+  kmallocPhases,
+  kmallocRemote,
+} from './concurrentKmalloc.js';
+import { exhaustion } from './exhaust.js';
+import { KFREE_BULK_SIZES, kfreeBulk } from './kfreeBulk.js';
 import { larson } from './larson.js';
 import { mixed } from './mixed.js';
 import { pair } from './pair.js';
@@ -10,6 +20,9 @@ import { slubBulk } from './slubBulk.js';
 import type { Workload } from './workload.js';
 import { xmalloc } from './xmalloc.js';
 
+export { PAGE_RUNS } from './byPage.js';
+export { CONCURRENT_SIZES } from './concurrentKmalloc.js';
+export { KFREE_BULK_SIZES } from './kfreeBulk.js';
 export { OutOfArenaError, type Workload, type WorkloadContext, type WorkloadRun } from './workload.js';
 
 export const WORKLOADS: readonly Workload[] = [
@@ -46,6 +59,15 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...BULK_SIZES.flatMap((size) => [batch(size), bulk(size)]),
   ...(['sheaf', 'bulk', 'plain'] as const).flatMap((way) => [1, 2, 3].map((used) => reserve(way, used))),
   ...[16, 32, 64, 128, 256, 512].map(slubBulk),
+  ...PAGE_RUNS.map(byPage),
+  exhaustion,
+  ...KFREE_BULK_SIZES.flatMap((size) => [kfreeBulk('each', size), kfreeBulk('bulk', size)]),
+  ...CONCURRENT_SIZES.flatMap((size) => [
+    kmallocPhases(size),
+    kmallocPairs(size),
+    kmallocRemote(size),
+    kmallocOne(size),
+  ]),
 ];
 
 export function workloadNamed(name: string): Workload {
