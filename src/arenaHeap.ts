@@ -1,5 +1,16 @@
 /** The heap of an arena: kmalloc and whole pages, for the thread that is online. */
-import type { Caches, KmemCache } from './cache/index.js';
+import {
+  type BucketsOptions,
+  type Caches,
+  callerSite,
+  createBuckets,
+  familyOfSite,
+  KmallocSite,
+  type KmallocSiteOptions,
+  type KmemBuckets,
+  type KmemCache,
+  openBuckets,
+} from './cache/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE } from './page/index.js';
 import type { PercpuAllocator } from './percpu/index.js';
 import { type Bytes, type Geometry, requireInteger } from './struct/index.js';
@@ -20,6 +31,39 @@ export abstract class ArenaHeap {
   /** kmalloc, zeroed. */
   kzalloc(size: number, gfp: number = GFP_KERNEL): number {
     return this.caches.kmallocs.alloc(size, gfp | __GFP_ZERO);
+  }
+
+  /**
+   * A place that calls kmalloc, in an arena with copies of the kmalloc caches (`kmalloc: { copies: 15 }`): a hash of the
+   * place and of the arena's seed chooses the copy, so that what other places allocate is seldom its neighbour. Make it
+   * once, where the call stands; in arenas without copies it is kmalloc. Throws RangeError or TypeError that names the
+   * option. Kernel: `kmalloc_type` with CONFIG_RANDOM_KMALLOC_CACHES, or the partitions of 7.2.
+   * @example
+   * const site = arena.kmallocSite();
+   * const p = site.alloc(64); // freed with arena.kfree
+   */
+  kmallocSite(options: KmallocSiteOptions = {}): KmallocSite {
+    const { kmallocs, geometry } = this.caches;
+    return new KmallocSite(
+      kmallocs,
+      familyOfSite(geometry, options, () => callerSite(this.kmallocSite)),
+    );
+  }
+
+  /**
+   * Makes a private set of kmalloc caches, `NAME-8` to `NAME-8k`, which never merge. Throws RangeError, TypeError or
+   * OutOfMemoryError as createCache does, and then none was made. Kernel: `kmem_buckets_create`.
+   * @example
+   * const messages = arena.createBuckets('msg_msg');
+   * const p = messages.alloc(48 + length); // freed with arena.kfree
+   */
+  createBuckets(name: string, options: BucketsOptions = {}): KmemBuckets {
+    return createBuckets(this.caches, name, options);
+  }
+
+  /** Opens the set that any thread has made. Throws RangeError when there is none of that name. */
+  openBuckets(name: string): KmemBuckets {
+    return openBuckets(this.caches, name);
   }
 
   /** Frees what kmalloc returned, on any CPU. NULL and ZERO_SIZE_PTR are nothing to free. */
@@ -75,12 +119,26 @@ export abstract class ArenaHeap {
     this.caches.kmallocs.freeBulk(list, n);
   }
 
-  /** Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. */
+  /** kfree, after all that is usable at `p` was overwritten with zeroes. Kernel: `kfree_sensitive`. */
+  kfreeSensitive(p: number): void {
+    this.caches.kmallocs.freeSensitive(p);
+  }
+
+  /**
+   * Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. With `__GFP_ZERO`
+   * what was not asked for before is zero, in an arena with `kmalloc: { requestedSize: true }` and for whole pages. In
+   * others it is if every allocation and krealloc of the block had the flag. Kernel: `krealloc`.
+   */
   krealloc(p: number, size: number, gfp: number = GFP_KERNEL): number {
     return this.caches.kmallocs.realloc(p, size, gfp);
   }
 
-  /** Bytes usable at `p`. */
+  /** What was asked for at `p` last, in bytes; 0 where it is not kept (`kmalloc: { requestedSize: true }`). */
+  requestedSize(p: number): number {
+    return this.caches.kmallocs.requestedSize(p);
+  }
+
+  /** Bytes usable at `p`, at least those asked for; throws SlabBugError as kfree does. Kernel: `ksize`. */
   ksize(p: number): number {
     return this.caches.kmallocs.ksize(p);
   }

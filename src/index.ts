@@ -5,11 +5,16 @@
 export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
 export type { AttachOptions } from './attach.js';
 export {
+  type BucketsLeakReport,
+  type BucketsOptions,
   type CacheDefinition,
   type CacheOptions,
   DefinedCache,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
+  KmallocSite,
+  type KmallocSiteOptions,
+  KmemBuckets,
   KmemCache,
   kmemCacheSetup,
   kmemCacheSetupUsercopy,
@@ -36,6 +41,7 @@ export {
 } from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
 export { defineCache } from './define.js';
+export { KMALLOC_COPIES_MAX, type KmallocOptions } from './kmallocPlan.js';
 export {
   MAPLE_MAX,
   type Maple,
@@ -64,13 +70,17 @@ export {
   perfLockContention,
   perfLockReport,
 } from './observe/index.js';
+
 export {
+  __GFP_ACCOUNT,
   __GFP_DIRECT_RECLAIM,
+  __GFP_DMA,
   __GFP_HIGH,
   __GFP_NOFAIL,
   __GFP_NOMEMALLOC,
   __GFP_NORETRY,
   __GFP_NOWARN,
+  __GFP_RECLAIMABLE,
   __GFP_THISNODE,
   __GFP_ZERO,
   GFP_ATOMIC,
@@ -114,6 +124,8 @@ export {
   ConstructorError,
   CpuError,
   GranaryError,
+  type KmallocCopyRule,
+  type KmallocType,
   type Layer,
   LockdepError,
   type LockdepKind,

@@ -1,26 +1,17 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
-import {
-  bootCacheWords,
-  checkStaticCaches,
-  MAX_CACHES,
-  registryWords,
-  type StaticCache,
-  staticCacheWords,
-} from './cache/index.js';
-import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
-import { Page, Pressure, Zone } from './page/index.js';
-import { type PercpuOptions, percpuWords, planPercpu } from './percpu/index.js';
-import { rcuWords } from './rcu/index.js';
+import { checkStaticCaches, KMALLOC_SIZES, MAX_CACHES, type StaticCache } from './cache/index.js';
+import { type KmallocOptions, kmallocFamilyCount, planKmalloc } from './kmallocPlan.js';
+import { type PercpuOptions, planPercpu } from './percpu/index.js';
+import { layOut, leastBytes } from './regions.js';
 import { SHEAF_CAPACITY_MAX } from './sheaf/index.js';
 import {
-  alignUp,
   CHECK_LEVELS,
   type CheckLevel,
   describe,
   type Geometry,
+  hasKmallocType,
   LAYERS,
   type Layer,
-  LINE_WORDS,
   LOCK_POLICIES,
   type LockPolicy,
   MERGE_MODES,
@@ -31,16 +22,8 @@ import {
   type Refinement,
   requireInteger,
   requireOneOf,
-  Superblock,
-  WORD_BYTES,
 } from './struct/index.js';
-import {
-  LOCK_SITES_WORDS,
-  LOCK_STAT_TIERS,
-  LOCK_STAT_WORDS,
-  LOCKDEP_WORDS,
-  type LockStatTier,
-} from './sync/index.js';
+import { LOCK_STAT_TIERS, type LockStatTier } from './sync/index.js';
 
 export interface ArenaOptions {
   /** Size of the arena in bytes, a multiple of 4096; reserved at once, touched when used. */
@@ -69,6 +52,13 @@ export interface ArenaOptions {
   barnFullMax?: number;
   /** Empty sheaves that a barn keeps after a grace period, 0 to 1000; exchanges ask for no limit. Default 10. */
   barnEmpty?: number;
+  /** Which kmalloc caches there are beside the normal ones, and what they keep. Default none, nothing. */
+  kmalloc?: KmallocOptions;
+  /**
+   * For little memory: nothing in front of the slabs, slabs of one or two pages where that will do, none kept empty, one
+   * object at a time under list_lock. Kernel: CONFIG_SLUB_TINY. Default false.
+   */
+  tiny?: boolean;
   /** Newer kernels' refinements of the slab path; with one off, slabs are worked on as in 7.1. All on by default. */
   refinements?: Partial<Record<Refinement, boolean>>;
   /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
@@ -105,13 +95,6 @@ export const THREADS_MAX = 1024;
 export const BARN_SHEAVES_MAX = 1000;
 const BARN_FULL_MAX_DEFAULT = 100;
 export const NODES_MAX = 16;
-/** A node must at least hold the slabs of the first caches. */
-const NODE_PAGES_MIN = 64;
-/** kmem_cache, kmem_cache_node and the kmalloc caches. */
-const OWN_CACHES = 15;
-/** A CPU's sheaves of the kmalloc caches come to 2240 bytes, its arrays to 4480. */
-const CPU_PAGES_MIN = 0.6;
-const CPU_ARRAY_PAGES_MIN = 1.1;
 
 export function isSharedArrayBuffer(value: unknown): value is SharedArrayBuffer {
   return Object.prototype.toString.call(value) === '[object SharedArrayBuffer]';
@@ -127,7 +110,10 @@ export function planArena(options: ArenaOptions): Geometry {
   const cpus = requireInteger('cpus', options.cpus ?? 8, 1, CPUS_MAX);
   const threads = requireInteger('threads', options.threads ?? cpus, cpus, THREADS_MAX);
   const nodes = requireInteger('nodes', options.nodes ?? 1, 1, Math.min(NODES_MAX, cpus));
-  const maxCaches = requireInteger('maxCaches', options.maxCaches ?? 200, 16, MAX_CACHES);
+  const kmalloc = planKmalloc(options.kmalloc ?? {});
+  const ownCaches = 2 + KMALLOC_SIZES.length * kmallocFamilyCount(kmalloc);
+  const enough = Math.min(MAX_CACHES, Math.max(200, ownCaches + 50));
+  const maxCaches = requireInteger('maxCaches', options.maxCaches ?? enough, ownCaches + 1, MAX_CACHES);
   const lockPolicy = requireOneOf('lockPolicy', options.lockPolicy ?? 'turn', LOCK_POLICIES);
   if (threads > cpus && lockPolicy !== 'op') {
     throw new RangeError(
@@ -135,7 +121,9 @@ export function planArena(options: ArenaOptions): Geometry {
         "sheaves for a whole turn; threads can share a CPU only with lockPolicy 'op'",
     );
   }
-  const layer = requireOneOf('layer', options.layer ?? 'sheaves', LAYERS);
+  const tiny = requireBoolean('tiny', options.tiny ?? false);
+  const layer = requireOneOf('layer', options.layer ?? (tiny ? 'none' : 'sheaves'), LAYERS);
+  if (tiny) checkTiny(layer, kmalloc);
   const barnFull = requireInteger('barnFull', options.barnFull ?? 10, 0, BARN_SHEAVES_MAX);
   const barnFullMax = requireInteger(
     'barnFullMax',
@@ -151,16 +139,22 @@ export function planArena(options: ArenaOptions): Geometry {
 
   const merge = requireOneOf('merge', options.merge ?? 'off', MERGE_MODES);
   const hardenedUsercopy = requireBoolean('hardenedUsercopy', options.hardenedUsercopy ?? false);
-  const nrStatics = checkStaticCaches(options.caches ?? [], { cpus, layer, merge }).length;
-  if (nrStatics > maxCaches - OWN_CACHES) {
+  const nrStatics = checkStaticCaches(options.caches ?? [], {
+    cpus,
+    tiny: tiny ? 1 : 0,
+    layer,
+    merge,
+  }).length;
+  if (nrStatics > maxCaches - ownCaches) {
     throw new RangeError(
-      `caches has ${nrStatics} definitions; with maxCaches ${maxCaches} there is room for ${maxCaches - OWN_CACHES}`,
+      `caches has ${nrStatics} definitions; with maxCaches ${maxCaches} there is room for ${maxCaches - ownCaches}`,
     );
   }
-
   const percpu = planPercpu(options.percpu, cpus);
-
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, layer, nrStatics, percpu };
+  const families = kmallocFamilyCount(kmalloc);
+  const { requestedSize } = kmalloc;
+  const slots = { cpus, threads, nodes, maxCaches, nrStatics, families };
+  const shape = { ...slots, check, lockStat, lockdep, layer, requestedSize, percpu };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -186,6 +180,8 @@ export function planArena(options: ArenaOptions): Geometry {
     nrStatics,
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
     ...percpu,
+    ...kmalloc,
+    tiny: tiny ? 1 : 0,
     ...layOut(bytes, shape),
   };
 }
@@ -193,6 +189,19 @@ export function planArena(options: ArenaOptions): Geometry {
 function requireBoolean(name: string, value: unknown): boolean {
   if (typeof value !== 'boolean') throw new TypeError(`${name} is ${describe(value)}; it must be a boolean`);
   return value;
+}
+
+/** What a kernel with CONFIG_SLUB_TINY cannot be configured with. */
+function checkTiny(layer: Layer, { kmallocCopies, kmallocTypes }: ReturnType<typeof planKmalloc>): void {
+  if (layer !== 'none') {
+    throw new RangeError(`layer is '${layer}'; a tiny arena has nothing in front of its slabs, only 'none'`);
+  }
+  if (kmallocCopies !== 0) {
+    throw new RangeError(`kmalloc.copies is ${kmallocCopies}; a tiny arena has none`);
+  }
+  if (hasKmallocType({ kmallocTypes }, 'reclaimable')) {
+    throw new RangeError('kmalloc.types has reclaimable; in a tiny arena the normal caches serve that');
+  }
 }
 
 function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {
@@ -204,76 +213,6 @@ function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {
     requireBoolean(`refinements.${name}`, on);
   }
   return REFINEMENTS.reduce((bits, name, i) => bits | (wanted[name] === false ? 0 : 1 << i), 0);
-}
-
-interface Shape {
-  cpus: number;
-  threads: number;
-  nodes: number;
-  maxCaches: number;
-  check: CheckLevel;
-  lockStat: LockStatTier;
-  lockdep: boolean;
-  layer: Layer;
-  nrStatics: number;
-  percpu: ReturnType<typeof planPercpu>;
-}
-
-/** Where each region begins, in the order in which they lie. */
-function layOut(bytes: number, shape: Shape) {
-  const { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, nrStatics } = shape;
-  const { percpu: config } = shape;
-  let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
-  const region = (words: number): number => {
-    const at = end;
-    end = alignUp(end + words, LINE_WORDS);
-    return at;
-  };
-  const threadRecords = region(threads * ThreadRecord.SIZEOF);
-  const lockStats = region(lockStat === 'off' ? 0 : threads * LOCK_STAT_WORDS);
-  const lockSites = lockStat === 'full' ? region(threads * LOCK_SITES_WORDS) : 0;
-  const lockdepArea = lockdep ? region(LOCKDEP_WORDS) : 0;
-  const zones = region(nodes * Zone.SIZEOF);
-  const pressure = region(Pressure.SIZEOF);
-  const registry = region(registryWords(maxCaches));
-  const bootCaches = region(bootCacheWords(nodes));
-  const staticCaches = region(staticCacheWords(nodes, nrStatics));
-  const percpu = region(threads * maxCaches * PERCPU_BLOCK_WORDS);
-  const rcu = region(rcuWords(threads));
-  const pcpu = region(percpuWords(threads, cpus, config));
-  const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
-  const shadow = check === 'none' ? 0 : region(alignUp(bytes / 8, WORD_BYTES) / WORD_BYTES) * WORD_BYTES;
-  const firstPfn = Math.ceil((end * WORD_BYTES) / PAGE_SIZE);
-  const endPfn = bytes / PAGE_SIZE;
-  return {
-    threadRecords,
-    lockStats,
-    lockSites,
-    lockdep: lockdepArea,
-    percpu,
-    rcu,
-    pcpu,
-    zones,
-    pressure,
-    registry,
-    bootCaches,
-    staticCaches,
-    memmap,
-    shadow,
-    firstPfn,
-    endPfn,
-  };
-}
-
-/** `bytes` if that will do, or else the least that will: what lies before the heap grows with the arena, too. */
-function leastBytes(bytes: number, shape: Shape): number {
-  const cpuPages = shape.layer === 'percpu-array' ? CPU_ARRAY_PAGES_MIN : CPU_PAGES_MIN;
-  const heapPages = shape.nodes * NODE_PAGES_MIN + Math.ceil(shape.cpus * cpuPages);
-  for (let least = bytes; ; ) {
-    const wanted = (layOut(least, shape).firstPfn + heapPages) * PAGE_SIZE;
-    if (wanted <= least) return least;
-    least = wanted;
-  }
 }
 
 /** The buffer for an arena: the caller's, if it is one that will do, or a new one. */

@@ -22,13 +22,12 @@ import {
   nodeSlot,
   packSlabWord,
   readCacheDesc,
-  SLAB_KMALLOC,
   SLAB_NO_SHEAVES,
 } from '../slab/index.js';
 import { PAGE_SIZE, WORD_BYTES } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { createInSlot, initKmemCache, LAYER_SETUP } from './create.js';
-import { KMALLOC_SIZES, kmallocName } from './kmalloc.js';
+import { KMALLOC_SIZES, kmallocFamilies, kmallocSizeName } from './kmallocTypes.js';
 import { withArray } from './options.js';
 import { nextSerial, publishSlot } from './registry.js';
 
@@ -67,7 +66,12 @@ function need(p: number): number {
 function staticCache(caches: Caches, ptr: KmemCachePtr, slot: number, name: string, bytes: number): void {
   const { m } = caches.views;
   const { geometry } = caches;
-  const layout = calculateSizes({ objectSize: bytes, hwcacheAlign: true, cpus: geometry.cpus });
+  const layout = calculateSizes({
+    objectSize: bytes,
+    hwcacheAlign: true,
+    cpus: geometry.cpus,
+    tiny: geometry.tiny !== 0,
+  });
   const serial = nextSerial(m, geometry);
   initKmemCache(m, ptr, geometry.nodes, slot, serial, {
     name,
@@ -122,27 +126,41 @@ function moveToSlab(caches: Caches, from: KmemCachePtr, slot: number): void {
 function bootKmalloc(caches: Caches): void {
   const { geometry } = caches;
   const layouts = KMALLOC_SIZES.map((size) =>
-    withArray(calculateSizes({ objectSize: size, align: size & -size, cpus: geometry.cpus })),
+    withArray(
+      calculateSizes({
+        objectSize: size,
+        align: size & -size,
+        origSize: geometry.requestedSize !== 0,
+        cpus: geometry.cpus,
+        tiny: geometry.tiny !== 0,
+      }),
+    ),
   );
-  KMALLOC_SIZES.forEach((size, i) => {
-    createInSlot(caches, FIRST_KMALLOC_SLOT + i, {
-      name: kmallocName(size),
-      objectSize: size,
-      flags: SLAB_KMALLOC,
-      layer: caches.layer,
-      layout: layouts[i]!,
-      // What kmalloc gives is for any use, and so may be copied whole.
-      usersize: size,
+  const slots: number[] = [];
+  for (const { prefix, flags } of kmallocFamilies(geometry)) {
+    KMALLOC_SIZES.forEach((size, i) => {
+      const slot = FIRST_KMALLOC_SLOT + slots.length;
+      const name = prefix + kmallocSizeName(size);
+      createInSlot(caches, slot, {
+        name,
+        objectSize: size,
+        flags,
+        layer: caches.layer,
+        layout: layouts[i]!,
+        // What kmalloc gives is for any use, and so may be copied whole.
+        usersize: size,
+      });
+      slots.push(slot);
     });
-  });
+  }
   caches.kmallocs.bind(FIRST_KMALLOC_SLOT);
-  KMALLOC_SIZES.forEach((_, i) => {
-    const cache = caches.handle(FIRST_KMALLOC_SLOT + i);
-    if (!LAYER_SETUP[caches.layer].add(caches, cache.desc, layouts[i]!)) need(0);
-  });
+  for (const [i, slot] of slots.entries()) {
+    const { desc } = caches.handle(slot);
+    if (!LAYER_SETUP[caches.layer].add(caches, desc, layouts[i % layouts.length]!)) need(0);
+  }
   // Handles that were opened before the layer was there learn of it.
-  for (let i = 0; i < KMALLOC_SIZES.length; i++) {
-    const cache = caches.handle(FIRST_KMALLOC_SLOT + i);
+  for (const slot of slots) {
+    const cache = caches.handle(slot);
     cache.release();
     cache.learnCapacity();
   }

@@ -1,6 +1,6 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
 import { cpuOfThread, hasOtherThread, leaveCpu, sharesCpus, type ThisCpu, type Views } from '../cpu/index.js';
-import { __GFP_NOWARN, __GFP_THISNODE, __GFP_ZERO, GFP_NOWAIT, PageAllocator } from '../page/index.js';
+import { __GFP_NOWARN, GFP_NOWAIT, PageAllocator, sheafMemoryGfp } from '../page/index.js';
 import { Rcu } from '../rcu/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
@@ -12,6 +12,7 @@ import {
   SLAB_KMALLOC,
   SLAB_RCU_DEBUG,
   SlabAllocator,
+  TinySlabAllocator,
 } from '../slab/index.js';
 import {
   CHECK_LEVELS,
@@ -35,7 +36,7 @@ import { DefinedCache, whatToMake } from './define.js';
 import { reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { KfreeRcu } from './kfreeRcu.js';
-import { Kmallocs } from './kmalloc.js';
+import type { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
 import { createOrMerge, dropCache } from './merging.js';
 import { newCache } from './newCache.js';
@@ -48,7 +49,8 @@ import { lockWithin } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 import { setUpArrays } from './setupArray.js';
 import { Shrinkers } from './shrinkers.js';
-import { isGlobalStatic, leavePlace, modulesCaches, Statics } from './staticCaches.js';
+import { assertMayEnd, leavePlace, modulesCaches, Statics } from './staticCaches.js';
+import { makeKmallocs } from './typedKmallocs.js';
 
 export class Caches implements CacheContext {
   readonly cpu: ThisCpu;
@@ -75,6 +77,7 @@ export class Caches implements CacheContext {
   readonly prefilledSheaf: PrefilledSheafClass;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
+  private readonly tracking: KmemCacheClass;
   private readonly handles: KmemCache[] = [];
 
   /** `arena` is what constructors and destructors are called with. */
@@ -86,11 +89,13 @@ export class Caches implements CacheContext {
     this.check = CHECK_LEVELS[cpu.geometry.check]!;
     this.layer = LAYERS[cpu.geometry.layer]!;
     this.pages = new PageAllocator(cpu);
-    this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
+    const Slabs = cpu.geometry.tiny === 0 ? SlabAllocator : TinySlabAllocator;
+    this.slabs = new Slabs(cpu, this.pages, code.freelists);
     this.classes = code.classes;
     this.rcuDebugClasses = code.rcuDebugClasses;
+    this.tracking = code.tracking;
     this.prefilledSheaf = code.prefilledSheaf;
-    this.kmallocs = new Kmallocs(this);
+    this.kmallocs = makeKmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
     this.slabs.slabWaits = (s) => this.kfreeRcu.slabWaits(s);
@@ -123,14 +128,17 @@ export class Caches implements CacheContext {
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
     const primary = this.primarySlot(slot);
-    const { layer, flags } = this.describe(slot);
-    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses;
     const opened =
       primary === slot
-        ? new classes[layer](this, slot)
+        ? new (this.classOf(this.describe(slot)))(this, slot)
         : new AliasKmemCache(this, slot, this.handle(primary));
     this.handles[slot] = opened;
     return opened;
+  }
+
+  private classOf({ layer, flags, origSize }: CacheDesc): KmemCacheClass {
+    if (origSize !== 0) return this.tracking;
+    return ((flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses)[layer];
   }
 
   /** The slot of the cache whose storage the cache in `slot` uses. */
@@ -143,7 +151,7 @@ export class Caches implements CacheContext {
   /** Makes a cache, or lets one serve it. Throws on bad options, a duplicate name, too many caches, no memory: then nothing was made. */
   create(wanted: string | DefinedCache, given?: CacheOptions): KmemCache {
     this.cpu.assertOnline();
-    const made = newCache(whatToMake(wanted, given), this.geometry.cpus, this.layer);
+    const made = newCache(whatToMake(wanted, given), this.geometry, this.layer);
     const { name } = made;
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
@@ -156,7 +164,7 @@ export class Caches implements CacheContext {
   /** Opens a cache that any thread made, or else makes it. Throws as create does, but for a duplicate name. */
   openOrCreate(name: string, options: CacheOptions): KmemCache {
     this.cpu.assertOnline();
-    const made = newCache(whatToMake(name, options), this.geometry.cpus, this.layer);
+    const made = newCache(whatToMake(name, options), this.geometry, this.layer);
     return this.withSlabMutex(() => {
       const slot = findByName(this.views.m, this.geometry, name);
       return slot >= 0 ? this.current(slot) : createOrMerge(this, made);
@@ -174,7 +182,7 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => {
       const slot = this.findSlot(name);
       if (slot >= 0) return withDefinition(this, this.opened(slot));
-      const names = this.liveNames().filter((known) => !known.startsWith('km'));
+      const names = this.liveNames().filter((known) => !/^(dma-)?km/.test(known));
       throw new RangeError(
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
       );
@@ -242,13 +250,8 @@ export class Caches implements CacheContext {
   }
 
   destroy(cache: KmemCache): LeakReport {
-    if (cache.desc.slot < FIRST_KMALLOC_SLOT || (cache.desc.flags & SLAB_KMALLOC) !== 0) {
-      throw new RangeError(`${cache.name} is one of the arena's own caches; it lives as long as the arena`);
-    }
+    assertMayEnd(this, cache.desc);
     const { ptr, slot } = cache.desc;
-    if (isGlobalStatic(this, slot, ptr)) {
-      throw new RangeError(`${cache.name} is a static cache of the arena; it is never destroyed`);
-    }
     this.endings.assertPossible(cache.desc);
     this.kfreeRcu.barrier(cache.primary);
     const report = this.withSlabMutex(() => {
@@ -276,8 +279,7 @@ export class Caches implements CacheContext {
     this.cpu.sheafAllocDepth += nested;
     let p = 0;
     try {
-      // A sheaf lies where its allocator works, whatever node its objects must come from.
-      p = this.kmallocs.alloc(sheafBytes(capacity), gfp & ~(__GFP_ZERO | __GFP_THISNODE));
+      p = this.kmallocs.alloc(sheafBytes(capacity), sheafMemoryGfp(gfp));
     } finally {
       this.cpu.sheafAllocDepth -= nested;
     }

@@ -49,6 +49,7 @@ export function initKmemCache(
   set(K.size, layout.size);
   set(K.inuse, layout.inuse);
   set(K.offset, layout.offset);
+  set(K.origSize, layout.origSize);
   set(K.align, layout.align);
   set(K.order, layout.order);
   set(K.objects, layout.objects);

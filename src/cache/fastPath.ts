@@ -21,7 +21,14 @@ import { ThreadRecord, type Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
-import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
+import {
+  CHECK_LEVELS,
+  type CheckLevel,
+  type Geometry,
+  LAYERS,
+  type Layer,
+  LOCK_POLICIES,
+} from '../struct/index.js';
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
 import { CpuSlabKmemCache } from './cpuSlabCache.js';
@@ -32,6 +39,7 @@ import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
 import { withRcuDebug } from './rcuDebug.js';
+import { trackingClass } from './requestedSize.js';
 
 export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCache>) => KmemCache;
 
@@ -40,6 +48,8 @@ export interface HotCode {
   readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   /** The same for caches with rcuDebug. */
   readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
+  /** The class of kmalloc caches that keep requested sizes. */
+  readonly tracking: KmemCacheClass;
   readonly prefilledSheaf: PrefilledSheafClass;
   readonly freelists: FreelistLoops;
 }
@@ -62,6 +72,7 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
       'cpu-slab': withRcuDebug(cpuSlab),
       none: withRcuDebug(classes.none),
     },
+    tracking: trackingClass(classes[LAYERS[geometry.layer]!]),
     prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };

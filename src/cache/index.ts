@@ -4,13 +4,10 @@ export type { CacheContext } from './context.js';
 export { type CacheDefinition, DefinedCache, defineCache, definitionOf } from './define.js';
 export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
-export {
-  KMALLOC_MAX_CACHE_SIZE,
-  KMALLOC_MAX_SIZE,
-  KMALLOC_SIZES,
-  type Kmallocs,
-  ZERO_SIZE_PTR,
-} from './kmalloc.js';
+export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, type Kmallocs, ZERO_SIZE_PTR } from './kmalloc.js';
+export { callerSite, familyOfSite, KmallocSite, type KmallocSiteOptions } from './kmallocSite.js';
+export { KMALLOC_SIZES, kmallocFamilies } from './kmallocTypes.js';
+export { type BucketsOptions, createBuckets, KmemBuckets, openBuckets } from './kmemBuckets.js';
 export { KmemCache } from './kmemCache.js';
 export { mergeMode, namesOf, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
@@ -27,7 +24,7 @@ export {
   registrySlot,
   registryWords,
 } from './registry.js';
-export type { LeakReport, ShrinkReport } from './reports.js';
+export type { BucketsLeakReport, LeakReport, ShrinkReport } from './reports.js';
 export {
   kmemCacheSetup,
   kmemCacheSetupUsercopy,

@@ -36,10 +36,10 @@ export interface Wanted {
 /** Throws RangeError or TypeError that names the option. `byDefault` is the layer of caches that name none. */
 export function newCache(
   { name, options, callbackFlags, definedIn }: Wanted,
-  cpus: number,
+  { cpus, tiny }: { readonly cpus: number; readonly tiny: number },
   byDefault: Layer,
 ) {
-  const layout = layoutFor(options, cpus, byDefault, callbackFlags !== 0);
+  const layout = layoutFor(options, cpus, byDefault, callbackFlags !== 0, tiny !== 0);
   const { size, layer = byDefault, useroffset = 0, usersize = 0 } = options;
   // Asking for room of one's own in front of the slabs is asking not to merge.
   const flags =

@@ -100,6 +100,7 @@ export function layoutFor(
   cpus: number,
   byDefault: Layer,
   hasCtor = false,
+  tiny = false,
 ): CacheLayout {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`size\``);
@@ -113,6 +114,11 @@ export function layoutFor(
     throw optionError('flags', `0x${flags.toString(16)}`, `within 0x${SLAB_FLAGS_PERMITTED.toString(16)}`);
   }
   if (options.layer !== undefined) requireOneOf('layer', options.layer, LAYERS);
+  if (tiny && (options.layer ?? 'none') !== 'none') {
+    throw new RangeError(
+      `layer is '${options.layer}'; a tiny arena has nothing in front of its slabs, only 'none'`,
+    );
+  }
   requireInteger('sheafCapacity', sheafCapacity, 0, SHEAF_CAPACITY_MAX);
   const { layer = byDefault, arraySize } = options;
   if (arraySize !== undefined) {
@@ -134,6 +140,7 @@ export function layoutFor(
     freeptrOffset: options.freeptrOffset,
     sheafCapacity,
     cpus,
+    tiny,
   });
   return withArray(layout, arraySize);
 }

@@ -2,13 +2,15 @@
 import { type KmemCachePtr, kmemCacheBytes } from '../slab/index.js';
 import { alignUp, type Geometry, LINE_WORDS, WORD_BYTES } from '../struct/index.js';
 import { FIRST_KMALLOC_SLOT } from './bootstrap.js';
-import { KMALLOC_SIZES } from './kmalloc.js';
+import { KMALLOC_SIZES, kmallocFamilies } from './kmallocTypes.js';
 
 /** The slot of the first static cache. */
-export const FIRST_STATIC_SLOT = FIRST_KMALLOC_SLOT + KMALLOC_SIZES.length;
+export const firstStaticSlot = (geometry: Geometry): number =>
+  FIRST_KMALLOC_SLOT + KMALLOC_SIZES.length * kmallocFamilies(geometry).length;
 
 /** The first slot for a cache that is made later. */
-export const firstDynamicSlot = ({ nrStatics }: Geometry): number => FIRST_STATIC_SLOT + nrStatics;
+export const firstDynamicSlot = (geometry: Geometry): number =>
+  firstStaticSlot(geometry) + geometry.nrStatics;
 
 /** Words from one place of a static cache to the next: no two share a line. */
 export const placeWords = (nodes: number): number => alignUp(kmemCacheBytes(nodes) / WORD_BYTES, LINE_WORDS);
@@ -19,7 +21,7 @@ export function staticPlace({ staticCaches, nodes }: Geometry, i: number): KmemC
 }
 
 /** The number of the static cache in a registry slot, or -1. */
-export function placeOfSlot({ nrStatics }: Geometry, slot: number): number {
-  const i = slot - FIRST_STATIC_SLOT;
-  return i >= 0 && i < nrStatics ? i : -1;
+export function placeOfSlot(geometry: Geometry, slot: number): number {
+  const i = slot - firstStaticSlot(geometry);
+  return i >= 0 && i < geometry.nrStatics ? i : -1;
 }

@@ -18,3 +18,11 @@ export interface ShrinkReport {
   /** CPUs that did not give up their sheaves in time. */
   skippedCpus: number[];
 }
+
+/** What the destruction of a private set of kmalloc caches found: its caches with objects that were not freed. */
+export interface BucketsLeakReport {
+  buckets: string;
+  /** Objects of all its caches that were not freed. */
+  leaked: number;
+  caches: LeakReport[];
+}

@@ -10,7 +10,14 @@
  *  C4  A module is a thread that attached: it may leave. It declares no static caches; a place that the arena keeps for it
  *      (`module: true`) it sets up and must destroy before it goes. Such a cache owns no slabs that others use.
  */
-import { type KmemCachePtr, KmemCacheStruct, readName, SLAB_NO_MERGE } from '../slab/index.js';
+import {
+  type CacheDesc,
+  type KmemCachePtr,
+  KmemCacheStruct,
+  readName,
+  SLAB_KMALLOC,
+  SLAB_NO_MERGE,
+} from '../slab/index.js';
 import {
   AttachError,
   CpuError,
@@ -23,6 +30,7 @@ import {
   type Words,
 } from '../struct/index.js';
 import { loadAcquire } from '../sync/index.js';
+import { FIRST_KMALLOC_SLOT } from './bootstrap.js';
 import type { Caches } from './caches.js';
 import { withDefinition } from './callbacks.js';
 import { initKmemCache } from './create.js';
@@ -31,7 +39,7 @@ import type { KmemCache } from './kmemCache.js';
 import { createAtPlace } from './merging.js';
 import { type NewCache, newCache, type Wanted } from './newCache.js';
 import { checkName } from './options.js';
-import { FIRST_STATIC_SLOT, placeOfSlot, placeWords, staticPlace } from './places.js';
+import { firstStaticSlot, placeOfSlot, placeWords, staticPlace } from './places.js';
 import { findByName, liveSlots, RegistrySlot, registrySlot } from './registry.js';
 import type { StaticCache } from './setup.js';
 
@@ -46,6 +54,7 @@ export const staticCacheWords = (nodes: number, count: number): number => count 
 /** What an arena will be like, as far as its static caches depend on it. */
 export interface StaticShape {
   readonly cpus: number;
+  readonly tiny: number;
   readonly layer: Layer;
   readonly merge: MergeMode;
 }
@@ -60,9 +69,9 @@ function wantedOf(definition: StaticCache): Wanted {
 const isModule = (definition: StaticCache): boolean =>
   !(definition instanceof DefinedCache) && definition.module === true;
 
-function staticCache(definition: StaticCache, { cpus, layer, merge }: StaticShape): NewCache {
-  const made = newCache(wantedOf(definition), cpus, layer);
-  return merge === 'primary' ? made : { ...made, flags: made.flags | SLAB_NO_MERGE };
+function staticCache(definition: StaticCache, shape: StaticShape): NewCache {
+  const made = newCache(wantedOf(definition), shape, shape.layer);
+  return shape.merge === 'primary' ? made : { ...made, flags: made.flags | SLAB_NO_MERGE };
 }
 
 /** Throws RangeError or TypeError that names the first definition that will not do; nothing has been made yet. */
@@ -99,8 +108,9 @@ export function checkStaticCaches(definitions: unknown, shape: StaticShape): rea
   return definitions;
 }
 
-const shapeOf = ({ cpus, layer, merge }: Geometry): StaticShape => ({
+const shapeOf = ({ cpus, tiny, layer, merge }: Geometry): StaticShape => ({
   cpus,
+  tiny,
   layer: LAYERS[layer]!,
   merge: MERGE_MODES[merge]!,
 });
@@ -113,10 +123,10 @@ export function makeStaticCaches(caches: Caches, definitions: readonly StaticCac
     const ptr = staticPlace(geometry, i);
     if (isModule(definition)) {
       // Only what attach compares; no slot leads here before the module comes.
-      initKmemCache(views.m, ptr, geometry.nodes, FIRST_STATIC_SLOT + i, 0, made);
+      initKmemCache(views.m, ptr, geometry.nodes, firstStaticSlot(geometry) + i, 0, made);
       views.m[ptr + MODULE] = UNCLAIMED;
     } else {
-      createAtPlace(caches, FIRST_STATIC_SLOT + i, { ...made, preallocated: ptr });
+      createAtPlace(caches, firstStaticSlot(geometry) + i, { ...made, preallocated: ptr });
     }
   }
 }
@@ -158,7 +168,7 @@ export function checkPlaces(m: Words, geometry: Geometry, definitions: readonly 
 function setUpModuleCache(caches: Caches, i: number, definition: StaticCache): KmemCache {
   const { geometry, views, cpu } = caches;
   const { m } = views;
-  const slot = FIRST_STATIC_SLOT + i;
+  const slot = firstStaticSlot(geometry) + i;
   const ptr = staticPlace(geometry, i);
   const serial = m[registrySlot(geometry, slot) + RegistrySlot.serial]!;
   if (m[ptr + MODULE] === 0)
@@ -178,7 +188,7 @@ function setUpModuleCache(caches: Caches, i: number, definition: StaticCache): K
 }
 
 /** Whether the cache is a static one of the arena, and no module's. */
-export function isGlobalStatic({ views, geometry }: Caches, slot: number, ptr: KmemCachePtr): boolean {
+function isGlobalStatic({ views, geometry }: Caches, slot: number, ptr: KmemCachePtr): boolean {
   return placeOfSlot(geometry, slot) >= 0 && views.m[ptr + MODULE] === 0;
 }
 
@@ -200,15 +210,17 @@ export function modulesCaches({ views, geometry }: Caches, thread: number): stri
 /** The static caches, as one thread sees them. */
 export class Statics {
   private readonly caches: Caches;
+  private readonly firstSlot: number;
 
   constructor(caches: Caches) {
     this.caches = caches;
+    this.firstSlot = firstStaticSlot(caches.geometry);
   }
 
   /** By number. Their slots never have others, so this needs no lock; a module's may be missing. */
   at(i: number): KmemCache | undefined {
     const { caches } = this;
-    const slot = FIRST_STATIC_SLOT + i;
+    const slot = this.firstSlot + i;
     // Pairs with publishSlot.
     const serial = loadAcquire(caches.views.m, registrySlot(caches.geometry, slot) + RegistrySlot.serial);
     return serial > 0 ? withDefinition(caches, caches.handle(slot)) : undefined;
@@ -231,5 +243,15 @@ export class Statics {
     throw new CpuError(
       `this thread has set up ${names.join(', ')}, static caches of a module; destroy them before it goes offline`,
     );
+  }
+}
+
+/** Throws RangeError for a cache that lives as long as the arena: one of its own, or a static one. */
+export function assertMayEnd(caches: Caches, { name, slot, flags, ptr }: CacheDesc): void {
+  if (slot < FIRST_KMALLOC_SLOT || (flags & SLAB_KMALLOC) !== 0) {
+    throw new RangeError(`${name} is one of the arena's own caches; it lives as long as the arena`);
+  }
+  if (isGlobalStatic(caches, slot, ptr)) {
+    throw new RangeError(`${name} is a static cache of the arena; it is never destroyed`);
   }
 }

@@ -37,6 +37,7 @@ export interface DeferredObjects extends ObjectHeap {
 export interface SizedHeap {
   kmalloc(size: number): number;
   kfree(p: number): void;
+  kfreeBulk(list: Int32Array, n: number): void;
 }
 
 /** How a workload is run: as fast as it goes, with cookies checked, or with every 64th call timed. */
@@ -174,6 +175,11 @@ export class VerifiedBlocks implements SizedHeap {
     this.#cookies.take(p, this.#arena.ksize(p));
     this.#arena.kfree(p);
   }
+
+  kfreeBulk(list: Int32Array, n: number): void {
+    for (let i = 0; i < n; i++) this.#cookies.take(list[i]!, this.#arena.ksize(list[i]!));
+    this.#arena.kfreeBulk(list, n);
+  }
 }
 
 const SAMPLE_EVERY = 64;
@@ -270,6 +276,16 @@ export class SampledBlocks extends Sampler implements SizedHeap {
     }
     const start = performance.now();
     this.arena.kfree(p);
+    this.record(start);
+  }
+
+  kfreeBulk(list: Int32Array, n: number): void {
+    if (!this.due()) {
+      this.arena.kfreeBulk(list, n);
+      return;
+    }
+    const start = performance.now();
+    this.arena.kfreeBulk(list, n);
     this.record(start);
   }
 }

@@ -10,3 +10,4 @@ export { SlabAllocator } from './shrink.js';
 export type { CallbackError } from './slabCallbacks.js';
 export { type CtorResult, type ObjectCallbacks, SlabObjects } from './slabObjects.js';
 export * from './slabWord.js';
+export { TinySlabAllocator } from './tiny.js';

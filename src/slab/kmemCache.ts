@@ -58,6 +58,8 @@ export const KmemCacheStruct = struct('kmem_cache', {
   dtorSlabs: 1,
   /** Address of the name of the module that defines the callbacks, a length and its bytes; or 0. */
   definedIn: 1,
+  /** Byte offset in a slot of the word with the requested size; 0: there is none. */
+  origSize: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });
@@ -105,6 +107,8 @@ export interface CacheDesc {
   readonly usersize: number;
   /** Byte offset of the free pointer within an object. */
   readonly offset: number;
+  /** Byte offset in a slot of the word with the requested size; 0: there is none. */
+  readonly origSize: number;
   readonly align: number;
   readonly order: number;
   readonly objects: number;
@@ -144,6 +148,7 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
     useroffset: at(K.useroffset),
     usersize: at(K.usersize),
     offset: at(K.offset),
+    origSize: at(K.origSize),
     align: at(K.align),
     order: at(K.order),
     objects: at(K.objects),

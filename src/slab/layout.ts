@@ -17,6 +17,8 @@ export const MAX_OBJS_PER_PAGE = 32767;
 export const SLUB_MAX_ORDER = 3;
 export const MIN_PARTIAL = 5;
 export const MAX_PARTIAL = 10;
+/** With SLUB_TINY; no slab stays that is empty. */
+export const TINY_MAX_ORDER = 1;
 /** The largest object, the largest slot and the largest alignment: one slab of the highest order. */
 export const MAX_SLAB_BYTES = PAGE_SIZE << MAX_PAGE_ORDER;
 const SHEAF_HEADER_SIZE = 32;
@@ -37,6 +39,8 @@ export interface OrderOptions {
   maxOrder?: number | undefined;
   /** Kernel parameter slub_min_objects; 0 derives it from the CPUs. */
   minObjects?: number | undefined;
+  /** SLUB_TINY: orders 0 and 1, no empty slabs kept, no sheaves. */
+  tiny?: boolean | undefined;
 }
 
 export interface LayoutInput extends OrderOptions {
@@ -48,6 +52,8 @@ export interface LayoutInput extends OrderOptions {
   typesafeByRcu?: boolean | undefined;
   hasCtor?: boolean | undefined;
   freeptrOffset?: number | undefined;
+  /** A word behind the object and its free pointer for the size that was asked for. */
+  origSize?: boolean | undefined;
   /** Requested sheaf capacity; the cache may get more, never less. */
   sheafCapacity?: number | undefined;
 }
@@ -59,6 +65,8 @@ export interface SlabLayout {
   inuse: number;
   /** Byte offset of the free pointer in a slot. */
   offset: number;
+  /** Byte offset of the requested size in a slot; 0 where none is kept. */
+  origSize: number;
   align: number;
   order: number;
   objects: number;
@@ -98,7 +106,12 @@ function checkFreeptrOffset(input: LayoutInput): void {
   }
 }
 
-function checkOrderOptions({ cpus, minOrder = 0, maxOrder = SLUB_MAX_ORDER, minObjects = 0 }: OrderOptions) {
+const maxOrderOf = ({ maxOrder, tiny }: OrderOptions): number =>
+  maxOrder ?? (tiny ? TINY_MAX_ORDER : SLUB_MAX_ORDER);
+
+function checkOrderOptions(options: OrderOptions) {
+  const { cpus, minOrder = 0, minObjects = 0 } = options;
+  const maxOrder = maxOrderOf(options);
   checkWhole('cpus', cpus, 1, MAX_CPUS);
   checkWhole('maxOrder', maxOrder, 0, MAX_PAGE_ORDER);
   checkWhole('minOrder', minOrder, 0, maxOrder);
@@ -153,7 +166,7 @@ export function calculateMinObjects(cpus: number): number {
 export function calculateOrder(size: number, options: OrderOptions): number {
   checkWhole('size', size, 1, MAX_SLAB_BYTES);
   checkOrderOptions(options);
-  const maxOrder = options.maxOrder ?? SLUB_MAX_ORDER;
+  const maxOrder = maxOrderOf(options);
   const mostObjects = Math.max(orderObjects(maxOrder, size), 1);
   const wantedObjects = Math.min(options.minObjects || calculateMinObjects(options.cpus), mostObjects);
   const minOrder = Math.max(options.minOrder ?? 0, getOrder(wantedObjects * size));
@@ -218,7 +231,7 @@ export function calculateSizes(input: LayoutInput): SlabLayout {
   const inuse = roundUp(objectSize, WORD_SIZE);
   const offset = freePointerOffset(input, inuse);
   const end = offset === inuse ? inuse + WORD_SIZE : inuse;
-  const size = roundUp(end, align);
+  const size = roundUp(input.origSize ? end + WORD_SIZE : end, align);
   if (size > MAX_SLAB_BYTES) {
     throw new RangeError(
       `size must leave room for the free pointer and the alignment in ${MAX_SLAB_BYTES} bytes, ` +
@@ -232,13 +245,14 @@ export function calculateSizes(input: LayoutInput): SlabLayout {
     size,
     inuse,
     offset,
+    origSize: input.origSize ? end : 0,
     align,
     order,
     objects: orderObjects(order, size),
     minOrder,
     minObjects: orderObjects(minOrder, size),
-    minPartial: calculateMinPartial(size),
-    cpuPartial: calculateCpuPartial(size),
-    sheafCapacity: calculateSheafCapacity(size, input.sheafCapacity),
+    minPartial: input.tiny ? 0 : calculateMinPartial(size),
+    cpuPartial: input.tiny ? 0 : calculateCpuPartial(size),
+    sheafCapacity: input.tiny ? 0 : calculateSheafCapacity(size, input.sheafCapacity),
   };
 }

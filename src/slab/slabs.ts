@@ -112,7 +112,7 @@ export class Slabs extends ReserveSlabs {
   }
 
   /** The last resort looks at every node that the caller allows, without the gate for other nodes. */
-  private getFromAnyPartial(s: CacheDesc, node: number, gfp: number): number {
+  protected getFromAnyPartial(s: CacheDesc, node: number, gfp: number): number {
     const last = (gfp & __GFP_THISNODE) !== 0 ? 1 : s.nodes;
     for (let distance = 0; distance < last; distance++) {
       const p = this.getPartialNode(s, (node + distance) % s.nodes);

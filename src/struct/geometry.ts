@@ -22,6 +22,18 @@ export type Layer = (typeof LAYERS)[number];
 /** Whether caches that suit each other share their slabs, and who is then whose alias. */
 export const MERGE_MODES = ['off', 'kernel', 'primary'] as const;
 export type MergeMode = (typeof MERGE_MODES)[number];
+/** Types of kmalloc caches beside the normal one; an arena can have each. */
+export const KMALLOC_TYPES = ['dma', 'reclaimable', 'cgroup'] as const;
+export type KmallocType = (typeof KMALLOC_TYPES)[number];
+
+/** Whether an arena has kmalloc caches of a type. */
+export const hasKmallocType = (geometry: Pick<Geometry, 'kmallocTypes'>, type: KmallocType): boolean =>
+  (geometry.kmallocTypes & (1 << KMALLOC_TYPES.indexOf(type))) !== 0;
+
+/** What chooses among the copies of the normal kmalloc caches: who calls, or the type of what is allocated. */
+export const KMALLOC_COPY_RULES = ['site', 'type'] as const;
+export type KmallocCopyRule = (typeof KMALLOC_COPY_RULES)[number];
+
 export const CHECK_LEVELS = ['none', 'free', 'full'] as const;
 export type CheckLevel = (typeof CHECK_LEVELS)[number];
 
@@ -49,6 +61,12 @@ export const Superblock = struct('superblock', {
   hardenedUsercopy: 1,
   nrStatics: 1,
   lockStat: 1,
+  kmallocTypes: 1,
+  kmallocCopies: 1,
+  kmallocCopyBy: 1,
+  kmallocSeed: 1,
+  requestedSize: 1,
+  tiny: 1,
   threadRecords: 1,
   lockStats: 1,
   lockSites: 1,

@@ -51,6 +51,7 @@ describe('a cache', () => {
           size: cache.size,
           inuse: desc.inuse,
           offset: desc.offset,
+          origSize: desc.origSize,
           align: desc.align,
           order: cache.order,
           objects: cache.objsPerSlab,

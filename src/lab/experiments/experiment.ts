@@ -53,6 +53,8 @@ export interface Experiment {
   readonly workloads: readonly string[];
   /** Whether the trace that ships is replayed, too. */
   readonly replay: boolean;
+  /** Size of each variant's arena; unless given, what its threads and traces need. */
+  readonly bytes?: number;
   /** What is shown besides times. */
   readonly shows: readonly Quantity[];
   readonly expectations: readonly Expectation[];

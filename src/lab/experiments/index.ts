@@ -3,10 +3,14 @@ import { accountWarning, type Environment, openAccount, readEnvironment } from '
 import { noProgress } from '../progress.js';
 import { barn } from './barn.js';
 import { bulkCalls } from './bulkCalls.js';
+import { bulkPages } from './bulkPages.js';
 import { capacity } from './capacity.js';
+import { concurrentKmalloc } from './concurrentKmalloc.js';
 import { ctorBatching } from './ctorBatching.js';
+import { exhaustion } from './exhaustion.js';
 import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
+import { kfreeBulk } from './kfreeBulk.js';
 import { kfreeRcu } from './kfreeRcu.js';
 import { layers } from './layers.js';
 import { merge } from './merge.js';
@@ -37,6 +41,10 @@ export const EXPERIMENTS: readonly Experiment[] = [
   slots,
   bulkCalls,
   ctorBatching,
+  bulkPages,
+  exhaustion,
+  kfreeBulk,
+  concurrentKmalloc,
   microbench,
   kfreeRcu,
   merge,

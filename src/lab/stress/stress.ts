@@ -66,14 +66,28 @@ const SHAPES: readonly Omit<StressConfig, 'layer'>[] = [
 export const stressConfigs = (layer: StressConfig['layer']): StressConfig[] =>
   SHAPES.map((shape) => ({ layer, ...shape }));
 
-/** What a change is tried on: the default layer in every shape, each other one where memory lasts and where it does not. */
-export const STRESS_CONFIGS: readonly StressConfig[] = LAYERS.flatMap((layer) =>
-  layer === 'sheaves' ? stressConfigs(layer) : stressConfigs(layer).filter((_, i) => i === 0 || i === 4),
-);
+/**
+ * What a change is tried on: the default layer in every shape, each other one where memory lasts and where it does not, and a
+ * tiny arena.
+ */
+export const STRESS_CONFIGS: readonly StressConfig[] = [
+  ...LAYERS.flatMap((layer) =>
+    layer === 'sheaves' ? stressConfigs(layer) : stressConfigs(layer).filter((_, i) => i === 0 || i === 4),
+  ),
+  { layer: 'none', tiny: true, lockPolicy: 'op', nodes: 2, check: 'full', bytes: 8 * MIB, threadsPerCpu: 1 },
+];
 
 /** One line that tells a configuration. */
-export const stressName = ({ layer, lockPolicy, nodes, check, bytes, threadsPerCpu }: StressConfig): string =>
-  `${layer} ${lockPolicy} nodes=${nodes} check=${check} ${bytes / MIB} MiB` +
+export const stressName = ({
+  layer,
+  tiny,
+  lockPolicy,
+  nodes,
+  check,
+  bytes,
+  threadsPerCpu,
+}: StressConfig): string =>
+  `${tiny ? 'tiny' : layer} ${lockPolicy} nodes=${nodes} check=${check} ${bytes / MIB} MiB` +
   (threadsPerCpu > 1 ? `, ${threadsPerCpu} threads a CPU` : '');
 
 const WORKER = fileURLToPath(new URL('../../../workers/stress.js', import.meta.url));

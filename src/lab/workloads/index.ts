@@ -1,7 +1,17 @@
 /** The workloads by name. Those of malloc benchmarks keep the names they have there. */
 import { batch, shuffledBatch } from './batch.js';
 import { bulk } from './bulk.js';
+import { byPage, PAGE_RUNS } from './byPage.js';
+import {
+  CONCURRENT_SIZES,
+  kmallocOne,
+  kmallocPairs,
+  kmallocPhases,
+  kmallocRemote,
+} from './concurrentKmalloc.js';
 import { constructed, LIVES, type Life, OWNERS } from './constructed.js';
+import { exhaustion } from './exhaust.js';
+import { KFREE_BULK_SIZES, kfreeBulk } from './kfreeBulk.js';
 import { kin } from './kin.js';
 import { larson } from './larson.js';
 import { later } from './later.js';
@@ -15,6 +25,9 @@ import { slubBulk } from './slubBulk.js';
 import type { Workload } from './workload.js';
 import { xmalloc } from './xmalloc.js';
 
+export { PAGE_RUNS } from './byPage.js';
+export { CONCURRENT_SIZES } from './concurrentKmalloc.js';
+export { KFREE_BULK_SIZES } from './kfreeBulk.js';
 export { OutOfArenaError, type Workload, type WorkloadContext, type WorkloadRun } from './workload.js';
 
 export const WORKLOADS: readonly Workload[] = [
@@ -58,6 +71,15 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...[1, 2, 8].map(kin),
   ...LOOKUPS.map(lookup),
   ...MM_WORKLOADS,
+  ...PAGE_RUNS.map(byPage),
+  exhaustion,
+  ...KFREE_BULK_SIZES.flatMap((size) => [kfreeBulk('each', size), kfreeBulk('bulk', size)]),
+  ...CONCURRENT_SIZES.flatMap((size) => [
+    kmallocPhases(size),
+    kmallocPairs(size),
+    kmallocRemote(size),
+    kmallocOne(size),
+  ]),
 ];
 
 export function workloadNamed(name: string): Workload {
