@@ -255,8 +255,17 @@ export class Caches implements CacheContext {
    * other threads run there. A CPU's sheaves are not its threads': those who stay would only have to fill them again.
    */
   leaveCpu(): void {
-    const { cpu, geometry } = this;
     this.endings.beforeLeaving(() => this.flushIfLast());
+    try {
+      this.flushAndLeave();
+    } catch (error) {
+      this.slabs.callbacks.closed = false; // it stays
+      throw error;
+    }
+  }
+
+  private flushAndLeave(): void {
+    const { cpu, geometry } = this;
     this.withSlabMutex(() => {
       for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
       this.flushIfLast();
