@@ -3,6 +3,7 @@
  * @module
  */
 export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
+export type { AttachOptions } from './attach.js';
 export {
   type CacheDefinition,
   type CacheOptions,
@@ -12,15 +13,20 @@ export {
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
   KmemCache,
+  kmemCacheSetup,
+  kmemCacheSetupUsercopy,
   type LeakReport,
   MemoryGroup,
   type MemoryGroups,
+  type NamedCache,
   PrefilledSheaf,
   type ReclaimWorker,
   type ReclaimWorkerReport,
   type Shrinker,
   type ShrinkReport,
   STOCK_BYTES,
+  type StaticCache,
+  type StructLike,
   ZERO_SIZE_PTR,
 } from './cache/index.js';
 export {
@@ -35,7 +41,14 @@ export {
 } from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
 export { defineCache } from './define.js';
-export type { CacheInfo } from './observe/index.js';
+export {
+  type CacheInfo,
+  lockStatText,
+  PERF_LOCK_KEYS,
+  type PerfLockKey,
+  perfLockContention,
+  perfLockReport,
+} from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,
   __GFP_HIGH,
@@ -51,6 +64,16 @@ export {
   type NodeMeminfo,
   NUMA_NO_NODE,
 } from './page/index.js';
+export {
+  type BalanceReport,
+  PCPU_MIN_UNIT_SIZE,
+  PERCPU_COUNTER_BYTES,
+  type PercpuAllocator,
+  type PercpuChunkInfo,
+  type PercpuCounters,
+  type PercpuInfo,
+  type PercpuOptions,
+} from './percpu/index.js';
 export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX, THREADS_MAX } from './plan.js';
 export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index.js';
 export type { ReapReport } from './reap.js';
@@ -61,6 +84,7 @@ export {
   type ObjectCallbacks,
   SLAB_ACCOUNT,
   SLAB_CACHE_DMA,
+  SLAB_CACHE_DMA32,
   SLAB_HWCACHE_ALIGN,
   SLAB_NO_MERGE,
   SLAB_PANIC,
@@ -80,6 +104,7 @@ export {
   type LockdepKind,
   LockError,
   type LockPolicy,
+  type MergeMode,
   OutOfMemoryError,
   SlabBugError,
   type SlabBugKind,
@@ -88,6 +113,22 @@ export {
   LOCK_CLASS_NAMES,
   type LockdepInfo,
   type LockOrderEdge,
+  type LockPoint,
   type LockStatRow,
   type LockStatTier,
 } from './sync/index.js';
+export {
+  type ArrayType,
+  type ArrayView,
+  arrayOf,
+  type Cursor,
+  type FieldPlace,
+  type Fields,
+  type FieldTypes,
+  type Scalar,
+  type StructShape,
+  type StructType,
+  structOf,
+  type TextType,
+  textOf,
+} from './view/index.js';

@@ -1,7 +1,15 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
-import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
+import {
+  bootCacheWords,
+  checkStaticCaches,
+  MAX_CACHES,
+  registryWords,
+  type StaticCache,
+  staticCacheWords,
+} from './cache/index.js';
 import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
 import { Page, Pressure, Zone } from './page/index.js';
+import { type PercpuOptions, percpuWords, planPercpu } from './percpu/index.js';
 import { rcuWords } from './rcu/index.js';
 import { SHEAF_CAPACITY_MAX } from './sheaf/index.js';
 import {
@@ -15,6 +23,8 @@ import {
   LINE_WORDS,
   LOCK_POLICIES,
   type LockPolicy,
+  MERGE_MODES,
+  type MergeMode,
   optionError,
   PAGE_SIZE,
   REFINEMENTS,
@@ -44,7 +54,7 @@ export interface ArenaOptions {
   threads?: number;
   /** Into how many NUMA-like nodes CPUs and pages are divided. Default 1. */
   nodes?: number;
-  /** Caches there may be at a time, the 15 of the arena itself included. Default 200. */
+  /** Caches there may be at a time, static ones and the 15 of the arena itself included. Default 200. */
   maxCaches?: number;
   /** 'turn' keeps a CPU's sheaf locks for one run of JavaScript, 'op' for one operation. Default 'turn'. */
   lockPolicy?: LockPolicy;
@@ -52,6 +62,11 @@ export interface ArenaOptions {
   layer?: Layer;
   /** Full sheaves that a barn takes in exchange, 0 to 1000; with 0 each further full sheaf is flushed. Default 10. */
   barnFull?: number;
+  /**
+   * How many it takes at most where bursts show that `barnFull` is too few, `barnFull` to 1000, and at most a 128th of
+   * the node's memory. With `barnFull` the limit is fixed, as in the kernel. Default 100, and `barnFull` if that is given.
+   */
+  barnFullMax?: number;
   /** Empty sheaves that a barn keeps after a grace period, 0 to 1000; exchanges ask for no limit. Default 10. */
   barnEmpty?: number;
   /** Newer kernels' refinements of the slab path; with one off, slabs are worked on as in 7.1. All on by default. */
@@ -67,6 +82,18 @@ export interface ArenaOptions {
   lockdep?: boolean;
   /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
   sheafCapacity?: number;
+  /**
+   * Whether caches that suit each other share their slabs. 'kernel': later ones are links to the first, with one refcount;
+   * 'primary': they are caches of their own that share its storage, static ones too. Default 'off': every cache counts
+   * for itself.
+   */
+  merge?: MergeMode;
+  /** Static caches, which exist from the beginning, each at its place. Default none. */
+  caches?: readonly StaticCache[];
+  /** Whether copies and views check that they stay in an object, and copies in its usercopy range. Default false. */
+  hardenedUsercopy?: boolean;
+  /** Dynamic percpu memory: the size of its chunks, and caches of areas. For studies. */
+  percpu?: PercpuOptions;
   /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
   buffer?: SharedArrayBuffer;
 }
@@ -76,9 +103,12 @@ export const ARENA_BYTES_MAX = 2 ** 31;
 export const CPUS_MAX = 256;
 export const THREADS_MAX = 1024;
 export const BARN_SHEAVES_MAX = 1000;
+const BARN_FULL_MAX_DEFAULT = 100;
 export const NODES_MAX = 16;
 /** A node must at least hold the slabs of the first caches. */
 const NODE_PAGES_MIN = 64;
+/** kmem_cache, kmem_cache_node and the kmalloc caches. */
+const OWN_CACHES = 15;
 /** A CPU's sheaves of the kmalloc caches come to 2240 bytes, its arrays to 4480. */
 const CPU_PAGES_MIN = 0.6;
 const CPU_ARRAY_PAGES_MIN = 1.1;
@@ -107,13 +137,30 @@ export function planArena(options: ArenaOptions): Geometry {
   }
   const layer = requireOneOf('layer', options.layer ?? 'sheaves', LAYERS);
   const barnFull = requireInteger('barnFull', options.barnFull ?? 10, 0, BARN_SHEAVES_MAX);
+  const barnFullMax = requireInteger(
+    'barnFullMax',
+    options.barnFullMax ?? options.barnFull ?? BARN_FULL_MAX_DEFAULT,
+    barnFull,
+    BARN_SHEAVES_MAX,
+  );
   const barnEmpty = requireInteger('barnEmpty', options.barnEmpty ?? 10, 0, BARN_SHEAVES_MAX);
   const sheafCapacity = requireInteger('sheafCapacity', options.sheafCapacity ?? 0, 0, SHEAF_CAPACITY_MAX);
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
   const lockdep = requireBoolean('lockdep', options.lockdep ?? false);
 
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, layer };
+  const merge = requireOneOf('merge', options.merge ?? 'off', MERGE_MODES);
+  const hardenedUsercopy = requireBoolean('hardenedUsercopy', options.hardenedUsercopy ?? false);
+  const nrStatics = checkStaticCaches(options.caches ?? [], { cpus, layer, merge }).length;
+  if (nrStatics > maxCaches - OWN_CACHES) {
+    throw new RangeError(
+      `caches has ${nrStatics} definitions; with maxCaches ${maxCaches} there is room for ${maxCaches - OWN_CACHES}`,
+    );
+  }
+
+  const percpu = planPercpu(options.percpu, cpus);
+
+  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, layer, nrStatics, percpu };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -130,10 +177,15 @@ export function planArena(options: ArenaOptions): Geometry {
     check: CHECK_LEVELS.indexOf(check),
     layer: LAYERS.indexOf(layer),
     barnFull,
+    barnFullMax,
     barnEmpty,
     sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),
+    merge: MERGE_MODES.indexOf(merge),
+    hardenedUsercopy: hardenedUsercopy ? 1 : 0,
+    nrStatics,
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
+    ...percpu,
     ...layOut(bytes, shape),
   };
 }
@@ -163,10 +215,14 @@ interface Shape {
   lockStat: LockStatTier;
   lockdep: boolean;
   layer: Layer;
+  nrStatics: number;
+  percpu: ReturnType<typeof planPercpu>;
 }
 
 /** Where each region begins, in the order in which they lie. */
-function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, lockdep }: Shape) {
+function layOut(bytes: number, shape: Shape) {
+  const { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, nrStatics } = shape;
+  const { percpu: config } = shape;
   let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
   const region = (words: number): number => {
     const at = end;
@@ -181,8 +237,10 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, loc
   const pressure = region(Pressure.SIZEOF);
   const registry = region(registryWords(maxCaches));
   const bootCaches = region(bootCacheWords(nodes));
+  const staticCaches = region(staticCacheWords(nodes, nrStatics));
   const percpu = region(threads * maxCaches * PERCPU_BLOCK_WORDS);
   const rcu = region(rcuWords(threads));
+  const pcpu = region(percpuWords(threads, cpus, config));
   const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
   const shadow = check === 'none' ? 0 : region(alignUp(bytes / 8, WORD_BYTES) / WORD_BYTES) * WORD_BYTES;
   const firstPfn = Math.ceil((end * WORD_BYTES) / PAGE_SIZE);
@@ -194,10 +252,12 @@ function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, loc
     lockdep: lockdepArea,
     percpu,
     rcu,
+    pcpu,
     zones,
     pressure,
     registry,
     bootCaches,
+    staticCaches,
     memmap,
     shadow,
     firstPfn,

@@ -1,4 +1,5 @@
 /** What an arena tells about itself, as plain data. */
+import type { Caches } from './cache/index.js';
 import type { NodeMeminfo } from './page/index.js';
 import type { Doubles, Geometry, Words } from './struct/index.js';
 import { LOCK_STAT_TIERS, type LockStatRow, readLockPoints, readLockStat } from './sync/index.js';
@@ -45,4 +46,14 @@ export function lockStatOf(m: Words, f64: Doubles, geometry: Geometry): LockStat
   const rows = readLockStat(f64, lockStats, threads);
   if (lockSites === 0) return rows;
   return rows.map((row, cls) => ({ ...row, ...readLockPoints(m, f64, lockSites, threads, cls) }));
+}
+
+/** What the thread of these caches had to do for memory. */
+export function reclaimInfoOf({ pages, reclaim }: Caches): ReclaimInfo {
+  return {
+    directReclaims: pages.reclaims.direct,
+    pages: pages.reclaims.pages,
+    failures: pages.oom.failures,
+    obstacles: reclaim.obstacles(),
+  };
 }

@@ -8,6 +8,7 @@ import { KILL_ROLES } from './litmus/kill.js';
 import { LOCKDEP_ROLES } from './litmus/lockdep.js';
 import { LOCK_ROLES } from './litmus/locks.js';
 import { NOLOCK_ROLES } from './litmus/nolock.js';
+import { PERCPU_ROLES } from './litmus/percpu.js';
 import { PRESSURE_ROLES } from './litmus/pressure.js';
 import { RCU_ROLES } from './litmus/rcu.js';
 import { SHARER_ROLES } from './litmus/sharers.js';
@@ -23,6 +24,7 @@ const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...SHARER_ROLES,
   ...NOLOCK_ROLES,
   ...PRESSURE_ROLES,
+  ...PERCPU_ROLES,
 };
 
 const task = workerData as LitmusTask;

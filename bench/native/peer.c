@@ -22,7 +22,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SMALL_BATCH = 16, LARGE_BATCH = 1000, RING_SLOTS = 4096, PUBLISH_EVERY = 32, SPINS = 1000 };
+enum { SMALL_BATCH = 16, LARGE_BATCH = 1000, HUGE_BATCH = 10000, RING_SLOTS = 4096, PUBLISH_EVERY = 32, SPINS = 1000 };
 
 /* bench/peers/plan.ts derives the same order from the same seed. */
 static const uint32_t ORDER_SEED = 0x9e3779b9u;
@@ -110,6 +110,18 @@ static __attribute__((noinline)) void batch_1000(size_t size, long n) {
   }
 }
 
+static __attribute__((noinline)) void batch_10000(size_t size, long n) {
+  int *kept[HUGE_BATCH];
+  for (long i = 0; i < n; i += HUGE_BATCH) {
+    for (int j = 0; j < HUGE_BATCH; j++) {
+      int *p = allocate(size);
+      write_first_word(p, i);
+      kept[j] = p;
+    }
+    for (int j = 0; j < HUGE_BATCH; j++) free(kept[j]);
+  }
+}
+
 static __attribute__((noinline)) void shuffled_1000(size_t size, long n) {
   int *kept[LARGE_BATCH];
   for (long i = 0; i < n; i += LARGE_BATCH) {
@@ -166,6 +178,7 @@ static void work(int thread) {
   if (!strcmp(w, "pair")) pair(size, n);
   else if (!strcmp(w, "batch-16")) batch_16(size, n);
   else if (!strcmp(w, "batch-1000")) batch_1000(size, n);
+  else if (!strcmp(w, "batch-10000")) batch_10000(size, n);
   else if (!strcmp(w, "shuffled-1000")) shuffled_1000(size, n);
   else if (!strcmp(w, "producer-consumer")) thread == 0 ? produce(size, n) : consume(n);
   else fail("unknown workload");

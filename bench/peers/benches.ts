@@ -45,6 +45,8 @@ function addressWork(setup: TeamSetup, ring: Int32Array, bench: AddressBench, co
       return () => own.batch16(n);
     case 'batch-1000':
       return () => own.batch1000(n);
+    case 'batch-10000':
+      return () => own.batch10000(n);
     case 'shuffled-1000':
       return () => own.shuffled1000(n, ORDER);
     case 'producer-consumer':
@@ -139,6 +141,7 @@ function arrayBench(setup: TeamSetup): Bench {
     pair: loops.arrayPair,
     'batch-16': loops.arrayBatch16,
     'batch-1000': loops.arrayBatch1000,
+    'batch-10000': loops.arrayBatch10000,
     'shuffled-1000': loops.arrayShuffled1000,
   };
   return {

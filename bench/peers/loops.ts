@@ -2,7 +2,7 @@
  * The measured loops in JavaScript; bench/native/peer.c has the same ones in C. Each is a function of its own
  * and each worker runs one variant only, so a call in here has one target for as long as the worker lives.
  */
-import { LARGE_BATCH, SMALL_BATCH } from './plan.js';
+import { HUGE_BATCH, LARGE_BATCH, SMALL_BATCH } from './plan.js';
 
 /** An allocator of blocks of one size, by address. */
 export interface AddressHeap {
@@ -19,6 +19,7 @@ export interface BulkHeap {
 // Imported names are looked up at each use; C has these as constants, and so shall these loops.
 const SMALL = SMALL_BATCH;
 const LARGE = LARGE_BATCH;
+const HUGE = HUGE_BATCH;
 
 const outOfMemory = (): Error => new Error('the allocator under test is out of memory');
 
@@ -33,6 +34,7 @@ const KEPT_MIN = 64;
 export function addressLoops(heap: AddressHeap, m: Int32Array) {
   const small = new Int32Array(Math.max(SMALL, KEPT_MIN));
   const large = new Int32Array(LARGE);
+  const huge = new Int32Array(HUGE);
 
   function pair(n: number): void {
     const words = m;
@@ -72,6 +74,20 @@ export function addressLoops(heap: AddressHeap, m: Int32Array) {
     }
   }
 
+  function batch10000(n: number): void {
+    const words = m;
+    const kept = huge;
+    for (let i = 0; i < n; i += HUGE) {
+      for (let j = 0; j < HUGE; j++) {
+        const p = heap.alloc();
+        if (p === 0) throw outOfMemory();
+        words[p >> 2] = i;
+        kept[j] = p;
+      }
+      for (let j = 0; j < HUGE; j++) heap.free(kept[j]!);
+    }
+  }
+
   function shuffled1000(n: number, order: Int32Array): void {
     const words = m;
     const kept = large;
@@ -86,7 +102,7 @@ export function addressLoops(heap: AddressHeap, m: Int32Array) {
     }
   }
 
-  return { pair, batch16, batch1000, shuffled1000 };
+  return { pair, batch16, batch1000, batch10000, shuffled1000 };
 }
 
 export type AddressLoops = ReturnType<typeof addressLoops>;
@@ -111,6 +127,7 @@ export function bulkLoop(heap: BulkHeap, m: Int32Array) {
 const NOTHING = new Uint8Array(0);
 const smallArrays: Uint8Array[] = new Array<Uint8Array>(SMALL).fill(NOTHING);
 const largeArrays: Uint8Array[] = new Array<Uint8Array>(LARGE).fill(NOTHING);
+const hugeArrays: Uint8Array[] = new Array<Uint8Array>(HUGE).fill(NOTHING);
 
 // A typed array's first element is all it has of a first word; it is stored where others can reach it, or
 // the compiler might leave the allocation out. Dropping the reference is what JavaScript has for free.
@@ -146,6 +163,18 @@ export function arrayBatch1000(size: number, n: number): void {
       kept[j] = block;
     }
     for (let j = 0; j < LARGE; j++) kept[j] = NOTHING;
+  }
+}
+
+export function arrayBatch10000(size: number, n: number): void {
+  const kept = hugeArrays;
+  for (let i = 0; i < n; i += HUGE) {
+    for (let j = 0; j < HUGE; j++) {
+      const block = new Uint8Array(size);
+      block[0] = i;
+      kept[j] = block;
+    }
+    for (let j = 0; j < HUGE; j++) kept[j] = NOTHING;
   }
 }
 

@@ -18,8 +18,8 @@ typed arrays: all in one run, in turns.
 
   --rounds N       samples of each variant and row (default 15; with --quick 3)
   --quick          short samples and a short warm-up: to see that it works, not to quote
-  --filter REGEX   only the workloads whose name matches: pair, batch-16, batch-1000, shuffled-1000,
-                   producer-consumer
+  --filter REGEX   only the workloads whose name matches: pair, batch-16, batch-1000, batch-10000,
+                   shuffled-1000, producer-consumer
   --seed N         order of the variants within each round (default 1)
   --json FILE      all figures, raw samples included; - writes them to the standard output and the
                    tables to the standard error

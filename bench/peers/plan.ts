@@ -2,7 +2,14 @@
  * What `npm run bench:peers` measures: the workloads, who takes part in which, and the random orders.
  */
 
-export const WORKLOADS = ['pair', 'batch-16', 'batch-1000', 'shuffled-1000', 'producer-consumer'] as const;
+export const WORKLOADS = [
+  'pair',
+  'batch-16',
+  'batch-1000',
+  'batch-10000',
+  'shuffled-1000',
+  'producer-consumer',
+] as const;
 export type Workload = (typeof WORKLOADS)[number];
 
 /** This library, in the settings that are compared. */
@@ -26,6 +33,8 @@ export interface Row {
 export const SIZES = [64, 256] as const;
 export const SMALL_BATCH = 16;
 export const LARGE_BATCH = 1000;
+/** More than a barn ever holds: most of it comes from the slabs and goes back to them. */
+export const HUGE_BATCH = 10_000;
 export const RING_SLOTS = 4096;
 export const PUBLISH_EVERY = 32;
 /** Looks at the other side's counter before a waiting thread gives the processor away. */
@@ -63,6 +72,7 @@ const GRANULE: Record<Workload, number> = {
   pair: 1,
   'batch-16': SMALL_BATCH,
   'batch-1000': LARGE_BATCH,
+  'batch-10000': HUGE_BATCH,
   'shuffled-1000': LARGE_BATCH,
   'producer-consumer': PUBLISH_EVERY,
 };

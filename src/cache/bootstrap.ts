@@ -11,9 +11,11 @@
 import { __GFP_THISNODE, GFP_NOWAIT, Page, type PagePtr } from '../page/index.js';
 import {
   addPartialHead,
+  BOOT_REFCOUNT,
   calculateSizes,
   KmemCacheNode,
   type KmemCachePtr,
+  KmemCacheStruct,
   kmemCacheBytes,
   linkObjects,
   nodeOf,
@@ -67,7 +69,14 @@ function staticCache(caches: Caches, ptr: KmemCachePtr, slot: number, name: stri
   const { geometry } = caches;
   const layout = calculateSizes({ objectSize: bytes, hwcacheAlign: true, cpus: geometry.cpus });
   const serial = nextSerial(m, geometry);
-  initKmemCache(m, ptr, geometry.nodes, slot, serial, name, bytes, SLAB_NO_SHEAVES, 'none', layout);
+  initKmemCache(m, ptr, geometry.nodes, slot, serial, {
+    name,
+    objectSize: bytes,
+    flags: SLAB_NO_SHEAVES,
+    layer: 'none',
+    layout: withArray(layout),
+    refcount: BOOT_REFCOUNT,
+  });
   publishSlot(m, geometry, slot, serial, ptr);
 }
 
@@ -96,6 +105,7 @@ function moveToSlab(caches: Caches, from: KmemCachePtr, slot: number): void {
   const { geometry } = caches;
   const to = (need(caches.boot.kmemCache.alloc(GFP_NOWAIT)) >> 2) as KmemCachePtr;
   m.copyWithin(to, from, from + kmemCacheBytes(geometry.nodes) / WORD_BYTES);
+  m[to + KmemCacheStruct.primary] = to;
   const s = readCacheDesc(m, to, geometry.nodes);
   for (let node = 0; node < geometry.nodes; node++) {
     for (let page = m[nodeOf(m, s, node) + KmemCacheNode.head] as PagePtr; page !== 0; ) {
@@ -115,15 +125,15 @@ function bootKmalloc(caches: Caches): void {
     withArray(calculateSizes({ objectSize: size, align: size & -size, cpus: geometry.cpus })),
   );
   KMALLOC_SIZES.forEach((size, i) => {
-    createInSlot(
-      caches,
-      FIRST_KMALLOC_SLOT + i,
-      kmallocName(size),
-      size,
-      SLAB_KMALLOC,
-      caches.layer,
-      layouts[i]!,
-    );
+    createInSlot(caches, FIRST_KMALLOC_SLOT + i, {
+      name: kmallocName(size),
+      objectSize: size,
+      flags: SLAB_KMALLOC,
+      layer: caches.layer,
+      layout: layouts[i]!,
+      // What kmalloc gives is for any use, and so may be copied whole.
+      usersize: size,
+    });
   });
   caches.kmallocs.bind(FIRST_KMALLOC_SLOT);
   KMALLOC_SIZES.forEach((_, i) => {

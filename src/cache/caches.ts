@@ -9,9 +9,7 @@ import {
   readCacheDesc,
   readName,
   SLAB_ACCOUNT,
-  SLAB_DTOR,
   SLAB_KMALLOC,
-  SLAB_NO_MERGE,
   SLAB_RCU_DEBUG,
   SlabAllocator,
 } from '../slab/index.js';
@@ -27,27 +25,32 @@ import {
   WORD_BYTES,
 } from '../struct/index.js';
 import { Intent, LockClass, loadAcquire } from '../sync/index.js';
+import { AliasKmemCache } from './aliasCache.js';
+import { findLink, linkNames } from './aliasLinks.js';
 import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
-import { Endings, noteModule, withDefinition } from './callbacks.js';
+import { Endings, withDefinition } from './callbacks.js';
 import type { CacheContext } from './context.js';
-import { countSheaf, createInSlot } from './create.js';
+import { countSheaf } from './create.js';
 import { DefinedCache, whatToMake } from './define.js';
-import { destroyCache, reapPcs, shrinkCache } from './drain.js';
+import { reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
 import { MemoryGroups } from './groups.js';
 import { KfreeRcu } from './kfreeRcu.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
 import { Accounting } from './memoryGroup.js';
+import { createOrMerge, dropCache } from './merging.js';
+import { newCache } from './newCache.js';
 import { Nolock } from './nolock.js';
-import { type CacheOptions, checkName, layoutFor } from './options.js';
+import { type CacheOptions, checkName } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import { CacheReclaim } from './reclaim.js';
-import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
+import { findByName, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
 import { lockWithin } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 import { setUpArrays } from './setupArray.js';
 import { Shrinkers } from './shrinkers.js';
+import { isGlobalStatic, leavePlace, modulesCaches, Statics } from './staticCaches.js';
 
 export class Caches implements CacheContext {
   readonly cpu: ThisCpu;
@@ -65,6 +68,9 @@ export class Caches implements CacheContext {
   readonly nolock: Nolock;
   readonly reclaim: CacheReclaim;
   readonly endings: Endings;
+  readonly statics: Statics;
+  /** What the layers above put off, for a reclaim worker; they set it. */
+  background: () => void = () => {};
   /** Whether this thread has slab_mutex now. */
   ownsSlabMutex = false;
   /** The caches that caches are made of. */
@@ -102,6 +108,7 @@ export class Caches implements CacheContext {
     this.nolock = new Nolock(this);
     this.reclaim = new CacheReclaim(this, shrinkers);
     this.endings = new Endings(this, arena);
+    this.statics = new Statics(this);
   }
 
   /** Opens the caches that every arena has. Until then there are none to reclaim from. */
@@ -126,38 +133,35 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
+    const primary = this.primarySlot(slot);
     const { layer, flags } = this.describe(slot);
     const plain = (flags & SLAB_ACCOUNT) === 0 ? this.classes : this.code.accountedClasses;
     const classes = (flags & SLAB_RCU_DEBUG) === 0 ? plain : this.rcuDebugClasses;
-    const opened = new classes[layer](this, slot);
+    const opened =
+      primary === slot
+        ? new classes[layer](this, slot)
+        : new AliasKmemCache(this, slot, this.handle(primary));
     this.handles[slot] = opened;
     return opened;
   }
 
-  /** Makes a cache. Throws on bad options, a duplicate name, too many caches, or no memory; then nothing was made. */
+  /** The slot of the cache whose storage the cache in `slot` uses. */
+  private primarySlot(slot: number): number {
+    const { m } = this.views;
+    const ptr = m[registrySlot(this.geometry, slot) + RegistrySlot.cache]!;
+    return m[m[ptr + KmemCacheStruct.primary]! + KmemCacheStruct.slot]!;
+  }
+
+  /** Makes a cache, or lets one that exists serve it. Throws on bad options, a duplicate name, too many caches, or no memory; then nothing was made. */
   create(wanted: string | DefinedCache, given?: CacheOptions): KmemCache {
     this.cpu.assertOnline();
-    const { name, options, callbackFlags, definedIn } = whatToMake(wanted, given);
-    const layout = layoutFor(options, this.geometry.cpus, this.layer, callbackFlags !== 0);
-    const layer = options.layer ?? this.layer;
-    const flags =
-      (options.flags ?? 0) |
-      callbackFlags |
-      (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0) |
-      (options.rcuDebug ? SLAB_RCU_DEBUG : 0);
+    const made = newCache(whatToMake(wanted, given), this.geometry.cpus, this.layer);
+    const { name } = made;
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);
       }
-      const slot = findFreeSlot(this.views.m, this.geometry);
-      if (slot < 0) {
-        throw new RangeError(
-          `all ${this.geometry.maxCaches} cache slots are taken; make the arena with more \`maxCaches\``,
-        );
-      }
-      const desc = createInSlot(this, slot, name, options.size, flags, layer, layout);
-      if (callbackFlags !== 0) noteModule(this, desc, definedIn);
-      return this.handle(slot);
+      return createOrMerge(this, made);
     });
   }
 
@@ -165,16 +169,36 @@ export class Caches implements CacheContext {
   open(wanted: string | DefinedCache): KmemCache {
     this.cpu.assertOnline();
     const name = checkName(wanted instanceof DefinedCache ? wanted.name : wanted);
-    const known = this.handles.find((cache) => cache?.name === name && this.isLive(cache));
+    const known = this.handles.find(
+      (cache) => cache?.name === name && this.isLive(cache) && !this.isHidden(cache),
+    );
     if (known !== undefined) return withDefinition(this, known);
     return this.withSlabMutex(() => {
-      const slot = findByName(this.views.m, this.geometry, name);
-      if (slot >= 0) return withDefinition(this, this.current(slot));
+      const slot = this.findSlot(name);
+      if (slot >= 0) return withDefinition(this, this.opened(slot));
       const names = this.liveNames().filter((known) => !known.startsWith('km'));
       throw new RangeError(
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
       );
     });
+  }
+
+  /** slab_mutex held. */
+  private findSlot(name: string): number {
+    const slot = findByName(this.views.m, this.geometry, name);
+    return slot >= 0 ? slot : findLink(this, name);
+  }
+
+  /** A handle whose sizes are those that the cache has now. slab_mutex held. */
+  private opened(slot: number): KmemCache {
+    const cache = this.current(slot);
+    cache.learnSizes();
+    return cache;
+  }
+
+  /** Whether the cache lives for its aliases alone. */
+  private isHidden({ desc }: KmemCache): boolean {
+    return this.views.m[desc.ptr + KmemCacheStruct.hidden] === 1;
   }
 
   /** Whether a handle's cache still exists, with its layer; needs no lock, since the registry's slots never move. */
@@ -199,12 +223,17 @@ export class Caches implements CacheContext {
 
   /** slab_mutex held: without it, a struct may be another's memory by the time its name is read. */
   private liveNames(): string[] {
-    return [...liveSlots(this.views.m, this.geometry)].map(({ ptr }) => readName(this.views.m, ptr));
+    const { m } = this.views;
+    return [...liveSlots(m, this.geometry)]
+      .filter(({ ptr }) => m[ptr + KmemCacheStruct.hidden] === 0)
+      .flatMap(({ ptr }) => [readName(m, ptr), ...linkNames(m, ptr)]);
   }
 
-  /** All live caches, opened. slab_mutex held, or nobody else about. */
+  /** All live caches that have slabs of their own, opened. slab_mutex held, or nobody else about. */
   all(): KmemCache[] {
-    return [...liveSlots(this.views.m, this.geometry)].map(({ slot }) => this.current(slot));
+    return [...liveSlots(this.views.m, this.geometry)]
+      .filter(({ slot }) => this.primarySlot(slot) === slot)
+      .map(({ slot }) => this.current(slot));
   }
 
   shrink(cache: KmemCache): ShrinkReport {
@@ -218,11 +247,17 @@ export class Caches implements CacheContext {
     if (cache.desc.slot < FIRST_KMALLOC_SLOT || (cache.desc.flags & SLAB_KMALLOC) !== 0) {
       throw new RangeError(`${cache.name} is one of the arena's own caches; it lives as long as the arena`);
     }
+    const { ptr, slot } = cache.desc;
+    if (isGlobalStatic(this, slot, ptr)) {
+      throw new RangeError(`${cache.name} is a static cache of the arena; it is never destroyed`);
+    }
     this.endings.assertPossible(cache.desc);
-    this.kfreeRcu.barrier(cache);
+    this.kfreeRcu.barrier(cache.primary);
     const report = this.withSlabMutex(() => {
       this.nolock.drainAll();
-      return destroyCache(this, this.current(cache.desc.slot));
+      const dropped = dropCache(this, this.current(slot));
+      leavePlace(this, ptr);
+      return dropped;
     });
     this.endings.finish(cache.desc);
     return report;
@@ -267,19 +302,10 @@ export class Caches implements CacheContext {
    * other threads run there. A CPU's sheaves are not its threads': those who stay would only have to fill them again.
    */
   leaveCpu(): void {
-    this.endings.beforeLeaving(() => this.flushIfLast());
-    try {
-      this.flushAndLeave();
-    } catch (error) {
-      this.slabs.callbacks.closed = false; // it stays
-      throw error;
-    }
-  }
-
-  private flushAndLeave(): void {
-    const { cpu, geometry } = this;
-    this.withSlabMutex(() => {
-      for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
+    const { cpu, geometry, handles } = this;
+    const flush = (): void => this.flushIfLast();
+    this.endings.leave(handles, flush, () => {
+      for (const cache of handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
       this.flushIfLast();
       this.groups.workFor(null);
       leaveCpu(cpu.m, geometry, cpu.thread);
@@ -294,15 +320,8 @@ export class Caches implements CacheContext {
         for (const cache of this.all()) kfreeRcu.submitSheafOf(cache, cpu.id);
       });
       rcu.goOffline();
-    } while (rcu.pending > 0);
+    } while (kfreeRcu.submitOwn() || rcu.pending > 0);
     kfreeRcu.leave();
-  }
-
-  /** Whether this thread has a cache open that has destructors. */
-  hasDestructors(): boolean {
-    return this.handles.some(
-      (cache) => cache !== undefined && (cache.desc.flags & SLAB_DTOR) !== 0 && cache.isAlive,
-    );
   }
 
   private flushIfLast(): void {
@@ -325,10 +344,12 @@ export class Caches implements CacheContext {
         readCacheDesc(m, ptr as never, geometry.nodes),
       );
       this.accounting.inherit(thread);
-      this.kfreeRcu.takeOver(thread);
+      this.kfreeRcu.shrink(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);
       leaveCpu(m, geometry, thread);
+      for (const name of modulesCaches(this, thread))
+        notes.push(`${name}: nobody destroys it for its module`);
       return notes;
     });
   }

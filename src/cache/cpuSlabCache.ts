@@ -227,7 +227,7 @@ export class CpuSlabKmemCache extends BulkKmemCache {
       // What made room for the pages may have used this cache, and have the lock and a slab by now.
       const locked = this.locked || this.trylockPcs();
       if (locked) this.holdForTurn();
-      if (page !== 0 && locked) {
+      if (page !== 0 && locked && !slabs.isReserve(page)) {
         slabs.installNewSlab(desc, pcs, page);
         return this.popObject();
       }

@@ -56,7 +56,7 @@ export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClas
 
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
       const c = this.hot;
-      const typed = out?.constructor === Int32Array; // V8 knows the answer from the array's map
+      const typed = out instanceof Int32Array;
       const fits = typed && n === (n | 0) && n > 0 && n <= out.length;
       const allocs = (m[c + ALLOCS]! + n) | 0;
       if (!fits || (allocs | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
@@ -77,7 +77,7 @@ export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClas
 
     override freeBulk(list: Int32Array, n: number): void {
       const c = this.hot;
-      const typed = list?.constructor === Int32Array;
+      const typed = list instanceof Int32Array;
       const fits = typed && n === (n | 0) && n > 0 && n <= list.length;
       if (!fits || EXACT) return this.freeBulkSlow(list, n);
       const start = m[c + START]!;

@@ -4,7 +4,7 @@
  */
 import { clearPercpuBlocks, Pcs, pcsOf, Stat } from '../cpu/index.js';
 import { GFP_KERNEL } from '../page/index.js';
-import { Barn } from '../sheaf/index.js';
+import { Barn, barnGrowthMax } from '../sheaf/index.js';
 import {
   barnSlot,
   type CacheDesc,
@@ -16,12 +16,12 @@ import {
   nodeSlot,
   readCacheDesc,
   SLAB_KMALLOC,
-  type SlabLayout,
   writeName,
 } from '../slab/index.js';
-import { LAYERS, type Layer, OutOfMemoryError, WORD_BYTES, type Words } from '../struct/index.js';
+import { LAYERS, type Layer, OutOfMemoryError, PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
-import { forgetModule } from './callbacks.js';
+import { forgetModule, noteModule } from './callbacks.js';
+import type { NewCache } from './newCache.js';
 import type { CacheLayout } from './options.js';
 import { addArrays, releaseArrays } from './percpuArray.js';
 import { nextSerial, publishSlot } from './registry.js';
@@ -33,13 +33,10 @@ export function initKmemCache(
   nodes: number,
   slot: number,
   serial: number,
-  name: string,
-  objectSize: number,
-  flags: number,
-  layer: Layer,
-  layout: SlabLayout,
+  made: NewCache,
 ): void {
   const K = KmemCacheStruct;
+  const { layout } = made;
   m.fill(0, ptr, ptr + kmemCacheBytes(nodes) / WORD_BYTES);
   const set = (field: number, value: number): void => {
     m[ptr + field] = value;
@@ -47,8 +44,8 @@ export function initKmemCache(
   set(K.slot, slot);
   set(K.serial, serial);
   set(K.tag, slot + 1);
-  set(K.flags, flags);
-  set(K.objectSize, objectSize);
+  set(K.flags, made.flags);
+  set(K.objectSize, made.objectSize);
   set(K.size, layout.size);
   set(K.inuse, layout.inuse);
   set(K.offset, layout.offset);
@@ -58,30 +55,27 @@ export function initKmemCache(
   set(K.minOrder, layout.minOrder);
   set(K.minObjects, layout.minObjects);
   set(K.minPartial, layout.minPartial);
-  set(K.layer, LAYERS.indexOf(layer));
+  set(K.layer, LAYERS.indexOf(made.layer));
   // Sheaves come last: until then the cache works without.
   set(K.sheafCapacity, 0);
   set(K.defragRatio, DEFRAG_RATIO_DEFAULT);
-  writeName(m, ptr, name);
+  set(K.refcount, made.refcount ?? 1);
+  set(K.primary, made.primary ?? ptr);
+  set(K.hidden, made.hidden === true ? 1 : 0);
+  set(K.useroffset, made.useroffset ?? 0);
+  set(K.usersize, made.usersize ?? 0);
+  set(K.module, made.module ?? 0);
+  writeName(m, ptr, made.name);
 }
 
 /** Makes and publishes a cache in a free slot. slab_mutex held. Throws OutOfMemoryError, with nothing made. */
-export function createInSlot(
-  caches: Caches,
-  slot: number,
-  name: string,
-  objectSize: number,
-  flags: number,
-  layer: Layer,
-  layout: CacheLayout,
-): CacheDesc {
+export function createInSlot(caches: Caches, slot: number, made: NewCache): CacheDesc {
   const { m } = caches.views;
   const { geometry } = caches;
-  const p = caches.boot.kmemCache.alloc(GFP_KERNEL);
-  if (p === 0) throw outOfMemory(name, 'its struct');
-  const ptr = (p >> 2) as KmemCachePtr;
+  const { name, flags, layer, layout } = made;
+  const ptr = allocStruct(caches, made);
   const serial = nextSerial(m, geometry);
-  initKmemCache(m, ptr, geometry.nodes, slot, serial, name, objectSize, flags, layer, layout);
+  initKmemCache(m, ptr, geometry.nodes, slot, serial, made);
   clearPercpuBlocks(m, geometry, slot);
   const desc = readCacheDesc(m, ptr, geometry.nodes);
   if (!addNodes(caches, desc)) {
@@ -92,8 +86,34 @@ export function createInSlot(
     releaseCache(caches, desc);
     throw outOfMemory(name, `its ${layer}`);
   }
+  if (made.definedIn) noteModule(caches, desc, made.definedIn);
   publishSlot(m, geometry, slot, serial, ptr);
   return desc;
+}
+
+/** Makes and publishes another name for `made.primary`'s storage. slab_mutex held. Throws as createInSlot does. */
+export function createAliasInSlot(caches: Caches, slot: number, made: NewCache): void {
+  const { m } = caches.views;
+  const { geometry } = caches;
+  const ptr = allocStruct(caches, made);
+  const serial = nextSerial(m, geometry);
+  initKmemCache(m, ptr, geometry.nodes, slot, serial, made);
+  clearPercpuBlocks(m, geometry, slot);
+  publishSlot(m, geometry, slot, serial, ptr);
+}
+
+function allocStruct(caches: Caches, { name, preallocated }: NewCache): KmemCachePtr {
+  if (preallocated !== undefined) return preallocated;
+  const p = caches.boot.kmemCache.alloc(GFP_KERNEL);
+  if (p === 0) throw outOfMemory(name, 'its struct');
+  return (p >> 2) as KmemCachePtr;
+}
+
+/** Gives a struct back, unless it is one that has its place for ever. */
+export function freeStruct(caches: Caches, ptr: KmemCachePtr): void {
+  // Below the heap nothing was allocated.
+  if (ptr * WORD_BYTES < caches.geometry.firstPfn * PAGE_SIZE) return;
+  caches.boot.kmemCache.free(ptr * WORD_BYTES);
 }
 
 function outOfMemory(name: string, what: string): OutOfMemoryError {
@@ -120,6 +140,7 @@ function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean 
     if (p === 0) return false;
     m.fill(0, p >> 2, (p >> 2) + Barn.SIZEOF);
     m[barnSlot(desc, node)] = p >> 2;
+    m[(p >> 2) + Barn.most] = barnGrowthMax(caches.geometry, capacity, desc.size);
   }
   for (let cpu = 0; cpu < caches.geometry.cpus; cpu++) {
     const sheaf = caches.allocEmptySheaf(desc, capacity, GFP_KERNEL);
@@ -178,7 +199,7 @@ export function releaseCache(caches: Caches, desc: CacheDesc): void {
     if (n !== 0) caches.boot.kmemCacheNode.free(n * WORD_BYTES);
   }
   forgetModule(caches, desc);
-  caches.boot.kmemCache.free(desc.ptr * WORD_BYTES);
+  freeStruct(caches, desc.ptr);
 }
 
 /** Counts sheaf allocations of a cache on the calling CPU. */

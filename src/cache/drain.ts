@@ -1,6 +1,13 @@
 /** Taking memory out of a cache: shrink, destroy, and the sheaves of a CPU whose thread is gone. */
 import { Pcs, pcsOf, sharesCpus, ThreadRecord, threadRecordOf } from '../cpu/index.js';
-import { Barn, barnGetEmptySheaf, barnGetFullSheaf, barnOf, prefilledSheaves } from '../sheaf/index.js';
+import {
+  Barn,
+  barnForgetGrowth,
+  barnGetEmptySheaf,
+  barnGetFullSheaf,
+  barnOf,
+  prefilledSheaves,
+} from '../sheaf/index.js';
 import { type CacheDesc, SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
 import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
@@ -19,6 +26,7 @@ export function shrinkBarns(caches: Caches, cache: KmemCache): void {
   if (cache.sheafCapacity === 0) return;
   for (let node = 0; node < caches.geometry.nodes; node++) {
     const barn = barnOf(cpu, cache.desc, node);
+    barnForgetGrowth(cpu.m, barn);
     for (let full = barnGetFullSheaf(cpu, barn); full !== 0; full = barnGetFullSheaf(cpu, barn)) {
       cache.flushAndFreeSheaf(full);
     }

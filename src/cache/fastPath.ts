@@ -130,7 +130,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const word = m[sheaf + SIZE]!;
       const size = word & MASK;
       // The comparisons are false for NaN, and a fraction is not its own integer: such n go the slow way.
-      const typed = out?.constructor === Int32Array; // V8 knows the answer from the array's map
+      const typed = out instanceof Int32Array; // inlined; `constructor` would be a call
       const fits = typed && n === (n | 0) && n > 0 && n <= size && n <= out.length;
       if (!fits || (word | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
       const from = (sheaf + OBJECTS + size - n) | 0;
@@ -149,7 +149,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const sheaf = this.main;
       const word = m[sheaf + SIZE]!;
       const size = word & MASK;
-      const typed = list?.constructor === Int32Array;
+      const typed = list instanceof Int32Array;
       const fits = typed && n === (n | 0) && n > 0 && n <= this.capacity - size && n <= list.length;
       const intent = (this.request + INTENT) | 0;
       if (!fits || EXACT || NUMA || m[intent + DEPTH] !== 0) return this.freeBulkSlow(list, n);

@@ -58,7 +58,7 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
       const word = m[array + USED]!;
       const used = word & MASK;
       // The comparisons are false for NaN, and a fraction is not its own integer: such n go the slow way.
-      const typed = out?.constructor === Int32Array; // V8 knows the answer from the array's map
+      const typed = out instanceof Int32Array;
       const fits = typed && n === (n | 0) && n > 0 && n <= used && n <= out.length;
       if (!fits || (word | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
       const from = (array + OBJECTS + used - n) | 0;
@@ -77,7 +77,7 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
       const array = this.main;
       const word = m[array + USED]!;
       const used = word & MASK;
-      const typed = list?.constructor === Int32Array;
+      const typed = list instanceof Int32Array;
       const fits = typed && n === (n | 0) && n > 0 && n <= this.capacity - used && n <= list.length;
       if (!fits || EXACT || NUMA) return this.freeBulkSlow(list, n);
       const to = (array + OBJECTS + used) | 0;

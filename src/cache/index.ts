@@ -5,9 +5,16 @@ export { type CacheDefinition, DefinedCache, defineCache, definitionOf } from '.
 export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { type GroupInfo, type GroupOptions, MemoryGroup, MemoryGroups } from './groups.js';
-export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
+export {
+  KMALLOC_MAX_CACHE_SIZE,
+  KMALLOC_MAX_SIZE,
+  KMALLOC_SIZES,
+  type Kmallocs,
+  ZERO_SIZE_PTR,
+} from './kmalloc.js';
 export { KmemCache } from './kmemCache.js';
 export { STOCK_BYTES } from './memoryGroup.js';
+export { mergeMode, namesOf, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';
@@ -16,10 +23,24 @@ export {
   findByName,
   liveSlots,
   MAX_CACHES,
+  RESERVE_MARK,
   Registry,
   RegistrySlot,
   registrySlot,
   registryWords,
 } from './registry.js';
 export type { LeakReport, ShrinkReport } from './reports.js';
+export {
+  kmemCacheSetup,
+  kmemCacheSetupUsercopy,
+  type NamedCache,
+  type StaticCache,
+  type StructLike,
+} from './setup.js';
 export { type Shrinker, Shrinkers } from './shrinkers.js';
+export {
+  checkPlaces,
+  checkStaticCaches,
+  makeStaticCaches,
+  staticCacheWords,
+} from './staticCaches.js';

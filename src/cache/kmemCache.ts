@@ -16,7 +16,7 @@ import {
 } from '../cpu/index.js';
 import { __GFP_NOWARN, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
 import type { SheafPtr } from '../sheaf/index.js';
-import { KmemCacheStruct, oomReport } from '../slab/index.js';
+import { KmemCacheStruct, oomReport, relearnSizes } from '../slab/index.js';
 import {
   type Layer,
   OutOfMemoryError,
@@ -32,12 +32,12 @@ import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
-const { ALLOC, FREE } = Intent;
+const { ALLOC } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
-const { FREE_SLOWPATH, FREE_RCU_SHEAF_FAIL } = Stat;
+const { FREE_SLOWPATH } = Stat;
 
 export abstract class KmemCache extends ObjectMarks {
-  private readonly serialWord: number;
+  protected readonly serialWord: number;
   /** Byte range of this CPU's node. */
   protected readonly nodeStart: number;
   protected readonly nodeBytes: number;
@@ -49,6 +49,11 @@ export abstract class KmemCache extends ObjectMarks {
     const zone = zoneOf(geometry, cpu.node);
     this.nodeStart = views.m[zone + Zone.startPfn]! << PAGE_SHIFT;
     this.nodeBytes = (views.m[zone + Zone.endPfn]! - views.m[zone + Zone.startPfn]!) * PAGE_SIZE;
+  }
+
+  /** The cache whose slabs and sheaves hold its objects: itself, unless it merged into another by `merge: 'primary'`. */
+  get primary(): KmemCache {
+    return this;
   }
 
   get name(): string {
@@ -98,44 +103,25 @@ export abstract class KmemCache extends ObjectMarks {
 
   /**
    * Frees an object after a grace period: readers that have it go on reading. It counts as freed at once, so a second
-   * free of it is refused. Kernel: `kfree_rcu`.
+   * free of it is refused. `head` is the byte offset of a word of the object that no reader looks at, a multiple of 4:
+   * without memory for a list the object is linked through it, where the call would otherwise wait. Kernel: `kfree_rcu`.
    * @example
    * rcu.assignPointer(slot, fresh);
    * cache.freeRcu(old);
    */
-  freeRcu(p: number): void {
-    this.assertAlive();
-    this.cpu.enter(FREE, this.desc.slot);
-    try {
-      this.takeBack(p);
-      if (this.sheafCapacity > 0 && this.isLocal(p) && this.lockForRcu() && this.pushRcu(p)) return;
-      this.count(FREE_RCU_SHEAF_FAIL);
-    } finally {
-      if (this.context.policy === 'op') this.release();
-      this.cpu.leave();
-    }
-    this.context.kfreeRcu.add(p);
-  }
+  abstract freeRcu(p: number, head?: number): void;
+
+  /** freeRcu in a restricted context, which needs the word. Kernel: `kfree_rcu_nolock`. */
+  abstract freeRcuNolock(p: number, head: number): void;
 
   /** Waits, blocking, until what freeRcu was given is free. Kernel: `kvfree_rcu_barrier_on_cache`. */
-  rcuBarrier(): void {
-    this.assertAlive();
-    this.context.kfreeRcu.barrier(this);
-  }
+  abstract rcuBarrier(): void;
 
   /** The grace period of an object that no sheaf took is over: frees it as if only now. */
-  freeAfterGracePeriod(p: number): void {
-    if (this.checked) this.shadow[p >> 3] = this.tag;
-    this.free(p);
-  }
+  abstract freeAfterGracePeriod(p: number): void;
 
-  protected rcuSheafWaits(): void {
-    this.context.kfreeRcu.sheafWaits(this);
-  }
-
-  private lockForRcu(): boolean {
-    return this.context.policy === 'turn' ? this.lockForTurn() : this.trylockPcs();
-  }
+  /** The same for `list[0..n)`. */
+  abstract freeBulkAfterGracePeriod(list: Int32Array, n: number): void;
 
   /** Allocates `n` objects into `out[0..n)`, or none and returns false. Kernel: `kmem_cache_alloc_bulk`. */
   abstract allocBulk(out: Int32Array, n: number, gfp?: number): boolean;
@@ -165,9 +151,7 @@ export abstract class KmemCache extends ObjectMarks {
   /** Takes a borrowed sheaf back, with what is left in it. Kernel: `kmem_cache_return_sheaf`. */
   abstract return(sheaf: PrefilledSheaf, gfp?: number): void;
 
-  /**
-   * Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0.
-   */
+  /** Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0. */
   allocOrThrow(gfp: number = GFP_KERNEL): number {
     const p = this.alloc(gfp | __GFP_NOWARN);
     if (p === 0) throw new OutOfMemoryError(oomReport(this.cpu, this.slabs.pages, this.desc, gfp));
@@ -253,6 +237,11 @@ export abstract class KmemCache extends ObjectMarks {
     return sumTrylockStats(this.cpu.f64, this.context.geometry, this.desc.slot);
   }
 
+  /** Reads again how large its objects are: another cache may have merged into it. slab_mutex held. */
+  learnSizes(): void {
+    relearnSizes(this.m, this.desc);
+  }
+
   /** Throws unless this thread is a CPU and the cache still exists. */
   assertAlive(): void {
     this.cpu.assertOnline();
@@ -328,8 +317,10 @@ export abstract class KmemCache extends ObjectMarks {
     this.slabs.freeOne(this.desc, p);
   }
 
+  /** Whether a sheaf of this CPU may take the object. Kernel: `can_free_to_pcs`. */
   protected isLocal(p: number): boolean {
-    return this.desc.nodes === 1 || (p - this.nodeStart) >>> 0 < this.nodeBytes;
+    const near = this.desc.nodes === 1 || (p - this.nodeStart) >>> 0 < this.nodeBytes;
+    return near && !this.slabs.isOfReserve(p);
   }
 
   /** The fast path once more, after what it missed for was mended: still the same operation. */

@@ -1,11 +1,12 @@
 /** What a cache does to an object as it leaves and comes back: its mark in the shadow, its contents if asked. */
-import { __GFP_ZERO } from '../page/index.js';
+import { __GFP_ZERO, Page } from '../page/index.js';
 import { PcsNolock } from '../sheaf/index.js';
 import { SLAB_CTOR } from '../slab/index.js';
 import type { Bytes } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
 import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
+import { RESERVE_MARK } from './registry.js';
 
 export abstract class ObjectMarks extends PcsNolock {
   protected readonly context: CacheContext;
@@ -21,13 +22,28 @@ export abstract class ObjectMarks extends PcsNolock {
     this.exact = context.check === 'full';
   }
 
+  /**
+   * What the shadow says of an allocated object. Those of the reserve have a mark of their own, which no fast path
+   * knows: it misses, and what it calls looks at the slab.
+   */
+  protected markOf(p: number): number {
+    return this.slabs.isOfReserve(p) ? RESERVE_MARK : this.tag;
+  }
+
+  /** Whether the mark is that of an allocated object of this cache at `p`. */
+  private isOurMark(mark: number, p: number): boolean {
+    if (mark === this.tag) return true;
+    return mark === RESERVE_MARK && this.m[this.slabs.slabOf(p) + Page.cache] === this.desc.ptr;
+  }
+
   abstract free(p: number): void;
   abstract freeBulk(list: Int32Array, n: number): void;
 
   /** Marks an object as allocated and zeroes it if asked; 0 passes through. */
   protected handOut(p: number, gfp: number): number {
     if (p === 0) return this.noObject();
-    if (this.checked) this.shadow[p >> 3] = this.tag;
+    // Only who reclaims gets an object of the reserve.
+    if (this.checked) this.shadow[p >> 3] = this.slabs.pages.memalloc ? this.markOf(p) : this.tag;
     if ((gfp & __GFP_ZERO) !== 0) this.zero(p);
     return p;
   }
@@ -79,23 +95,25 @@ export abstract class ObjectMarks extends PcsNolock {
 
   private isMarked(p: number): boolean {
     const { shadow } = this;
-    return p === (p | 0) && (p & 7) === 0 && p > 0 && p >> 3 < shadow.length && shadow[p >> 3] === this.tag;
+    const inside = p === (p | 0) && (p & 7) === 0 && p > 0 && p >> 3 < shadow.length;
+    return inside && this.isOurMark(shadow[p >> 3]!, p);
   }
 
   /** Marks an object as free, or throws the report of what is wrong with the address. */
   protected takeBack(p: number): void {
     if (!this.checked) return;
-    const { shadow, tag } = this;
+    const { shadow } = this;
     // An address is its own 32-bit integer: what is not, the shift would fold onto somebody's object.
     const i = typeof p === 'number' && p === (p | 0) && (p & 7) === 0 ? p >> 3 : 0;
-    if (i > 0 && i < shadow.length && shadow[i] === tag) {
+    const mark = i > 0 && i < shadow.length ? shadow[i]! : 0;
+    if (this.isOurMark(mark, p)) {
       // 'full': of two threads that free the same object at once, exactly one wins.
-      if (this.exact ? cmpxchgByte(shadow, i, tag, 0) === tag : this.clearTag(i)) return;
+      if (this.exact ? cmpxchgByte(shadow, i, mark, 0) === mark : this.clearMark(i)) return;
     }
     throw badFree(this.context, this.desc, p);
   }
 
-  private clearTag(i: number): true {
+  private clearMark(i: number): true {
     this.shadow[i] = 0;
     return true;
   }

@@ -47,6 +47,12 @@ export interface CacheOptions {
    * hold. Makes the cache unmergeable.
    */
   arraySize?: number;
+  /**
+   * The bytes of an object that may be copied in and out of a hardened arena: `usersize` from `useroffset` on; none by
+   * default. Makes the cache unmergeable.
+   */
+  useroffset?: number;
+  usersize?: number;
 }
 
 /** What a cache is made to: its slabs, and what the layers that may stand in front of them hold. */
@@ -77,6 +83,12 @@ export function checkName(name: unknown): string {
   if (/[\s\x00-\x1f]/.test(name))
     throw optionError('name', name, 'free of white space: slabinfo separates by it');
   return name;
+}
+
+function checkUsercopy({ size, useroffset = 0, usersize = 0 }: CacheOptions): void {
+  requireInteger('useroffset', useroffset, 0, size);
+  requireInteger('usersize', usersize, 0, size - useroffset);
+  if (useroffset > 0 && usersize === 0) throw optionError('usersize', usersize, 'given with useroffset');
 }
 
 /**
@@ -112,6 +124,7 @@ export function layoutFor(
       );
     }
   }
+  checkUsercopy(options);
   checkRcuOptions(options, flags, hasCtor);
   const layout = calculateSizes({
     objectSize: size,

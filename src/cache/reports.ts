@@ -8,6 +8,8 @@ export interface LeakReport {
   objects: number[];
   /** Prefilled sheaves that were not returned, if there are any. */
   sheaves?: number;
+  /** Other names that the cache merged with and that still use its slabs, if there are any: what leaked is not known. */
+  users?: number;
 }
 
 export interface ShrinkReport {

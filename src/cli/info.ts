@@ -10,17 +10,20 @@ interface Options {
   threads?: number;
   nodes: number;
   policy: LockPolicy;
+  locks?: boolean;
   json?: boolean;
 }
 
 const HELP = `
 Prints slabinfo as /proc/slabinfo does, memory, free blocks by order, the counters of all caches, and for each cache how
-often its sheaves were found locked by another thread.
+often its sheaves were found locked by another thread. With --locks the load runs with full lock statistics, which makes
+it slower: they are printed as /proc/lock_stat, perf lock report and perf lock contention print them.
 
 Examples:
   granary info
   granary info --bytes 256m --cpus 4 --nodes 2
   granary info --policy op --cpus 2 --threads 8
+  granary info --locks --policy op --cpus 2 --threads 8
   granary info --json | jq '.caches[].name'
 
 Exit status: 0 the arena is sound; 1 it is not; 2 wrong options.`;
@@ -47,6 +50,7 @@ export function infoCommand(): Command {
         .choices(policies)
         .default('turn'),
     )
+    .option('--locks', 'lock statistics and where locks were waited for')
     .option('--json', 'print one JSON object instead of text')
     .addHelpText('after', HELP)
     .action(info);

@@ -7,6 +7,7 @@ import { type Finding, Findings } from './finding.js';
 import { validateCache } from './validateCache.js';
 import { validateCallbacks } from './validateCallbacks.js';
 import { validatePages } from './validatePages.js';
+import { validatePercpu } from './validatePercpu.js';
 
 export function validateArena(caches: Caches): Finding[] {
   const findings = new Findings();
@@ -18,6 +19,7 @@ export function validateArena(caches: Caches): Finding[] {
   validateOwners(caches, findings);
   validateCallbacks(caches, findings);
   validateCpus(caches, findings);
+  validatePercpu(caches, findings);
   return findings.list;
 }
 

@@ -3,6 +3,7 @@ import {
   type CacheContext,
   freelistIndices,
   type KmemCache,
+  RESERVE_MARK,
   slabCapacity,
   slabObjects,
 } from '../cache/index.js';
@@ -112,8 +113,15 @@ function sheafVisitor(context: CacheContext, cache: KmemCache, places: Places, f
     if (kind === 'empty') findings.expect(size === 0, 'I4', cache.name, () => `${place}: size ${size}`);
     for (let i = 0; i < Math.min(size, capacity); i++) {
       const p = m[sheaf + SHEAF_OBJECTS + i]!;
-      if (isObject(context, cache, p)) note(places, p, place, cache, findings);
-      else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
+      if (!isObject(context, cache, p)) {
+        findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
+        continue;
+      }
+      note(places, p, place, cache, findings);
+      // With check 'none' a fast path cannot tell.
+      if (context.check !== 'none' && context.slabs.isOfReserve(p)) {
+        findings.add('I25', cache.name, `0x${p.toString(16)}, of the reserve, is in ${place}`);
+      }
     }
     return true;
   };
@@ -184,8 +192,10 @@ function visitBarn(
   findings: Findings,
 ): void {
   const { m } = context.views;
-  const { barnFull, barnEmpty, cpus } = context.geometry;
+  const { barnEmpty, cpus } = context.geometry;
   const barn = barnOf(context.cpu, cache.desc, node);
+  // The limit falls before the sheaves do, so what it may have been is what counts.
+  const barnFull = context.geometry.barnFull + m[barn + Barn.most]!;
   // An empty sheaf that comes in exchange for a full one knows no limit, so the full ones' limit bounds it too.
   const lists = [
     { kind: 'full', head: Barn.full, nr: Barn.nrFull, limit: barnFull },
@@ -276,7 +286,7 @@ function validateSlab(
   if (context.check === 'none') return;
   for (let i = 0; i < objects; i++) {
     const p = base + i * desc.size;
-    const marked = shadow[p >> 3] === desc.tag;
+    const marked = shadow[p >> 3] === desc.tag || shadow[p >> 3] === RESERVE_MARK;
     const place = places.get(p);
     if (marked === (place === undefined)) continue;
     const what = marked ? `is allocated and in ${place}` : 'is neither allocated nor free anywhere: lost';

@@ -2,9 +2,10 @@
 
 import { STAT_ITEMS, type StatItem, TRYLOCK_ITEMS } from '../cpu/index.js';
 import type { Finding } from '../debug/index.js';
-import type { CacheInfo } from '../observe/index.js';
+import { type CacheInfo, lockStatText, perfLockContention, perfLockReport } from '../observe/index.js';
 import type { Meminfo } from '../reports.js';
 import { type LockPolicy, requireInteger } from '../struct/index.js';
+import type { LockStatRow } from '../sync/index.js';
 import { Stage } from './stage.js';
 import { table } from './stats.js';
 
@@ -15,6 +16,8 @@ export interface InfoOptions {
   threads?: number;
   nodes?: number;
   lockPolicy?: LockPolicy;
+  /** Whether the load runs with full lock statistics. */
+  locks?: boolean;
 }
 
 export interface InfoReport {
@@ -25,6 +28,8 @@ export interface InfoReport {
   meminfo: Meminfo;
   slabinfo: string;
   caches: CacheInfo[];
+  /** By class; empty unless asked for. */
+  locks: LockStatRow[];
   findings: Finding[];
   problems: string[];
 }
@@ -34,9 +39,18 @@ const THREADS_MAX = 64;
 
 /** Makes an arena, runs a short load on all CPUs, and tells what is in it then. */
 export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
-  const { bytes = 64 << 20, cpus = 2, threads = cpus, nodes = 1, lockPolicy = 'turn' } = options;
+  const {
+    bytes = 64 << 20,
+    cpus = 2,
+    threads = cpus,
+    nodes = 1,
+    lockPolicy = 'turn',
+    locks = false,
+  } = options;
   requireInteger('threads', threads, cpus, THREADS_MAX);
-  const stage = new Stage({ bytes, threads, nodes, lockPolicy, ...(threads > cpus ? { cpus } : {}) });
+  const lockStat = locks ? 'full' : 'off';
+  const shared = threads > cpus ? { cpus } : {};
+  const stage = new Stage({ bytes, threads, nodes, lockPolicy, lockStat, ...shared });
   const problems: string[] = [];
   try {
     for (const workload of ['mixed', 'batch-1000', 'larson']) {
@@ -52,6 +66,7 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
       meminfo,
       slabinfo: arena.slabinfo(),
       caches: arena.cacheInfo(),
+      locks: arena.lockStat(),
       findings,
       problems,
     };
@@ -91,6 +106,12 @@ function trylockText({ caches }: InfoReport): string[] {
   return [table(rows, [{ title: 'cache', align: 'left' }, ...TRYLOCK_ITEMS.map((title) => ({ title }))]), ''];
 }
 
+/** What the locks did, as three of the kernel's tools show it. */
+function locksText({ locks }: InfoReport): string[] {
+  if (locks.length === 0) return [];
+  return [lockStatText(locks), perfLockReport(locks), perfLockContention(locks)];
+}
+
 /** The report, for people. */
 export function infoText(report: InfoReport): string {
   const { bytes, cpus, threads, nodes, problems } = report;
@@ -107,6 +128,7 @@ export function infoText(report: InfoReport): string {
     countersText(report),
     '',
     ...trylockText(report),
+    ...locksText(report),
     ...problems.map((problem) => `UNSOUND  ${problem}`),
     ...(problems.length === 0 ? [`validate: ${report.findings.length} findings`] : []),
   ];

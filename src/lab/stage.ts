@@ -126,6 +126,8 @@ export function addPaths(sum: PathCounts, counts: PathCounts, sign: 1 | -1 = 1):
 }
 
 const cacheFor = (workload: string): string => `lab-${workload}`;
+/** Whether a workload's caches may merge. */
+const kinOf = (workload: string): boolean => workloadNamed(workload).kin !== undefined;
 
 export class Stage {
   readonly arena: Arena;
@@ -165,7 +167,7 @@ export class Stage {
     const job: WorkloadJob = {
       kind: 'workload',
       workload: name,
-      cache: this.#cacheOf(name),
+      caches: this.#cachesOf(name),
       heap,
       ops: whole,
       seed,
@@ -232,6 +234,15 @@ export class Stage {
     };
   }
 
+  /** Gives surplus percpu chunks back: the one that stays is there before a run as after it. */
+  settlePercpu(): void {
+    const { arena } = this;
+    arena.freePercpu(arena.allocPercpu(4));
+    arena.percpu.drainAreas();
+    // What the first populates for atomic allocations that failed, the second may find too much.
+    for (let round = 0; round < 2; round++) arena.percpu.balance();
+  }
+
   /** Gives back what caches keep for later, and starts the high-water mark anew. Returns the pages in use. */
   shrink(): number {
     const { arena } = this;
@@ -295,16 +306,18 @@ export class Stage {
     return problems;
   }
 
-  #cacheOf(name: string): string | undefined {
-    const { objectSize, defined } = workloadNamed(name);
-    if (objectSize === undefined) return undefined;
-    const cache = defined?.name ?? cacheFor(name);
-    if (!this.#made.includes(cache)) {
+  /** The caches of a workload, made when it is run first. */
+  #cachesOf(name: string): string[] {
+    const { objectSize, defined, kin = 1, cacheName = defined?.name ?? cacheFor(name) } = workloadNamed(name);
+    if (objectSize === undefined) return [];
+    const names = Array.from({ length: kin }, (_, i) => (i === 0 ? cacheName : `${cacheName}.${i}`));
+    const known = new Set([...this.#made, ...this.arena.cacheNames()]);
+    for (const cache of names.filter((each) => !known.has(each))) {
       if (defined !== undefined) this.arena.createCache(defined);
-      else this.arena.createCache(cache, { size: objectSize, flags: SLAB_NO_MERGE });
+      else this.arena.createCache(cache, { size: objectSize, flags: kinOf(name) ? 0 : SLAB_NO_MERGE });
       this.#made.push(cache);
     }
-    return cache;
+    return names;
   }
 
   #sharedWords(name: string, threads: number): Int32Array {

@@ -1,5 +1,5 @@
 /** What a cache is and does, under the kernel's names: /proc/slabinfo and the files of /sys/kernel/slab. */
-import { barnFigures, type Caches, definitionOf, type KmemCache } from '../cache/index.js';
+import { barnFigures, type Caches, definitionOf, type KmemCache, namesOf, sysfsId } from '../cache/index.js';
 import { CpuSlab, pcsOf, type Stats, type TrylockStats } from '../cpu/index.js';
 import { Page } from '../page/index.js';
 import {
@@ -13,6 +13,7 @@ import {
   SLAB_DTOR,
   SLAB_HWCACHE_ALIGN,
   SLAB_RECLAIM_ACCOUNT,
+  SLAB_TYPESAFE_BY_RCU,
 } from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
 
@@ -44,7 +45,16 @@ export interface CacheInfo extends TrylockStats {
   /** Names of the constructor and the destructor, `name [slab]` for the batching forms; empty without. Seed 001. */
   ctor: string;
   dtor: string;
+  destroy_by_rcu: 0 | 1;
+  /** Other names that use this cache's slabs. */
   aliases: number;
+  /** `:` and what it may merge by, or its name when it may not. */
+  sysfs_id: string;
+  /** Its own name, and those of caches that merged into it, sorted; a hidden one has only those. */
+  names: string[];
+  /** Bytes of an object that may be copied in and out of a hardened arena. */
+  usersize: number;
+  remote_node_defrag_ratio: number;
   /** Objects that a CPU may have on its partial slabs; 0 without cpu slabs, as in kernels from 7.0 on. */
   cpu_partial: number;
   /** Slabs on cpu partial lists, and the objects that makes at half a slab each: `3(24)`. */
@@ -86,6 +96,7 @@ function sumNodes(caches: Caches, cache: KmemCache): NodeSums {
 export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
   const sums = sumNodes(caches, cache);
   const barns = barnFigures(caches, cache);
+  const word = (field: number): number => caches.views.m[cache.desc.ptr + field]!;
   const flag = (bit: number): 0 | 1 => ((cache.desc.flags & bit) !== 0 ? 1 : 0);
   return {
     name: cache.name,
@@ -96,7 +107,7 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     objs_per_slab: cache.objsPerSlab,
     sheaf_capacity: cache.sheafCapacity,
     layer: cache.layer,
-    array_size: caches.views.m[cache.desc.ptr + KmemCacheStruct.arraySize]!,
+    array_size: word(KmemCacheStruct.arraySize),
     min_partial: cache.minPartial,
     slabs: sums.slabs,
     partial: sums.partial,
@@ -109,7 +120,12 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
     cache_dma: flag(SLAB_CACHE_DMA),
     ...callbackNames(cache.desc),
-    aliases: 0,
+    destroy_by_rcu: flag(SLAB_TYPESAFE_BY_RCU),
+    aliases: Math.max(word(KmemCacheStruct.refcount) - 1, 0),
+    sysfs_id: sysfsId(caches, cache.desc.ptr, cache.name),
+    names: namesOf(caches, cache),
+    usersize: cache.desc.usersize,
+    remote_node_defrag_ratio: word(KmemCacheStruct.defragRatio) / 10,
     ...cpuSlabFigures(caches, cache),
     stats: cache.stats(),
     ...cache.trylockStats(),

@@ -1,8 +1,8 @@
 /** Pages for the calling CPU: its own node first, then the others by distance; with more effort as they get scarce. */
 import type { ThisCpu } from '../cpu/index.js';
-import { describe, OutOfMemoryError, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
+import { describe, OutOfMemoryError, PAGE_SIZE, SlabBugError } from '../struct/index.js';
 import { canSleep, futexWait, LockClass, OWN_WORD_LOCK_CLASSES } from '../sync/index.js';
-import { freeOnePage, rmqueue } from './buddy.js';
+import { freeOnePage, rmqueue, splitPage } from './buddy.js';
 import {
   __GFP_DIRECT_RECLAIM,
   __GFP_HIGH,
@@ -11,7 +11,6 @@ import {
   __GFP_NORETRY,
   __GFP_NOWARN,
   __GFP_THISNODE,
-  __GFP_ZERO,
   ALLOC_TRYLOCK,
   checkGfp,
   gfpNames,
@@ -29,6 +28,7 @@ import {
   PG_DEFERRED,
   PG_HEAD,
   PG_LARGE,
+  PG_PFMEMALLOC,
   PG_SLAB,
   pageAddress,
   pageToPfn,
@@ -124,11 +124,24 @@ export class PageAllocator {
   private tryHard(order: number, gfp: number, node: number): PagePtr {
     const { m, geometry } = this.cpu;
     wakeReclaim(m, geometry);
-    const reserved = (gfp & __GFP_HIGH) !== 0 || (this.memalloc && (gfp & __GFP_NOMEMALLOC) === 0);
-    const level = reserved ? Level.NONE : Level.MIN;
+    if (this.memalloc && (gfp & __GFP_NOMEMALLOC) === 0) return this.forReclaim(order, gfp, node);
+    const level = (gfp & __GFP_HIGH) !== 0 ? Level.NONE : Level.MIN;
     const page = this.fromNodes(order, gfp, node, level);
     const waits = (gfp & __GFP_DIRECT_RECLAIM) !== 0 && !this.memalloc && this.reclaimer !== undefined;
     return page !== 0 || !waits ? page : this.reclaimAndRetry(order, gfp, node, level);
+  }
+
+  /** This thread is reclaiming: every page may go, but what comes from the reserve is marked as such. */
+  private forReclaim(order: number, gfp: number, node: number): PagePtr {
+    const { m, geometry } = this.cpu;
+    const spare = this.fromNodes(order, gfp, node, Level.MIN);
+    if (spare !== 0) return spare;
+    const page = this.fromNodes(order, gfp, node, Level.NONE);
+    if (page === 0) return page;
+    m[page + Page.flags] = m[page + Page.flags]! | PG_PFMEMALLOC;
+    // Never cleared. Whoever gets an object of the block from us sees it by what ordered that.
+    m[geometry.pressure + Pressure.reserveUsed] = 1;
+    return page;
   }
 
   /** Kernel: `should_reclaim_retry` and what is around it. */
@@ -144,8 +157,22 @@ export class PageAllocator {
     return this.fromNodes(order, gfp, node, level === Level.NONE ? level : Level.LAST);
   }
 
-  private reclaim(effort: EffortId): number {
-    const freed = this.reclaimer!.reclaim(effort);
+  /**
+   * `pages` pages in a row, each to be freed by itself with order 0; returns the first, or 0. Kernel: `alloc_pages_exact`.
+   */
+  allocExact(pages: number, gfp: number, node: number = NUMA_NO_NODE): PagePtr {
+    const order = pages === 1 ? 0 : 32 - Math.clz32(pages - 1);
+    const first = this.alloc(order, gfp, node);
+    if (first === 0 || order === 0) return first;
+    splitPage(this.cpu.m, first, order);
+    for (let i = pages; i < 1 << order; i++) this.free((first + i * Page.SIZEOF) as PagePtr, 0);
+    return first;
+  }
+
+  /** Reclaims with that effort, as an allocation would that found nothing. Returns the pages that came back. */
+  reclaim(effort: EffortId): number {
+    if (this.reclaimer === undefined) return 0;
+    const freed = this.reclaimer.reclaim(effort);
     this.reclaims.direct++;
     this.reclaims.pages += freed;
     return freed;
@@ -189,19 +216,6 @@ export class PageAllocator {
       if (page !== 0 || (gfp & __GFP_THISNODE) !== 0) return page;
     }
     return 0 as PagePtr;
-  }
-
-  /** A block by address, for a user; 0 when out of memory. Throws when the order or the node cannot be. */
-  allocPages(order: number, gfp: number, node: number): number {
-    const { geometry, views } = this.cpu;
-    requireInteger('order', order, 0, MAX_PAGE_ORDER);
-    requireInteger('node', node, NUMA_NO_NODE, geometry.nodes - 1);
-    checkGfp(gfp);
-    const page = this.alloc(order, gfp, node);
-    if (page === 0) return 0;
-    const address = this.address(page);
-    if ((gfp & __GFP_ZERO) !== 0) views.u8.fill(0, address, address + (PAGE_SIZE << order));
-    return address;
   }
 
   /** Gives a block back. The caller knows its order and that nobody uses it any more. */

@@ -2,7 +2,7 @@
  * The barn: per cache and node, two stacks of whole sheaves, full and empty ones, under one barn->lock. A CPU
  * exchanges a sheaf here without touching the objects in it.
  *
- * How many full sheaves it takes is the arena's `barnFull`, asked only where a CPU offers one in exchange. A sheaf
+ * How many full sheaves it takes is told in barnLimit.ts, and asked only where a CPU offers one in exchange. A sheaf
  * that has no other place to go is put whatever the limit. `barnEmpty` bounds what the end of a grace period puts
  * here, and that alone: where an empty sheaf is exchanged or put back, the kernel asks for no limit either.
  *
@@ -11,25 +11,12 @@
  */
 import type { ThisCpu } from '../cpu/index.js';
 import { barnSlot, type CacheDesc } from '../slab/index.js';
-import { LINE_WORDS, type Ptr, struct } from '../struct/index.js';
-import { Lock, LockClass, type LockPtr } from '../sync/index.js';
+import { LockClass, type LockPtr } from '../sync/index.js';
+import { barnEbbed, barnLimit, barnRose, barnSpilled } from './barnLimit.js';
+import { Barn, type BarnPtr } from './nodeBarn.js';
 import { Sheaf, type SheafPtr } from './sheaf.js';
 
-export const Barn = struct(
-  'node_barn',
-  {
-    lock: Lock.SIZEOF,
-    full: 1,
-    empty: 1,
-    nrFull: 1,
-    nrEmpty: 1,
-    /** Sheaves of objects freed by kfree_rcu, first in first out; see rcuSheaf.ts. */
-    rcuHead: 1,
-    rcuTail: 1,
-  },
-  { alignWords: LINE_WORDS },
-);
-export type BarnPtr = Ptr<'node_barn'>;
+export { Barn, type BarnPtr } from './nodeBarn.js';
 
 const { lock: LOCK, full: FULL, empty: EMPTY, nrFull: NR_FULL, nrEmpty: NR_EMPTY } = Barn;
 const { link: LINK } = Sheaf;
@@ -67,6 +54,7 @@ export function barnReplaceEmptySheaf(cpu: ThisCpu, barn: BarnPtr, empty: SheafP
   try {
     const full = pop(cpu, barn, FULL, NR_FULL);
     if (full !== 0) push(cpu, barn, EMPTY, NR_EMPTY, empty);
+    barnEbbed(cpu.m, barn);
     return full;
   } finally {
     cpu.locks.unlock(barnLock(barn), BARN_CLASS);
@@ -81,12 +69,18 @@ export const NO_EMPTY = 0;
 export function barnReplaceFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: SheafPtr): number {
   const { m } = cpu;
   // data races, intended: see the head of this file.
-  if (m[barn + NR_FULL]! >= cpu.geometry.barnFull) return TOO_MANY_FULL;
+  if (m[barn + NR_FULL]! >= barnLimit(cpu, barn)) {
+    barnSpilled(m, barn);
+    return TOO_MANY_FULL;
+  }
   if (m[barn + NR_EMPTY] === 0) return NO_EMPTY;
   cpu.locks.lock(barnLock(barn), BARN_CLASS);
   try {
     const empty = pop(cpu, barn, EMPTY, NR_EMPTY);
-    if (empty !== 0) push(cpu, barn, FULL, NR_FULL, full);
+    if (empty !== 0) {
+      push(cpu, barn, FULL, NR_FULL, full);
+      barnRose(m, barn);
+    }
     return empty;
   } finally {
     cpu.locks.unlock(barnLock(barn), BARN_CLASS);
@@ -140,7 +134,7 @@ export function barnTryReplaceEmptySheaf(cpu: ThisCpu, barn: BarnPtr, empty: She
 
 /** Whether the barn wants no more full sheaves; a data race, see the head of this file. */
 export function barnIsFull(cpu: ThisCpu, barn: BarnPtr): boolean {
-  return cpu.m[barn + NR_FULL]! >= cpu.geometry.barnFull;
+  return cpu.m[barn + NR_FULL]! >= barnLimit(cpu, barn);
 }
 
 /** An empty sheaf for the full one, or for nothing when that is 0; for a restricted context. 0 when there is none. */
@@ -148,7 +142,7 @@ export function barnTryReplaceFullSheaf(cpu: ThisCpu, barn: BarnPtr, full: Sheaf
   const { m } = cpu;
   const none = 0 as SheafPtr;
   // data races, intended: see the head of this file.
-  if (m[barn + NR_EMPTY] === 0 || (full !== 0 && m[barn + NR_FULL]! >= cpu.geometry.barnFull)) return none;
+  if (m[barn + NR_EMPTY] === 0 || (full !== 0 && barnIsFull(cpu, barn))) return none;
   if (!cpu.locks.tryLock(barnLock(barn), BARN_CLASS)) return none;
   try {
     const empty = pop(cpu, barn, EMPTY, NR_EMPTY);

@@ -1,4 +1,5 @@
 export * from './barn.js';
+export { barnForgetGrowth, barnGrowthMax, barnLimit } from './barnLimit.js';
 export * from './pcs.js';
 export { PCS_BATCH_MAX } from './pcsFlush.js';
 export { BOOT_SHEAF, type MainCounters, type SheafSource } from './pcsLock.js';

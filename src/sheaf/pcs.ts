@@ -15,6 +15,7 @@ import {
   barnReplaceFullSheaf,
   TOO_MANY_FULL,
 } from './barn.js';
+import { barnMissed } from './barnLimit.js';
 import { PcsFlush } from './pcsFlush.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from './sheaf.js';
 
@@ -85,6 +86,7 @@ export abstract class PcsLayer extends PcsFlush {
     }
     this.count(full !== 0 ? BARN_GET : BARN_GET_FAIL);
     if (full !== 0) this.setMain(full);
+    else barnMissed(m, barn);
     return full !== 0;
   }
 

@@ -13,11 +13,13 @@ import {
   Barn,
   type BarnPtr,
   barnGetEmptySheaf,
+  barnIsFull,
   barnLock,
   barnOf,
   barnPutEmptySheaf,
   barnPutFullSheaf,
 } from './barn.js';
+import { barnLimit } from './barnLimit.js';
 import { PcsLayer } from './pcs.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr } from './sheaf.js';
 
@@ -139,14 +141,13 @@ export abstract class RcuSheaves extends PcsLayer {
   }
 
   private barnTakesFull(barn: BarnPtr): boolean {
-    return this.m[barn + NR_FULL]! < this.cpu.geometry.barnFull && this.barnHasRoom(barn);
+    return !barnIsFull(this.cpu, barn) && this.barnHasRoom(barn);
   }
 
   /** These sheaves come from outside: without this, each would leave an empty one more, since exchanges know no limit. */
   private barnHasRoom(barn: BarnPtr): boolean {
-    const { m } = this;
-    const { barnFull, barnEmpty } = this.cpu.geometry;
-    return m[barn + NR_FULL]! + m[barn + NR_EMPTY]! < barnFull + barnEmpty;
+    const { m, cpu } = this;
+    return m[barn + NR_FULL]! + m[barn + NR_EMPTY]! < barnLimit(cpu, barn) + cpu.geometry.barnEmpty;
   }
 
   /** Its grace period is over. Kernel: `rcu_free_sheaf`. */

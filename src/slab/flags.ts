@@ -12,6 +12,15 @@ export const SLAB_ACCOUNT = 1 << 3;
 export const SLAB_PANIC = 1 << 4;
 export const SLAB_NO_MERGE = 1 << 5;
 export const SLAB_CACHE_DMA = 1 << 6;
+export const SLAB_CACHE_DMA32 = 1 << 7;
+/** Debugging: `F`, `Z`, `P`, `U`, `T`, `A` of slab_debug, and no leak tracing. */
+export const SLAB_CONSISTENCY_CHECKS = 1 << 8;
+export const SLAB_RED_ZONE = 1 << 9;
+export const SLAB_POISON = 1 << 10;
+export const SLAB_STORE_USER = 1 << 11;
+export const SLAB_TRACE = 1 << 12;
+export const SLAB_FAILSLAB = 1 << 13;
+export const SLAB_NOLEAKTRACE = 1 << 14;
 /** Internal: one of the kmalloc family. */
 export const SLAB_KMALLOC = 1 << 16;
 /** Internal: objects are constructed when their slab is made; see slabCallbacks.ts. */
@@ -23,6 +32,22 @@ export const SLAB_RCU_DEBUG = 1 << 18;
 /** Internal: never gets sheaves (kmem_cache, kmem_cache_node). */
 export const SLAB_NO_SHEAVES = 1 << 17;
 
+/** With one of these a cache has its slabs to itself, always. */
+export const SLAB_NEVER_MERGE =
+  SLAB_CONSISTENCY_CHECKS |
+  SLAB_RED_ZONE |
+  SLAB_POISON |
+  SLAB_STORE_USER |
+  SLAB_TRACE |
+  SLAB_TYPESAFE_BY_RCU |
+  SLAB_NOLEAKTRACE |
+  SLAB_FAILSLAB |
+  SLAB_NO_MERGE |
+  SLAB_KMALLOC;
+
+/** In these two caches must agree. */
+export const SLAB_MERGE_SAME = SLAB_RECLAIM_ACCOUNT | SLAB_CACHE_DMA | SLAB_CACHE_DMA32 | SLAB_ACCOUNT;
+
 /** What createCache accepts. */
 export const SLAB_FLAGS_PERMITTED =
   SLAB_HWCACHE_ALIGN |
@@ -31,4 +56,5 @@ export const SLAB_FLAGS_PERMITTED =
   SLAB_ACCOUNT |
   SLAB_PANIC |
   SLAB_NO_MERGE |
-  SLAB_CACHE_DMA;
+  SLAB_CACHE_DMA |
+  SLAB_CACHE_DMA32;

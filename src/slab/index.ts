@@ -3,6 +3,7 @@ export * from './flags.js';
 export { type FreelistLoops, linkObjects, makeFreelistLoops } from './freelist.js';
 export * from './kmemCache.js';
 export * from './layout.js';
+export * from './merge.js';
 export { oomReport } from './oomReport.js';
 export * from './partialList.js';
 export { SlabAllocator } from './shrink.js';

@@ -29,7 +29,7 @@ import {
 } from './kmemCache.js';
 import { oomReport } from './oomReport.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
-import { SlabPages } from './slabPages.js';
+import { ReserveSlabs } from './reserve.js';
 import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const {
@@ -54,21 +54,14 @@ const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 const objectsIn = (s: CacheDesc, order: number): number =>
   order === s.order ? s.objects : Math.floor((PAGE_SIZE << order) / s.size);
 
-export class Slabs extends SlabPages {
-  protected readonly memmap: number;
+export class Slabs extends ReserveSlabs {
   /** Off: a new slab's freelist is built in full before its first object is handed out. */
   private readonly lazyFreelist: boolean;
   private defragClock = 0;
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
     super(cpu, pages);
-    this.memmap = cpu.geometry.memmap;
     this.lazyFreelist = hasRefinement(cpu.geometry, 'lazyFreelist');
-  }
-
-  /** The slab that holds an object of which we know that it is one: each of its pages names the first. */
-  slabOf(p: number): PagePtr {
-    return this.m[this.memmap + (p >>> P_SHIFT) * PAGE_WORDS + HEAD_PAGE] as PagePtr;
   }
 
   slabAddress(page: PagePtr): number {
@@ -171,7 +164,7 @@ export class Slabs extends SlabPages {
     if (!tryOnly) cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     else if (!cpu.locks.tryLock(listLock(n), LIST_LOCK_CLASS)) return 0;
     try {
-      const page = m[n + HEAD] as PagePtr;
+      const page = this.firstAllowed(m[n + HEAD] as PagePtr);
       if (page === 0) return 0;
       const p = this.popObject(s, page);
       if (freelistOf(loadAcquire(m, page + SLAB_WORD)) === 0) removePartial(m, n, page);

@@ -19,7 +19,9 @@ export type SlabBugKind =
   | 'cache-destroyed'
   | 'bad-page'
   | 'bad-sheaf'
-  | 'bad-array';
+  | 'bad-array'
+  | 'use-after-free'
+  | 'usercopy';
 
 /**
  * Misuse of the allocator: double free, foreign or misaligned address, another cache's object, a destroyed

@@ -19,6 +19,9 @@ export const hasRefinement = (geometry: Geometry, name: Refinement): boolean =>
 /** What stands in front of a cache's slabs: the kernel's sheaves, the two designs before them, or nothing. */
 export const LAYERS = ['sheaves', 'percpu-array', 'cpu-slab', 'none'] as const;
 export type Layer = (typeof LAYERS)[number];
+/** Whether caches that suit each other share their slabs, and who is then whose alias. */
+export const MERGE_MODES = ['off', 'kernel', 'primary'] as const;
+export type MergeMode = (typeof MERGE_MODES)[number];
 export const CHECK_LEVELS = ['none', 'free', 'full'] as const;
 export type CheckLevel = (typeof CHECK_LEVELS)[number];
 
@@ -38,9 +41,13 @@ export const Superblock = struct('superblock', {
   check: 1,
   layer: 1,
   barnFull: 1,
+  barnFullMax: 1,
   barnEmpty: 1,
   refinements: 1,
   sheafCapacity: 1,
+  merge: 1,
+  hardenedUsercopy: 1,
+  nrStatics: 1,
   lockStat: 1,
   threadRecords: 1,
   lockStats: 1,
@@ -48,10 +55,16 @@ export const Superblock = struct('superblock', {
   lockdep: 1,
   percpu: 1,
   rcu: 1,
+  pcpu: 1,
+  pcpuUnitPages: 1,
+  pcpuAreaCache: 1,
+  pcpuAreaBatch: 1,
+  pcpuAreaCpus: 1,
   zones: 1,
   pressure: 1,
   registry: 1,
   bootCaches: 1,
+  staticCaches: 1,
   memmap: 1,
   shadow: 1,
   firstPfn: 1,

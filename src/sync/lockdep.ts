@@ -9,7 +9,7 @@
  * | inversion | the graph of all threads has no way back to a held class                   | an edge is seen first   |
  * | order     | LOCK_CLASS_TAKES of each held class names the class                        | before each lock()      |
  * | recursion | neither this lock is held nor, unless they nest, another of its class      | before each lock()      |
- * | leaf      | no leaf is held                                                            | before each lock()      |
+ * | leaf      | no leaf is held, but one whose line names the other leaf                   | before each lock()      |
  * | wait      | nothing is held but mutexes, and what the waiter names                     | mightSleep              |
  * | turn      | nothing is held                                                            | the turn is over        |
  * | ctor      | nothing is held that an allocation could need; no object of its own cache  | around a constructor    |
@@ -54,9 +54,17 @@ export type CacheOperation = 'alloc' | 'free';
 
 /** A place costs some microseconds: of each class the first ones are noted, then one in so many. */
 const PLACES_FIRST = 64;
-const PLACE_EVERY = 64;
+const PLACE_EVERY = 256;
 
-const isOneOf = (classes: readonly LockClassId[], cls: LockClassId): boolean => classes.includes(cls);
+/** A set of classes as bits: some of it is asked at every step of every lock. */
+const setOf = (classes: readonly LockClassId[]): number =>
+  classes.reduce<number>((bits, cls) => bits | (1 << cls), 0);
+const isOneOf = (set: number, cls: LockClassId): boolean => ((set >> cls) & 1) !== 0;
+
+const LEAVES = setOf(LEAF_LOCK_CLASSES);
+const NESTED = setOf(NESTED_LOCK_CLASSES);
+const OWN_WORD = setOf(OWN_WORD_LOCK_CLASSES);
+const SLEEPING = setOf(SLEEPING_LOCK_CLASSES);
 
 export class Lockdep extends LockdepOff {
   readonly graph: LockdepGraph;
@@ -105,9 +113,15 @@ export class Lockdep extends LockdepOff {
 
   /** A lock was given up: the innermost, since the record for the reaper is a stack. */
   released(lock: LockPtr, cls: LockClassId): void {
+    if (this.held.at(-1)?.lock === lock) this.held.pop();
+    else this.releasedInner(lock, cls);
+  }
+
+  /** Not the last that we took, or none of ours; what lies above may be sheaves, which go when they like. */
+  private releasedInner(lock: LockPtr, cls: LockClassId): void {
     const at = this.held.findLastIndex((each) => each.lock === lock);
     if (at < 0) this.fail('not-held', `gave up ${this.nameOf(lock, cls)}, which it does not hold`);
-    const inner = this.held.slice(at + 1).find((each) => !isOneOf(OWN_WORD_LOCK_CLASSES, each.cls));
+    const inner = this.held.slice(at + 1).find((each) => !isOneOf(OWN_WORD, each.cls));
     this.held.splice(at, 1);
     if (inner !== undefined) {
       this.fail('not-held', `gave up ${this.nameOf(lock, cls)} before ${this.nameOf(inner.lock, inner.cls)}`);
@@ -122,7 +136,8 @@ export class Lockdep extends LockdepOff {
 
   override mightSleep(what: string, under: readonly LockClassId[] = []): void {
     this.dropGivenUp();
-    const found = this.held.find(({ cls }) => !isOneOf(SLEEPING_LOCK_CLASSES, cls) && !isOneOf(under, cls));
+    const allowed = SLEEPING | setOf(under);
+    const found = this.held.find(({ cls }) => !isOneOf(allowed, cls));
     if (found === undefined) return;
     this.fail('wait', `may sleep in ${what} and holds ${this.nameOf(found.lock, found.cls)}`);
   }
@@ -174,7 +189,7 @@ export class Lockdep extends LockdepOff {
     queueMicrotask(() => {
       this.watching = false;
       const upTo = this.acquisitions;
-      if (this.held.every(({ cls }) => isOneOf(OWN_WORD_LOCK_CLASSES, cls))) {
+      if (this.held.every(({ cls }) => isOneOf(OWN_WORD, cls))) {
         // Sheaves are given up by a microtask of their own, which was queued after this one.
         queueMicrotask(() => this.turnEnded(upTo));
       } else this.turnEnded(upTo);
@@ -185,8 +200,9 @@ export class Lockdep extends LockdepOff {
   private dropGivenUp(again: LockPtr | 0 = 0): void {
     const { held, m, owner } = this;
     let kept = 0;
-    for (const each of held) {
-      const own = isOneOf(OWN_WORD_LOCK_CLASSES, each.cls);
+    for (let i = 0; i < held.length; i++) {
+      const each = held[i]!;
+      const own = isOneOf(OWN_WORD, each.cls);
       // Plain read: only we can make the word ours, and we see our own store.
       if (own && (each.lock === again || m[each.lock] !== owner)) continue;
       held[kept++] = each;
@@ -196,12 +212,12 @@ export class Lockdep extends LockdepOff {
 
   private checkCallback(lock: LockPtr, cls: LockClassId): void {
     const dtor = this.callbacks.findLast(({ kind }) => kind === 'dtor');
-    if (dtor === undefined || isOneOf(LEAF_LOCK_CLASSES, cls)) return;
+    if (dtor === undefined || isOneOf(LEAVES, cls)) return;
     this.fail('dtor', `takes ${this.nameOf(lock, cls)}, which is no leaf, within the dtor of ${dtor.name}`);
   }
 
   private checkRecursion(other: HeldLock, lock: LockPtr, cls: LockClassId): void {
-    if (other.lock !== lock && (other.cls !== cls || isOneOf(NESTED_LOCK_CLASSES, cls))) return;
+    if (other.lock !== lock && (other.cls !== cls || isOneOf(NESTED, cls))) return;
     const which = other.lock === lock ? 'that very lock' : this.nameOf(other.lock, other.cls);
     this.fail('recursion', `possible recursive locking: takes ${this.nameOf(lock, cls)} and holds ${which}`);
   }
@@ -220,12 +236,11 @@ export class Lockdep extends LockdepOff {
       );
       this.fail('inversion', `possible circular locking dependency: ${names}`, other, lines.join(''));
     }
-    if (isOneOf(LEAF_LOCK_CLASSES, other.cls)) this.fail('leaf', `${names}, which is a leaf`, other);
+    if (LOCK_CLASS_TAKES[other.cls].includes(cls)) return;
+    if (isOneOf(LEAVES, other.cls)) this.fail('leaf', `${names}, which is a leaf`, other);
     // Leaves are last in every chain: a callback may take one whatever its caller holds.
-    if (this.callbacks.length > 0 && isOneOf(LEAF_LOCK_CLASSES, cls)) return;
-    if (!isOneOf(LOCK_CLASS_TAKES[other.cls], cls)) {
-      this.fail('order', `${names}, against the order of docs/locking.md`, other);
-    }
+    if (this.callbacks.length > 0 && isOneOf(LEAVES, cls)) return;
+    this.fail('order', `${names}, against the order of docs/locking.md`, other);
   }
 
   /**
@@ -233,9 +248,9 @@ export class Lockdep extends LockdepOff {
    * up. A destructor waits for leaves alone, so whoever calls it needs only hold none.
    */
   private mayCallUnder(kind: CallbackKind, cache: CallbackCache, { lock, cls }: HeldLock): boolean {
-    if (kind === 'dtor') return !isOneOf(LEAF_LOCK_CLASSES, cls);
-    if (isOneOf(SLEEPING_LOCK_CLASSES, cls)) return true;
-    return isOneOf(OWN_WORD_LOCK_CLASSES, cls) && this.cacheOf(lock) !== cache.slot;
+    if (kind === 'dtor') return !isOneOf(LEAVES, cls);
+    if (isOneOf(SLEEPING, cls)) return true;
+    return isOneOf(OWN_WORD, cls) && this.cacheOf(lock) !== cache.slot;
   }
 
   private nameOf(lock: LockPtr, cls: LockClassId): string {

@@ -16,6 +16,8 @@ const LAYERS = [
   'slab',
   'sheaf',
   'cache',
+  'percpu',
+  'view',
   'debug',
   'observe',
   '',

@@ -102,9 +102,14 @@ const lock = (name: string, waitTotalNs: number) => ({
   tryFailed: 0,
   waitTotalNs,
   waitMaxNs: waitTotalNs,
+  contentionBounces: 0,
+  waitMinNs: 0,
   holdSamples: 0,
   holdTotalNs: 0,
+  holdMinNs: 0,
   holdMaxNs: 0,
+  contentionPoints: [],
+  contendedPoints: [],
 });
 
 describe('facts', () => {

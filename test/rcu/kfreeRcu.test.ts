@@ -103,7 +103,7 @@ describe.each(['turn', 'op'] as const)('a sheaf of objects freed by RCU, %s', (l
   });
 
   it('leaves no heap of empty sheaves behind, however many have waited', () => {
-    const { arena, other, cache } = setup({ lockPolicy });
+    const { arena, other, cache } = setup({ lockPolicy, barnFull: 10 });
     for (let round = 0; round < 3; round++) {
       other.rcu.readLock();
       for (const p of allocMany(cache, 50 * C)) cache.freeRcu(p);

@@ -355,8 +355,11 @@ describe('the table of the order', () => {
     }
   });
 
-  it('has leaves that take nothing', () => {
-    for (const leaf of LEAF_LOCK_CLASSES) expect(LOCK_CLASS_TAKES[leaf]).toEqual([]);
+  it('has leaves that take nothing but leaves', () => {
+    for (const leaf of LEAF_LOCK_CLASSES) {
+      expect(LOCK_CLASS_TAKES[leaf].filter((cls) => !LEAF_LOCK_CLASSES.includes(cls))).toEqual([]);
+    }
+    expect(LOCK_CLASS_TAKES[Zone]).toEqual([]);
   });
 });
 

@@ -1,6 +1,6 @@
-/** Roles that break the rules of locking, each on a thread of its own. */
+/** Roles that hold locks of an arena as they should not, or wait for one that is held; each on a thread of its own. */
 import { Arena, LockdepError } from '../../src/index.js';
-import type { LockClassId, LockPtr } from '../../src/sync/index.js';
+import { LockClass, type LockClassId, type LockPtr } from '../../src/sync/index.js';
 import { Control, type LitmusTask, number } from './control.js';
 
 type Args = [LockPtr, LockClassId];
@@ -42,4 +42,14 @@ async function leakLock(task: LitmusTask): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 10_000));
 }
 
-export const LOCKDEP_ROLES = { nestLocks, leakLock };
+/** Waits for a lock that somebody else has, once. */
+function waitOnce(task: LitmusTask): void {
+  const arena = join(task);
+  const { locks } = arena.cpu;
+  const lock = number(task, 'lockAt') as LockPtr;
+  locks.lock(lock, LockClass.Barn);
+  locks.unlock(lock, LockClass.Barn);
+  arena.offline();
+}
+
+export const LOCKDEP_ROLES = { nestLocks, leakLock, waitOnce };

@@ -7,7 +7,9 @@ import { capacity } from './capacity.js';
 import { ctorBatching } from './ctorBatching.js';
 import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
+import { kfreeRcu } from './kfreeRcu.js';
 import { layers } from './layers.js';
+import { merge } from './merge.js';
 import { microbench } from './microbench.js';
 import { type ExperimentOptions, type ExperimentPlan, planExperiment } from './plan.js';
 import { prefill } from './prefill.js';
@@ -16,6 +18,7 @@ import type { Case, ExperimentRow, Row } from './row.js';
 import { ExperimentRun } from './run.js';
 import { sheafLock } from './sheafLock.js';
 import { slots } from './slots.js';
+import { staticCache } from './staticCache.js';
 import { type Verdict, verdicts } from './verdict.js';
 
 export { type Experiment, NotInThisBuildError } from './experiment.js';
@@ -33,6 +36,9 @@ export const EXPERIMENTS: readonly Experiment[] = [
   bulkCalls,
   ctorBatching,
   microbench,
+  kfreeRcu,
+  merge,
+  staticCache,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */

@@ -44,6 +44,8 @@ export interface StressConfig {
   nodes: number;
   check: NonNullable<ArenaOptions['check']>;
   bytes: number;
+  /** Threads on each CPU slot; more than one only with lockPolicy 'op'. */
+  threadsPerCpu: number;
 }
 
 /** What one worker did and found. */

@@ -49,13 +49,17 @@ const EMPTY: Omit<StressCounts, 'problems'> = {
 
 const MIB = 1 << 20;
 
-/** Configurations that a run goes through in turn: both policies, two nodes, exact checks, and memory that runs out. */
+/**
+ * Configurations that a run goes through in turn: both policies, two nodes, exact checks, memory that runs out, and
+ * threads that share the sheaves of a CPU.
+ */
 const SHAPES: readonly Omit<StressConfig, 'layer'>[] = [
-  { lockPolicy: 'turn', nodes: 1, check: 'free', bytes: 128 * MIB },
-  { lockPolicy: 'op', nodes: 1, check: 'free', bytes: 128 * MIB },
-  { lockPolicy: 'turn', nodes: 2, check: 'full', bytes: 128 * MIB },
-  { lockPolicy: 'turn', nodes: 1, check: 'free', bytes: 8 * MIB },
-  { lockPolicy: 'op', nodes: 2, check: 'none', bytes: 8 * MIB },
+  { lockPolicy: 'turn', nodes: 1, check: 'free', bytes: 128 * MIB, threadsPerCpu: 1 },
+  { lockPolicy: 'op', nodes: 1, check: 'free', bytes: 128 * MIB, threadsPerCpu: 1 },
+  { lockPolicy: 'turn', nodes: 2, check: 'full', bytes: 128 * MIB, threadsPerCpu: 1 },
+  { lockPolicy: 'turn', nodes: 1, check: 'free', bytes: 8 * MIB, threadsPerCpu: 1 },
+  { lockPolicy: 'op', nodes: 2, check: 'none', bytes: 8 * MIB, threadsPerCpu: 1 },
+  { lockPolicy: 'op', nodes: 1, check: 'full', bytes: 64 * MIB, threadsPerCpu: 3 },
 ];
 
 /** The shapes with one caching layer. */
@@ -68,8 +72,9 @@ export const STRESS_CONFIGS: readonly StressConfig[] = LAYERS.flatMap((layer) =>
 );
 
 /** One line that tells a configuration. */
-export const stressName = ({ layer, lockPolicy, nodes, check, bytes }: StressConfig): string =>
-  `${layer} ${lockPolicy} nodes=${nodes} check=${check} ${bytes / MIB} MiB`;
+export const stressName = ({ layer, lockPolicy, nodes, check, bytes, threadsPerCpu }: StressConfig): string =>
+  `${layer} ${lockPolicy} nodes=${nodes} check=${check} ${bytes / MIB} MiB` +
+  (threadsPerCpu > 1 ? `, ${threadsPerCpu} threads a CPU` : '');
 
 const WORKER = fileURLToPath(new URL('../../../workers/stress.js', import.meta.url));
 
@@ -97,8 +102,11 @@ class Round {
   private readonly baseline: string;
 
   constructor(config: StressConfig, threads: number, seed: number, seconds: number) {
-    this.arena = Arena.create({ ...config, cpus: threads + 1, lockStat: 'contended', lockdep: true });
-    this.arena.online({ cpu: threads });
+    const { threadsPerCpu, ...options } = config;
+    const cpus = Math.ceil((threads + 1) / threadsPerCpu);
+    const watched = { lockStat: 'contended', lockdep: true } as const;
+    this.arena = Arena.create({ ...options, ...watched, cpus, threads: threads + 1 });
+    this.arena.online({ thread: threads });
     this.baseline = ownObjects(this.arena);
     for (const { name, ...options } of STRESS_CACHES) this.arena.createCache(name, options);
     this.shared = makeShared(this.arena.handle, config.bytes);

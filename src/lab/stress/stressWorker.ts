@@ -36,7 +36,7 @@ export class StressThread {
     this.arena = arena;
     this.caches = STRESS_CACHES.map(({ name }) => arena.openCache(name));
     this.random = rng(seed);
-    this.me = arena.cpu.id + 1;
+    this.me = arena.cpu.thread + 1;
     this.live = new LiveMap(shared.live);
     this.counts = {
       ops: 0,

@@ -2,7 +2,10 @@
 import { batch, shuffledBatch } from './batch.js';
 import { bulk } from './bulk.js';
 import { constructed, LIVES, type Life, OWNERS } from './constructed.js';
+import { kin } from './kin.js';
 import { larson } from './larson.js';
+import { later } from './later.js';
+import { LOOKUPS, lookup } from './lookup.js';
 import { mixed } from './mixed.js';
 import { pair } from './pair.js';
 import { producerConsumer } from './producerConsumer.js';
@@ -47,7 +50,12 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...BULK_SIZES.flatMap((size) => [batch(size), bulk(size)]),
   ...(['sheaf', 'bulk', 'plain'] as const).flatMap((way) => [1, 2, 3].map((used) => reserve(way, used))),
   ...[16, 32, 64, 128, 256, 512].map(slubBulk),
+  ...(['call', 'kfree-rcu', 'at-once'] as const).flatMap((way) =>
+    [64, 1024].map((every) => later(way, every)),
+  ),
   ...(Object.keys(LIVES) as Life[]).flatMap((life) => OWNERS.map((owner) => constructed(life, owner))),
+  ...[1, 2, 8].map(kin),
+  ...LOOKUPS.map(lookup),
 ];
 
 export function workloadNamed(name: string): Workload {

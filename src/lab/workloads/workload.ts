@@ -1,5 +1,6 @@
 /** What all workloads have in common: the shape of one, and the small parts that several use. */
 import type { DefinedCache } from '../../cache/index.js';
+import type { Rcu } from '../../rcu/index.js';
 import { GranaryError } from '../../struct/index.js';
 import type { ObjectHeap, SizedHeap } from '../heaps.js';
 
@@ -8,7 +9,12 @@ export interface WorkloadContext {
   /** The workload's own cache; only for those with an `objectSize`. */
   readonly objects: ObjectHeap;
   readonly blocks: SizedHeap;
+  /** The caches of a workload with `kin`, the first of which is `objects`. */
+  readonly kin: readonly ObjectHeap[];
+  /** Finds a cache at each call. */
+  readonly named: { openCache(name: string): ObjectHeap };
   readonly i32: Int32Array;
+  readonly rcu: Rcu;
   /** This thread, from 0. */
   readonly rank: number;
   readonly threads: number;
@@ -42,6 +48,10 @@ export interface Workload {
   readonly objectSize?: number;
   /** What its own cache is, where that has a constructor. */
   readonly defined?: DefinedCache;
+  /** How many caches of that size it has, which may merge; one that may not unless given. */
+  readonly kin?: number;
+  /** Name of its cache, which may exist already; one of its own unless given. */
+  readonly cacheName?: string;
   /** Operations of a run are a multiple of this. */
   readonly granule: number;
   /** And at most this, where all objects of a run live at once. */
