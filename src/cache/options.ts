@@ -148,6 +148,9 @@ function checkRcuOptions(
   if (typeof rcuDebug !== 'boolean')
     throw new TypeError(`rcuDebug is ${describe(rcuDebug)}; it must be a boolean`);
   const typesafe = (flags & SLAB_TYPESAFE_BY_RCU) !== 0;
+  if (rcuDebug && (flags & SLAB_ACCOUNT) !== 0) {
+    throw new RangeError('rcuDebug is true; a cache with SLAB_ACCOUNT gives its charges back at once');
+  }
   if (rcuDebug && !typesafe) {
     throw new RangeError('rcuDebug is true; only caches with SLAB_TYPESAFE_BY_RCU have frees to put off');
   }

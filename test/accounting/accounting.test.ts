@@ -9,8 +9,10 @@ import {
   type LockPolicy,
   type MemoryGroup,
   SLAB_ACCOUNT,
+  SLAB_TYPESAFE_BY_RCU,
   STOCK_BYTES,
 } from '#src/index.js';
+import { demoInfo, infoText } from '#src/lab/info.js';
 import { Control } from '#workers/litmus/control.js';
 import type { ChargedResult } from '#workers/litmus/groups.js';
 import { allocMany, boot, expectSound, freeMany, MiB, secondCpu } from '../cache/support/arena.js';
@@ -256,6 +258,26 @@ describe('groups', () => {
     expect(() => groups.create('h', { parent: 'g' as never })).toThrow(/parent is "g"; it must be a group/);
     expect(() => groups.open('h')).toThrow(/no group is named "h"; there are g/);
     expect(groups.list()).toHaveLength(1);
+  });
+
+  it('are what granary info shows, with limits, usage and refusals', async () => {
+    const report = await demoInfo({ bytes: 32 * MiB });
+    expect(report.problems).toEqual([]);
+    const main = report.groups.find(({ name }) => name === 'main')!;
+    expect(main).toMatchObject({ parent: 'tasks', limit: 65536, forced: 0 });
+    expect(main.usage).toBeLessThan(main.peak);
+    expect(main.failures).toBeGreaterThan(0);
+    expect(infoText(report)).toMatch(
+      /group +in +limit +usage +peak +failures +forced\n(.*\n)?main +tasks +65536/,
+    );
+  });
+
+  it('do not go with rcuDebug, which would hold charges back', () => {
+    const arena = boot();
+    const flags = SLAB_ACCOUNT | SLAB_TYPESAFE_BY_RCU;
+    expect(() => arena.createCache('c', { size: 64, flags, rcuDebug: true })).toThrow(
+      /rcuDebug is true; a cache with SLAB_ACCOUNT/,
+    );
   });
 });
 
