@@ -21,6 +21,8 @@ import {
 import { LockdepCpu, onlineCpus, onlineThreads, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import type { ArenaHandle, OnlineOptions } from './handle.js';
+import { Maple } from './maple/index.js';
+import { Mms } from './mm/index.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
 import { stopReclaim } from './page/index.js';
 import { PercpuAllocator } from './percpu/index.js';
@@ -168,6 +170,16 @@ export class Arena extends ArenaHeap {
   /** RCU for this thread. */
   get rcu(): Rcu {
     return this.caches.rcu;
+  }
+
+  /** The maple trees of the arena, for this thread. */
+  get maple(): Maple {
+    return Maple.of(this.caches);
+  }
+
+  /** The address spaces of the arena, for this thread. */
+  get mms(): Mms {
+    return Mms.of(this.caches);
   }
 
   /** CPUs that have a thread. */

@@ -2,7 +2,7 @@
 import type { Caches, KmemCache } from './cache/index.js';
 import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE } from './page/index.js';
 import type { PercpuAllocator } from './percpu/index.js';
-import { type Bytes, describe, type Geometry, requireInteger } from './struct/index.js';
+import { type Bytes, type Geometry, requireInteger } from './struct/index.js';
 
 export abstract class ArenaHeap {
   abstract readonly u8: Bytes;
@@ -72,11 +72,7 @@ export abstract class ArenaHeap {
 
   /** Frees `list[0..n)`, of any kmalloc sizes. */
   kfreeBulk(list: Int32Array, n: number): void {
-    if (!(list instanceof Int32Array)) {
-      throw new TypeError(`list is ${describe(list)}; it must be an Int32Array of addresses`);
-    }
-    requireInteger('n', n, 0, list.length);
-    for (let i = 0; i < n; i++) this.caches.kmallocs.free(list[i]!);
+    this.caches.kmallocs.freeBulk(list, n);
   }
 
   /** Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. */

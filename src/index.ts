@@ -42,6 +42,26 @@ export {
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
 export { defineCache } from './define.js';
 export {
+  MAPLE_MAX,
+  type Maple,
+  type MapleCursor,
+  type MapleRange,
+  type MapleTree,
+  type MapleTreeOptions,
+  STORE_TYPES,
+  type StoreType,
+} from './maple/index.js';
+export {
+  type Area,
+  type FaultStats,
+  type Mm,
+  type Mms,
+  VM_EXEC,
+  VM_GROWSDOWN,
+  VM_READ,
+  VM_WRITE,
+} from './mm/index.js';
+export {
   type CacheInfo,
   lockStatText,
   PERF_LOCK_KEYS,

@@ -7,6 +7,8 @@ import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
 import { LOCKDEP_ROLES } from './litmus/lockdep.js';
 import { LOCK_ROLES } from './litmus/locks.js';
+import { MAPLE_ROLES } from './litmus/maple.js';
+import { MM_ROLES } from './litmus/mm.js';
 import { NOLOCK_ROLES } from './litmus/nolock.js';
 import { PERCPU_ROLES } from './litmus/percpu.js';
 import { PRESSURE_ROLES } from './litmus/pressure.js';
@@ -22,6 +24,8 @@ const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...KILL_ROLES,
   ...RCU_ROLES,
   ...SHARER_ROLES,
+  ...MAPLE_ROLES,
+  ...MM_ROLES,
   ...NOLOCK_ROLES,
   ...PRESSURE_ROLES,
   ...PERCPU_ROLES,

@@ -58,7 +58,6 @@ export class Caches implements CacheContext {
   readonly geometry: Geometry;
   readonly policy: LockPolicy;
   readonly check: CheckLevel;
-  /** Of caches that do not say it themselves. */
   readonly layer: Layer;
   readonly pages: PageAllocator;
   readonly slabs: SlabAllocator;
@@ -152,7 +151,7 @@ export class Caches implements CacheContext {
     return m[m[ptr + KmemCacheStruct.primary]! + KmemCacheStruct.slot]!;
   }
 
-  /** Makes a cache, or lets one that exists serve it. Throws on bad options, a duplicate name, too many caches, or no memory; then nothing was made. */
+  /** Makes a cache, or lets one serve it. Throws on bad options, a duplicate name, too many caches, no memory: then nothing was made. */
   create(wanted: string | DefinedCache, given?: CacheOptions): KmemCache {
     this.cpu.assertOnline();
     const made = newCache(whatToMake(wanted, given), this.geometry.cpus, this.layer);
@@ -162,6 +161,16 @@ export class Caches implements CacheContext {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);
       }
       return createOrMerge(this, made);
+    });
+  }
+
+  /** Opens a cache that any thread made, or else makes it. Throws as create does, but for a duplicate name. */
+  openOrCreate(name: string, options: CacheOptions): KmemCache {
+    this.cpu.assertOnline();
+    const made = newCache(whatToMake(name, options), this.geometry.cpus, this.layer);
+    return this.withSlabMutex(() => {
+      const slot = findByName(this.views.m, this.geometry, name);
+      return slot >= 0 ? this.current(slot) : createOrMerge(this, made);
     });
   }
 

@@ -17,7 +17,7 @@ import type { KmemCache } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
 import { type DeadThread, LAYER_REAP } from './reapLayer.js';
 import { publishSlot } from './registry.js';
-import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
+import { forEachPcs, lockRemotePcs, noteRemotePcs, unlockRemotePcs } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
 /** Empties both lists of every barn. Kernel: `barn_shrink`. */
@@ -157,6 +157,7 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
   if (cmpxchg(m, pcs + Pcs.lock, word, caches.cpu.locks.owner) !== word) {
     return lockedByOther(caches, `${cache.name}: its pcs lock changed hands while it was reaped`);
   }
+  noteRemotePcs(caches.cpu, pcs);
   try {
     if (held) LAYER_REAP[cache.layer].fold(caches, cache, dead);
     if (!dead.othersStay) cache.detachPcs(pcs);

@@ -115,6 +115,15 @@ export class Kmallocs {
     this.freeLarge(p);
   }
 
+  /** Kernel: `kfree_bulk`. */
+  freeBulk(list: Int32Array, n: number): void {
+    if (!(list instanceof Int32Array)) {
+      throw new TypeError(`list is ${describe(list)}; it must be an Int32Array of addresses`);
+    }
+    requireInteger('n', n, 0, list.length);
+    for (let i = 0; i < n; i++) this.free(list[i]!);
+  }
+
   /** Frees after a grace period. Kernel: `kfree_rcu`, `kvfree_rcu`. */
   freeRcu(p: number, head?: number): void {
     if (p === 0 || p === ZERO_SIZE_PTR) return;

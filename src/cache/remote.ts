@@ -28,7 +28,7 @@ const POLL_MS = 2;
  */
 export function lockRemotePcs(cpu: ThisCpu, pcs: PcsPtr, limitMs = REMOTE_LIMIT_MS): boolean {
   const { m } = cpu;
-  if (cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0) return note(cpu, pcs);
+  if (cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0) return noteRemotePcs(cpu, pcs);
   if (limitMs === 0) return false;
   // One asker at a time: the end of one's request would end another's, too.
   cpu.lockdep.assertHeld(slabMutex(cpu.geometry), LockClass.SlabMutex);
@@ -47,11 +47,11 @@ export function lockRemotePcs(cpu: ThisCpu, pcs: PcsPtr, limitMs = REMOTE_LIMIT_
     taken = cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0;
   }
   storeRelease(m, pcs + Pcs.request, 0);
-  return taken && note(cpu, pcs);
+  return taken && noteRemotePcs(cpu, pcs);
 }
 
-/** For the statistics and lockdep; what failed is not counted, since the owner was asked instead. */
-function note(cpu: ThisCpu, pcs: PcsPtr): true {
+/** The lock is ours, say the statistics and lockdep. What failed is not counted, since the owner was asked instead. */
+export function noteRemotePcs(cpu: ThisCpu, pcs: PcsPtr): true {
   cpu.locks.noteTry((pcs + Pcs.lock) as unknown as LockPtr, LockClass.CpuSheaves, true);
   return true;
 }

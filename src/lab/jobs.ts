@@ -98,6 +98,7 @@ function contextFor(job: WorkloadJob, member: Member, cookies: Cookies): Workloa
   const { arena, rank, threads } = member;
   const caches = job.caches.map((name) => arena.openCache(name));
   const base = {
+    arena,
     i32: arena.i32,
     rcu: arena.rcu,
     rank,

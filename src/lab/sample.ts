@@ -1,7 +1,8 @@
 /** One run of a workload or of a trace, as one figure that can be compared with others. */
 import type { HeapKind } from './heaps.js';
 import type { Histogram } from './histogram.js';
-import type { PathCounts, ReplayFigures, Stage } from './stage.js';
+import type { CacheHits, PathCounts } from './paths.js';
+import type { ReplayFigures, Stage } from './stage.js';
 import { replayedEvents, type TraceProgram } from './trace/index.js';
 
 /** What one run tells, whatever it ran. */
@@ -11,6 +12,7 @@ export interface Sample {
   readonly opsPerSecond: number;
   readonly wallMs: number;
   readonly paths: PathCounts;
+  readonly hits: ReadonlyMap<string, CacheHits>;
   readonly problems: readonly string[];
   readonly histogram: Histogram | undefined;
 }
@@ -40,7 +42,7 @@ export async function takeSample(
 
 /** A replay's operations are pairs of an allocation and a free, as those of the other workloads. */
 function sampleOf(figures: ReplayFigures): Sample {
-  const { threads, paths, problems, histogram, passes } = figures;
+  const { threads, paths, hits, problems, histogram, passes } = figures;
   const counted = passes.slice(1);
   const wallMs = counted.reduce((sum, pass) => sum + pass.elapsedMs, 0);
   const pairs = counted.reduce((sum, pass) => sum + replayedEvents(pass) / 2, 0);
@@ -49,6 +51,7 @@ function sampleOf(figures: ReplayFigures): Sample {
     opsPerSecond: (pairs * 1e3) / wallMs,
     wallMs,
     paths,
+    hits,
     problems,
     histogram,
   };

@@ -3,7 +3,7 @@
  * a count of what was not given back: a figure from an unsound run is no figure.
  */
 import { Arena } from '../arena.js';
-import type { StatItem } from '../cpu/index.js';
+
 import type { Finding } from '../debug/index.js';
 import { Zone, zoneOf } from '../page/index.js';
 import type { ArenaOptions } from '../plan.js';
@@ -12,6 +12,7 @@ import { LOCK_SITES_WORDS, LOCK_STAT_WORDS, type LockStatRow } from '../sync/ind
 import type { HeapKind } from './heaps.js';
 import { HISTOGRAM_WORDS, Histogram } from './histogram.js';
 import { type ReplayJob, type ReplayResult, type WorkloadJob, type WorkloadResult, wallMs } from './jobs.js';
+import { type CacheHits, PathCounter, type PathCounts } from './paths.js';
 import { CpuPool } from './pool.js';
 import {
   createReplayCaches,
@@ -31,31 +32,14 @@ export interface StageOptions extends Omit<ArenaOptions, 'threads' | 'buffer'> {
   waitLimitMs?: number;
 }
 
-/** Where operations ended, summed over all caches. */
-export interface PathCounts {
-  /** Allocations and frees that the CPU's sheaves served. */
-  fast: number;
-  /** Those that went to a slab one by one. */
-  slow: number;
-  allocs: number;
-  /** Sheaves that were exchanged with the barn. */
-  barn: number;
-  /** Exchanges that the barn could not serve: slabs were needed. */
-  barnFailed: number;
-  /** Objects that were taken out of slabs, one by one or to fill a sheaf. */
-  fromSlabs: number;
-  /** Objects that went between slabs and what stands in front of them, in either direction. */
-  moved: number;
-  /** Calls that went to a slab because another thread had the lock of this CPU's sheaves. */
-  bypassed: number;
-}
-
 /** What every run tells besides its time. */
 export interface RunFigures {
   readonly threads: number;
   /** Empty when the run was sound. */
   readonly problems: string[];
   readonly paths: PathCounts;
+  /** Of the arena's caches that were used, by name, but kmalloc's. */
+  readonly hits: ReadonlyMap<string, CacheHits>;
   readonly histogram: Histogram | undefined;
 }
 
@@ -79,52 +63,6 @@ export interface RunOptions {
   seed?: number;
 }
 
-/** The counters that make up each figure. */
-const PATH_ITEMS: Readonly<Record<Exclude<keyof PathCounts, 'bypassed'>, readonly StatItem[]>> = {
-  fast: ['ALLOC_FASTPATH', 'FREE_FASTPATH'],
-  slow: ['ALLOC_SLOWPATH', 'FREE_SLOWPATH'],
-  allocs: ['ALLOC_FASTPATH', 'ALLOC_SLOWPATH'],
-  barn: ['BARN_GET', 'BARN_PUT'],
-  barnFailed: ['BARN_GET_FAIL', 'BARN_PUT_FAIL'],
-  fromSlabs: ['ALLOC_SLOWPATH', 'SHEAF_REFILL'],
-  moved: ['ALLOC_SLOWPATH', 'FREE_SLOWPATH', 'SHEAF_REFILL', 'SHEAF_FLUSH'],
-};
-
-export const noPaths = (): PathCounts => ({
-  fast: 0,
-  slow: 0,
-  allocs: 0,
-  barn: 0,
-  barnFailed: 0,
-  fromSlabs: 0,
-  moved: 0,
-  bypassed: 0,
-});
-
-/** What a build whose threads can share a CPU counts besides. */
-interface Bypasses {
-  readonly allocBypasses?: number;
-  readonly freeBypasses?: number;
-}
-
-/** A cache whose layer counts what the 26 do not. */
-interface LayerCounts {
-  layerStats?(): Partial<Record<string, number>>;
-}
-/** Per-CPU arrays count their calls, and the objects they are filled with and flushed of, under names of their own. */
-const LAYER_ITEMS: Partial<Record<keyof PathCounts, readonly string[]>> = {
-  fast: ['ALLOC_PCA', 'FREE_PCA'],
-  allocs: ['ALLOC_PCA'],
-  fromSlabs: ['PCA_REFILL'],
-  moved: ['PCA_REFILL', 'PCA_FLUSH'],
-};
-
-/** Adds `counts`, or with `sign` -1 takes them away. */
-export function addPaths(sum: PathCounts, counts: PathCounts, sign: 1 | -1 = 1): PathCounts {
-  for (const key of Object.keys(sum) as Array<keyof PathCounts>) sum[key] += sign * counts[key];
-  return sum;
-}
-
 const cacheFor = (workload: string): string => `lab-${workload}`;
 /** Whether a workload's caches may merge. */
 const kinOf = (workload: string): boolean => workloadNamed(workload).kin !== undefined;
@@ -137,7 +75,7 @@ export class Stage {
   readonly findings: Finding[] = [];
   /** Objects that its caches still had when they were destroyed. */
   leaked = 0;
-  #paths: PathCounts = noPaths();
+  readonly #paths = new PathCounter();
   readonly #shared = new Map<string, Int32Array>();
   readonly #slots = new Map<TraceProgram, Int32Array>();
   readonly #made: string[] = [];
@@ -187,7 +125,8 @@ export class Stage {
         lost,
         sum((r) => r.cookieErrors),
       ),
-      paths: this.#takePaths(),
+      paths: this.#paths.take(this.arena),
+      hits: this.#paths.hits,
       histogram: mergeHistograms(histograms, threads),
     };
   }
@@ -229,7 +168,8 @@ export class Stage {
       threads,
       passes: summaries,
       problems,
-      paths: this.#takePaths(),
+      paths: this.#paths.take(this.arena),
+      hits: this.#paths.hits,
       histogram: mergeHistograms(histograms, threads),
     };
   }
@@ -342,25 +282,6 @@ export class Stage {
     if (lost !== 0) problems.push(`${lost} objects lost`);
     if (cookieErrors > 0) problems.push(`${cookieErrors} objects overwritten or handed out twice`);
     return problems;
-  }
-
-  /** What the counters of all caches grew by since the last call. */
-  #takePaths(): PathCounts {
-    const now = noPaths();
-    for (const { name, stats, ...info } of this.arena.cacheInfo()) {
-      for (const key of Object.keys(PATH_ITEMS) as Array<keyof typeof PATH_ITEMS>) {
-        for (const item of PATH_ITEMS[key]) now[key] += stats[item];
-      }
-      const { allocBypasses = 0, freeBypasses = 0 } = info as Bypasses;
-      now.bypassed += allocBypasses + freeBypasses;
-      const own = (this.arena.openCache(name) as unknown as LayerCounts).layerStats?.() ?? {};
-      for (const key of Object.keys(LAYER_ITEMS) as Array<keyof PathCounts>) {
-        for (const item of LAYER_ITEMS[key]!) now[key] += own[item] ?? 0;
-      }
-    }
-    const grown = addPaths({ ...now }, this.#paths, -1);
-    this.#paths = now;
-    return grown;
   }
 }
 

@@ -79,8 +79,10 @@ type GeometryField = Exclude<
   'null' | 'bootSheaf' | 'magic' | 'abi' | 'booted' | 'SIZEOF'
 >;
 
-/** The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words; `lockSites` and
- * `lockdep` are 0 without them. */
+/**
+ * The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words. Regions that an
+ * arena was made without are 0.
+ */
 export type Geometry = { readonly [K in GeometryField]: number };
 
 const FIELDS = Object.keys(Superblock).filter(

@@ -6,6 +6,8 @@
  * | level | class          | what it protects                                       | how it is taken          |
  * |-------|----------------|--------------------------------------------------------|--------------------------|
  * | 1     | slab_mutex     | the cache registry, creation and destruction           | lock                     |
+ * | 1a    | mmap_lock      | the areas of an address space, and who writes to its tree | lock                   |
+ * | 1b    | ma_lock        | who writes to a maple tree; readers need none           | lock                     |
  * | 2a    | cpu_sheaves    | main, spare and rcu_free of one CPU                    | trylock only             |
  * | 2b    | barn->lock     | the two sheaf lists of one node and their counts       | lock                     |
  * | 2c    | n->list_lock   | partial list, nr_partial, SL_PARTIAL, single-object pop | lock; trylock if remote |
@@ -36,6 +38,8 @@ export const LockClass = {
   PcpuAreas: 8,
   PercpuCounters: 9,
   PercpuCounter: 10,
+  MaLock: 11,
+  MmapLock: 12,
 } as const;
 export type LockClassId = (typeof LockClass)[keyof typeof LockClass];
 
@@ -52,14 +56,17 @@ export const LOCK_CLASS_NAMES = [
   'pcpu_areas->lock',
   'percpu_counters_lock',
   'fbc->lock',
+  'ma_lock',
+  'mmap_lock',
 ];
 export const NR_LOCK_CLASSES = LOCK_CLASS_NAMES.length;
 
 /** Level in the order above; a class may be taken only while every held class has a lower level. */
-export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23, 15, 40, 40, 40, 40];
+export const LOCK_CLASS_LEVEL = [10, 20, 21, 22, 30, 23, 15, 40, 40, 40, 40, 16, 14];
 
 const { SlabMutex, CpuSheaves, Barn, ListLock, Zone, Krcp } = LockClass;
 const { PcpuAllocMutex, PcpuLock, PcpuAreas, PercpuCounters, PercpuCounter } = LockClass;
+const { MaLock, MmapLock } = LockClass;
 const PERCPU_LEAVES = [PcpuLock, PcpuAreas, PercpuCounters, PercpuCounter];
 
 /**
@@ -79,13 +86,15 @@ export const LOCK_CLASS_TAKES: Readonly<Record<LockClassId, readonly LockClassId
   [PcpuAreas]: [],
   [PercpuCounters]: [],
   [PercpuCounter]: [],
+  [MaLock]: [...PERCPU_LEAVES, Barn, ListLock, Krcp, Zone],
+  [MmapLock]: [MaLock, PcpuAllocMutex, ...PERCPU_LEAVES, Barn, ListLock, Krcp, Zone],
 };
 
 /** Last in every chain: a callback may wait for one whatever its caller holds, and under it for nothing but a leaf of its line. */
 export const LEAF_LOCK_CLASSES: readonly LockClassId[] = [Zone, ...PERCPU_LEAVES];
 
 /** Mutexes: a thread may sleep for something else than a lock while it holds one. */
-export const SLEEPING_LOCK_CLASSES: readonly LockClassId[] = [SlabMutex, PcpuAllocMutex];
+export const SLEEPING_LOCK_CLASSES: readonly LockClassId[] = [SlabMutex, PcpuAllocMutex, MaLock, MmapLock];
 
 /**
  * Each lock has a word of its own for its owner, which is given up by a plain store-release that tells nobody else. Kept

@@ -18,6 +18,8 @@ const LAYERS = [
   'cache',
   'percpu',
   'view',
+  'maple',
+  'mm',
   'debug',
   'observe',
   '',

@@ -308,6 +308,7 @@ const row = (changes: Partial<ExperimentRow>): ExperimentRow => ({
   outcome: 'better',
   paths: { fast: 0.9, barn: 0.08, slab: 0.02 },
   movedShare: 0.125,
+  hits: {},
   bypassShare: 0,
   highWaterPages: 3,
   locks: null,

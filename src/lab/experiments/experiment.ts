@@ -38,7 +38,7 @@ export interface Published {
   readonly gains: readonly number[];
 }
 
-export type Quantity = 'paths' | 'bypasses' | 'memory' | 'locks';
+export type Quantity = 'paths' | 'hits' | 'bypasses' | 'memory' | 'locks';
 
 export interface Experiment {
   readonly name: string;

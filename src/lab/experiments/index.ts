@@ -11,6 +11,7 @@ import { kfreeRcu } from './kfreeRcu.js';
 import { layers } from './layers.js';
 import { merge } from './merge.js';
 import { microbench } from './microbench.js';
+import { mmapStorm } from './mmapStorm.js';
 import { type ExperimentOptions, type ExperimentPlan, planExperiment } from './plan.js';
 import { prefill } from './prefill.js';
 import { refinements } from './refinements.js';
@@ -20,6 +21,7 @@ import { sheafLock } from './sheafLock.js';
 import { slots } from './slots.js';
 import { staticCache } from './staticCache.js';
 import { type Verdict, verdicts } from './verdict.js';
+import { vma } from './vma.js';
 
 export { type Experiment, NotInThisBuildError } from './experiment.js';
 export type { ExperimentOptions } from './plan.js';
@@ -39,6 +41,8 @@ export const EXPERIMENTS: readonly Experiment[] = [
   kfreeRcu,
   merge,
   staticCache,
+  vma,
+  mmapStorm,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */

@@ -24,6 +24,13 @@ const SENTENCES: Readonly<Record<Quantity, (rows: readonly ExperimentRow[]) => s
       `at most ${moved.movedShare.toFixed(3)} objects per call moved from or to slabs (${at(moved)})`,
     ];
   },
+  hits: (rows) => {
+    const names = new Set(rows.flatMap(({ hits }) => Object.keys(hits)));
+    return [...names].sort().map((name) => {
+      const row = greatest(rows, ({ hits }) => -(hits[name] ?? 1));
+      return `${name} at worst ${percent(row.hits[name] ?? 1)} served by the CPU (${at(row)})`;
+    });
+  },
   bypasses: (rows) => {
     const row = greatest(rows, ({ bypassShare }) => bypassShare);
     if (row.bypassShare === 0) return [];

@@ -2,8 +2,9 @@
 import { availableParallelism } from 'node:os';
 import type { LockStatRow } from '../../sync/index.js';
 import type { HeapKind } from '../heaps.js';
+import { addPaths, type CacheHits, noPaths } from '../paths.js';
 import { type Sample, takeSample } from '../sample.js';
-import { addPaths, noPaths, type Stage } from '../stage.js';
+import type { Stage } from '../stage.js';
 import { bootstrapMedian, type Interval } from '../stats.js';
 import type { TraceProgram } from '../trace/index.js';
 import type { Variant } from './experiment.js';
@@ -56,6 +57,8 @@ export interface ExperimentRow {
   bypassShare: number;
   /** Most pages in use above those of the empty arena, in the run with cookies; null when there was no time for it. */
   highWaterPages: number | null;
+  /** Of the caches of the arena that were used, by name: the share of their calls that the CPU's sheaves served. */
+  hits: Readonly<Record<string, number>>;
   locks: LockFigures | null;
   /** Time saved against the baseline as published, where it was. */
   published: readonly number[] | null;
@@ -86,6 +89,7 @@ export class Row {
   readonly nsPerOp: number[] = [];
   highWaterPages: number | null = null;
   readonly #paths = noPaths();
+  readonly #hits = new Map<string, CacheHits>();
   readonly #waits: number[] = [];
   readonly #waitsByClass = new Map<string, number>();
   #tries = 0;
@@ -120,6 +124,10 @@ export class Row {
   keep(sample: Sample): void {
     this.nsPerOp.push(sample.nsPerOp);
     addPaths(this.#paths, sample.paths);
+    for (const [name, { fast, calls }] of sample.hits ?? []) {
+      const sum = this.#hits.get(name) ?? { fast: 0, calls: 0 };
+      this.#hits.set(name, { fast: sum.fast + fast, calls: sum.calls + calls });
+    }
   }
 
   /** Keeps the lock statistics of a run. */
@@ -167,6 +175,7 @@ export class Row {
       movedShare: moved / calls,
       bypassShare: bypassed / calls,
       highWaterPages: this.highWaterPages,
+      hits: Object.fromEntries([...this.#hits].map(([name, { fast, calls }]) => [name, fast / calls])),
       locks: this.#lockFigures(seed),
       published,
     };

@@ -7,6 +7,7 @@ import { larson } from './larson.js';
 import { later } from './later.js';
 import { LOOKUPS, lookup } from './lookup.js';
 import { mixed } from './mixed.js';
+import { MM_WORKLOADS } from './mm.js';
 import { pair } from './pair.js';
 import { producerConsumer } from './producerConsumer.js';
 import { reserve } from './reserve.js';
@@ -56,6 +57,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...(Object.keys(LIVES) as Life[]).flatMap((life) => OWNERS.map((owner) => constructed(life, owner))),
   ...[1, 2, 8].map(kin),
   ...LOOKUPS.map(lookup),
+  ...MM_WORKLOADS,
 ];
 
 export function workloadNamed(name: string): Workload {

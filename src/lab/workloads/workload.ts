@@ -1,4 +1,5 @@
 /** What all workloads have in common: the shape of one, and the small parts that several use. */
+import type { Arena } from '../../arena.js';
 import type { DefinedCache } from '../../cache/index.js';
 import type { Rcu } from '../../rcu/index.js';
 import { GranaryError } from '../../struct/index.js';
@@ -6,6 +7,8 @@ import type { ObjectHeap, SizedHeap } from '../heaps.js';
 
 /** What a workload gets from the thread that runs it. */
 export interface WorkloadContext {
+  /** For workloads that use more of it than objects and blocks. */
+  readonly arena: Arena;
   /** The workload's own cache; only for those with an `objectSize`. */
   readonly objects: ObjectHeap;
   readonly blocks: SizedHeap;

@@ -7,7 +7,7 @@ import { Arena, type ArenaOptions, STAT_ITEMS, type StatItem } from '#src/index.
 import { orderOf, Page, type PageAllocator, type PagePtr, pageAddress } from '#src/page/index.js';
 import { Barn, barnOf, SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from '#src/sheaf/index.js';
 import { freelistOf, inuseOf, KmemCacheNode, nodeOf } from '#src/slab/index.js';
-import { HELD_LOCKS_MAX, LockRecord } from '#src/sync/index.js';
+import { HELD_LOCKS_MAX, LOCKDEP_WORDS, LockRecord } from '#src/sync/index.js';
 
 export const MiB = 1 << 20;
 
@@ -180,13 +180,14 @@ export function expectSound(arena: Arena): void {
 }
 
 /**
- * What must not change: every word but the counters, the notes about locks that were held before, which every lock
- * overwrites and of which only their count says how many hold, and what lies above the top of a sheaf.
+ * What must not change: every word but the counters, what lockdep has seen, the notes about locks that were held before,
+ * which every lock overwrites and of which only their count says how many hold, and what lies above the top of a sheaf.
  */
 function imageOf(arena: Arena): Buffer {
   arena.endTurn();
   const image = Buffer.from(new Uint8Array(arena.u8));
   const { geometry } = arena;
+  if (geometry.lockdep !== 0) image.fill(0, geometry.lockdep * 4, (geometry.lockdep + LOCKDEP_WORDS) * 4);
   for (let cpu = 0; cpu < geometry.cpus; cpu++) {
     const held = threadRecordOf(geometry, cpu) + ThreadRecord.locks + LockRecord.held;
     image.fill(0, held * 4, (held + HELD_LOCKS_MAX) * 4);
