@@ -33,7 +33,7 @@ import type { CacheContext } from './context.js';
 import { countSheaf } from './create.js';
 import { DefinedCache, whatToMake } from './define.js';
 import { reapPcs, shrinkCache } from './drain.js';
-import type { HotCode, KmemCacheClass } from './fastPath.js';
+import type { HotCode } from './fastPath.js';
 import { MemoryGroups } from './groups.js';
 import { KfreeRcu } from './kfreeRcu.js';
 import { Kmallocs } from './kmalloc.js';
@@ -79,11 +79,8 @@ export class Caches implements CacheContext {
   readonly accounting: Accounting;
   readonly groups: MemoryGroups;
   private readonly code: HotCode;
-  private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
-  private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
 
-  /** `arena` is what constructors and destructors are called with. */
   constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers(), arena?: unknown) {
     this.cpu = cpu;
     this.views = cpu.views;
@@ -93,8 +90,6 @@ export class Caches implements CacheContext {
     this.layer = LAYERS[cpu.geometry.layer]!;
     this.pages = new PageAllocator(cpu);
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
-    this.classes = code.classes;
-    this.rcuDebugClasses = code.rcuDebugClasses;
     this.code = code;
     this.accounting = new Accounting(cpu);
     this.groups = new MemoryGroups(this);
@@ -134,8 +129,9 @@ export class Caches implements CacheContext {
     if (known !== undefined && known.desc.serial === serial) return known;
     const primary = this.primarySlot(slot);
     const { layer, flags } = this.describe(slot);
-    const plain = (flags & SLAB_ACCOUNT) === 0 ? this.classes : this.code.accountedClasses;
-    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? plain : this.rcuDebugClasses;
+    const { classes: plain, accountedClasses, rcuDebugClasses } = this.code;
+    const charged = (flags & SLAB_ACCOUNT) === 0 ? plain : accountedClasses;
+    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? charged : rcuDebugClasses;
     const opened =
       primary === slot
         ? new classes[layer](this, slot)
@@ -349,9 +345,7 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => {
       const cpu = cpuOfThread(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
-      const notes = this.slabs.callbacks.inherit(thread, (ptr) =>
-        readCacheDesc(m, ptr as never, geometry.nodes),
-      );
+      const notes = this.slabs.callbacks.inherit(thread);
       this.accounting.inherit(thread);
       this.kfreeRcu.shrink(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));

@@ -33,7 +33,7 @@ import {
 import { ConstructorError, describe, type Words } from '../struct/index.js';
 import { cmpxchg, exchange, loadAcquire, storeRelease } from '../sync/index.js';
 import { SLAB_DTOR } from './flags.js';
-import { type CacheDesc, KmemCacheStruct } from './kmemCache.js';
+import { type CacheDesc, type KmemCachePtr, KmemCacheStruct, readCacheDesc } from './kmemCache.js';
 import { type ObjectCallbacks, packProgress, SlabObjects } from './slabObjects.js';
 import { freelistOf, inuseOf, isFrozen } from './slabWord.js';
 
@@ -332,14 +332,15 @@ export class SlabCallbacks {
   }
 
   /** Takes over what a dead thread's callbacks were at; returns what cannot be told, in words. */
-  inherit(dead: number, describeCache: (ptr: number) => CacheDesc): string[] {
+  inherit(dead: number): string[] {
     const { m } = this;
-    const record = threadRecordOf(this.cpu.geometry, dead);
+    const { geometry } = this.cpu;
+    const record = threadRecordOf(geometry, dead);
     const notes: string[] = [];
     for (const list of [CONSTRUCTING, DESTRUCTING]) {
       for (let page = m[record + list] as PagePtr; page !== 0; page = m[record + list] as PagePtr) {
         m[record + list] = m[page + NEXT]!;
-        const s = describeCache(m[page + CACHE]!);
+        const s = readCacheDesc(m, m[page + CACHE] as KmemCachePtr, geometry.nodes);
         notes.push(this.inheritSlab(s, page));
       }
     }
