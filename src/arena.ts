@@ -11,6 +11,7 @@ import {
   type DefinedCache,
   type HotCode,
   type KmemCache,
+  type MemoryGroups,
   makeHotCode,
   ReclaimWorker,
   type Shrinker,
@@ -221,6 +222,11 @@ export class Arena extends ArenaHeap {
    */
   openCache(wanted: string | DefinedCache): KmemCache {
     return this.caches.open(wanted);
+  }
+
+  /** Limits on the memory of workers and tasks, for caches with SLAB_ACCOUNT. */
+  get groups(): MemoryGroups {
+    return this.caches.groups;
   }
 
   /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */

@@ -22,13 +22,14 @@ import {
   nodeSlot,
   packSlabWord,
   readCacheDesc,
+  SLAB_ACCOUNT,
   SLAB_NO_SHEAVES,
 } from '../slab/index.js';
-import { PAGE_SIZE, WORD_BYTES } from '../struct/index.js';
+import { type Geometry, PAGE_SIZE, WORD_BYTES } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { createInSlot, initKmemCache, LAYER_SETUP } from './create.js';
 import { KMALLOC_SIZES, kmallocFamilies, kmallocSizeName } from './kmallocTypes.js';
-import { withArray } from './options.js';
+import { type CacheLayout, withArray } from './options.js';
 import { nextSerial, publishSlot } from './registry.js';
 
 export const KMEM_CACHE_NODE_SLOT = 0;
@@ -125,43 +126,44 @@ function moveToSlab(caches: Caches, from: KmemCachePtr, slot: number): void {
 
 function bootKmalloc(caches: Caches): void {
   const { geometry } = caches;
-  const layouts = KMALLOC_SIZES.map((size) =>
-    withArray(
-      calculateSizes({
-        objectSize: size,
-        align: size & -size,
-        origSize: geometry.requestedSize !== 0,
-        cpus: geometry.cpus,
-        tiny: geometry.tiny !== 0,
-      }),
-    ),
-  );
-  const slots: number[] = [];
+  const made: CacheLayout[] = [];
   for (const { prefix, flags } of kmallocFamilies(geometry)) {
-    KMALLOC_SIZES.forEach((size, i) => {
-      const slot = FIRST_KMALLOC_SLOT + slots.length;
-      const name = prefix + kmallocSizeName(size);
-      createInSlot(caches, slot, {
-        name,
+    for (const size of KMALLOC_SIZES) {
+      const layout = kmallocLayout(geometry, size, flags);
+      createInSlot(caches, FIRST_KMALLOC_SLOT + made.length, {
+        name: prefix + kmallocSizeName(size),
         objectSize: size,
         flags,
         layer: caches.layer,
-        layout: layouts[i]!,
+        layout,
         // What kmalloc gives is for any use, and so may be copied whole.
         usersize: size,
       });
-      slots.push(slot);
-    });
+      made.push(layout);
+    }
   }
   caches.kmallocs.bind(FIRST_KMALLOC_SLOT);
-  for (const [i, slot] of slots.entries()) {
-    const { desc } = caches.handle(slot);
-    if (!LAYER_SETUP[caches.layer].add(caches, desc, layouts[i % layouts.length]!)) need(0);
+  for (const [i, layout] of made.entries()) {
+    const { desc } = caches.handle(FIRST_KMALLOC_SLOT + i);
+    if (!LAYER_SETUP[caches.layer].add(caches, desc, layout)) need(0);
   }
   // Handles that were opened before the layer was there learn of it.
-  for (const slot of slots) {
-    const cache = caches.handle(slot);
+  for (let i = 0; i < made.length; i++) {
+    const cache = caches.handle(FIRST_KMALLOC_SLOT + i);
     cache.release();
     cache.learnCapacity();
   }
+}
+
+function kmallocLayout(geometry: Geometry, size: number, flags: number): CacheLayout {
+  return withArray(
+    calculateSizes({
+      objectSize: size,
+      align: size & -size,
+      origSize: geometry.requestedSize !== 0,
+      objExt: (flags & SLAB_ACCOUNT) !== 0,
+      cpus: geometry.cpus,
+      tiny: geometry.tiny !== 0,
+    }),
+  );
 }

@@ -8,9 +8,7 @@ import {
   KmemCacheStruct,
   readCacheDesc,
   readName,
-  SLAB_DTOR,
   SLAB_KMALLOC,
-  SLAB_RCU_DEBUG,
   SlabAllocator,
   TinySlabAllocator,
 } from '../slab/index.js';
@@ -34,10 +32,12 @@ import type { CacheContext } from './context.js';
 import { countSheaf } from './create.js';
 import { DefinedCache, whatToMake } from './define.js';
 import { reapPcs, shrinkCache } from './drain.js';
-import type { HotCode, KmemCacheClass } from './fastPath.js';
+import { classOf, type HotCode } from './fastPath.js';
+import { MemoryGroups } from './groups.js';
 import { KfreeRcu } from './kfreeRcu.js';
 import type { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
+import { Accounting } from './memoryGroup.js';
 import { createOrMerge, dropCache } from './merging.js';
 import { newCache } from './newCache.js';
 import { Nolock } from './nolock.js';
@@ -75,12 +75,12 @@ export class Caches implements CacheContext {
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
-  private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
-  private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
-  private readonly tracking: KmemCacheClass;
+  readonly accountedSheaf: PrefilledSheafClass;
+  readonly accounting: Accounting;
+  readonly groups: MemoryGroups;
+  private readonly code: HotCode;
   private readonly handles: KmemCache[] = [];
 
-  /** `arena` is what constructors and destructors are called with. */
   constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers(), arena?: unknown) {
     this.cpu = cpu;
     this.views = cpu.views;
@@ -91,10 +91,11 @@ export class Caches implements CacheContext {
     this.pages = new PageAllocator(cpu);
     const Slabs = cpu.geometry.tiny === 0 ? SlabAllocator : TinySlabAllocator;
     this.slabs = new Slabs(cpu, this.pages, code.freelists);
-    this.classes = code.classes;
-    this.rcuDebugClasses = code.rcuDebugClasses;
-    this.tracking = code.tracking;
+    this.code = code;
+    this.accounting = new Accounting(cpu);
+    this.groups = new MemoryGroups(this);
     this.prefilledSheaf = code.prefilledSheaf;
+    this.accountedSheaf = code.accountedSheaf;
     this.kmallocs = makeKmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
@@ -130,15 +131,10 @@ export class Caches implements CacheContext {
     const primary = this.primarySlot(slot);
     const opened =
       primary === slot
-        ? new (this.classOf(this.describe(slot)))(this, slot)
+        ? new (classOf(this.code, this.describe(slot)))(this, slot)
         : new AliasKmemCache(this, slot, this.handle(primary));
     this.handles[slot] = opened;
     return opened;
-  }
-
-  private classOf({ layer, flags, origSize }: CacheDesc): KmemCacheClass {
-    if (origSize !== 0) return this.tracking;
-    return ((flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses)[layer];
   }
 
   /** The slot of the cache whose storage the cache in `slot` uses. */
@@ -302,11 +298,12 @@ export class Caches implements CacheContext {
    * other threads run there. A CPU's sheaves are not its threads': those who stay would only have to fill them again.
    */
   leaveCpu(): void {
-    const { cpu, geometry } = this;
-    this.endings.beforeLeaving(() => this.flushIfLast());
-    this.withSlabMutex(() => {
-      for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
+    const { cpu, geometry, handles } = this;
+    const flush = (): void => this.flushIfLast();
+    this.endings.leave(handles, flush, () => {
+      for (const cache of handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
       this.flushIfLast();
+      this.groups.workFor(null);
       leaveCpu(cpu.m, geometry, cpu.thread);
     });
   }
@@ -321,13 +318,6 @@ export class Caches implements CacheContext {
       rcu.goOffline();
     } while (kfreeRcu.submitOwn() || rcu.pending > 0);
     kfreeRcu.leave();
-  }
-
-  /** Whether this thread has a cache open that has destructors. */
-  hasDestructors(): boolean {
-    return this.handles.some(
-      (cache) => cache !== undefined && (cache.desc.flags & SLAB_DTOR) !== 0 && cache.isAlive,
-    );
   }
 
   private flushIfLast(): void {
@@ -346,9 +336,8 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => {
       const cpu = cpuOfThread(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
-      const notes = this.slabs.callbacks.inherit(thread, (ptr) =>
-        readCacheDesc(m, ptr as never, geometry.nodes),
-      );
+      const notes = this.slabs.callbacks.inherit(thread);
+      this.accounting.inherit(thread);
       this.kfreeRcu.shrink(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);

@@ -110,14 +110,22 @@ export class Endings {
     }
   }
 
-  /** The last flush of this CPU while callbacks may still run; what comes later waits for other threads. */
-  beforeLeaving(flush: () => void): void {
+  /** The last flush of this CPU while callbacks may run; then `leave`, after which they wait for other threads. */
+  leave(handles: readonly (KmemCache | undefined)[], flush: () => void, leave: () => void): void {
     const { caches } = this;
     const { callbacks } = caches.slabs;
-    if (caches.hasDestructors()) {
+    if (
+      handles.some((cache) => cache !== undefined && (cache.desc.flags & SLAB_DTOR) !== 0 && cache.isAlive)
+    ) {
       caches.withSlabMutex(flush);
       callbacks.run();
     }
     callbacks.closed = true;
+    try {
+      caches.withSlabMutex(leave);
+    } catch (error) {
+      callbacks.closed = false; // the thread stays
+      throw error;
+    }
   }
 }

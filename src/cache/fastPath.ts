@@ -20,7 +20,13 @@
 import { ThreadRecord, type Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
-import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
+import {
+  type CacheDesc,
+  type FreelistLoops,
+  makeFreelistLoops,
+  SLAB_ACCOUNT,
+  SLAB_RCU_DEBUG,
+} from '../slab/index.js';
 import {
   CHECK_LEVELS,
   type CheckLevel,
@@ -30,6 +36,7 @@ import {
   LOCK_POLICIES,
 } from '../struct/index.js';
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
+import { withAccounting, withForcedCharge } from './accounted.js';
 import { BulkKmemCache } from './bulk.js';
 import { CpuSlabKmemCache } from './cpuSlabCache.js';
 import { turnCpuSlabClass } from './cpuSlabPath.js';
@@ -50,7 +57,11 @@ export interface HotCode {
   readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   /** The class of kmalloc caches that keep requested sizes. */
   readonly tracking: KmemCacheClass;
+  readonly accountedTracking: KmemCacheClass;
+  /** The same for caches with SLAB_ACCOUNT. */
+  readonly accountedClasses: Readonly<Record<Layer, KmemCacheClass>>;
   readonly prefilledSheaf: PrefilledSheafClass;
+  readonly accountedSheaf: PrefilledSheafClass;
   readonly freelists: FreelistLoops;
 }
 
@@ -64,6 +75,8 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const cpuSlab = turn ? turnCpuSlabClass(views, check) : CpuSlabKmemCache;
   const arrays = turn ? turnArrayClass(views, nodes, check) : ArrayKmemCache;
   const classes = { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none: directClass() };
+  const prefilledSheaf = makePrefilledSheaf(views, check !== 'none');
+  const tracking = trackingClass(classes[LAYERS[geometry.layer]!]);
   return {
     classes,
     rcuDebugClasses: {
@@ -72,10 +85,26 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
       'cpu-slab': withRcuDebug(cpuSlab),
       none: withRcuDebug(classes.none),
     },
-    tracking: trackingClass(classes[LAYERS[geometry.layer]!]),
-    prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
+    tracking,
+    accountedTracking: withAccounting(tracking, views.m),
+    accountedClasses: {
+      sheaves: withAccounting(sheaves, views.m),
+      'percpu-array': withAccounting(arrays, views.m),
+      'cpu-slab': withAccounting(cpuSlab, views.m),
+      none: withAccounting(classes.none, views.m),
+    },
+    prefilledSheaf,
+    accountedSheaf: withForcedCharge(prefilledSheaf),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };
+}
+
+/** The class of a cache's handles. */
+export function classOf(code: HotCode, { layer, flags, origSize }: CacheDesc): KmemCacheClass {
+  const accounted = (flags & SLAB_ACCOUNT) !== 0;
+  if (origSize !== 0) return accounted ? code.accountedTracking : code.tracking;
+  if ((flags & SLAB_RCU_DEBUG) !== 0) return code.rcuDebugClasses[layer];
+  return (accounted ? code.accountedClasses : code.classes)[layer];
 }
 
 function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheClass {

@@ -21,7 +21,7 @@ import {
   pageAddress,
   virtToPage,
 } from '../page/index.js';
-import { type CacheDesc, KmemCacheStruct, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
+import { type CacheDesc, KmemCacheStruct, SLAB_ACCOUNT, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
 import { describe, PAGE_SHIFT, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { checkHead, HEADLESS } from './kfreeRcu.js';
@@ -80,7 +80,7 @@ export function kmallocTable(cacheAt: (i: number) => KmemCache): KmallocTable {
 
 /** Kernel: `slab_ksize`. Behind an object may lie its free pointer or its requested size; padding is its own. */
 function usableBytes({ flags, inuse, offset, origSize, size }: CacheDesc): number {
-  const follows = (flags & SLAB_TYPESAFE_BY_RCU) !== 0 || origSize !== 0 || offset >= inuse;
+  const follows = (flags & (SLAB_TYPESAFE_BY_RCU | SLAB_ACCOUNT)) !== 0 || origSize !== 0 || offset >= inuse;
   return follows ? inuse : size;
 }
 

@@ -4,6 +4,7 @@ import { ARRAY_SIZE_MAX, SHEAF_CAPACITY_MAX } from '../sheaf/index.js';
 import {
   calculateSizes,
   NAME_BYTES_MAX,
+  SLAB_ACCOUNT,
   SLAB_FLAGS_PERMITTED,
   SLAB_HWCACHE_ALIGN,
   SLAB_TYPESAFE_BY_RCU,
@@ -137,6 +138,7 @@ export function layoutFor(
     hwcacheAlign: (flags & SLAB_HWCACHE_ALIGN) !== 0,
     typesafeByRcu: (flags & SLAB_TYPESAFE_BY_RCU) !== 0,
     hasCtor,
+    objExt: (flags & SLAB_ACCOUNT) !== 0,
     freeptrOffset: options.freeptrOffset,
     sheafCapacity,
     cpus,
@@ -153,6 +155,9 @@ function checkRcuOptions(
   if (typeof rcuDebug !== 'boolean')
     throw new TypeError(`rcuDebug is ${describe(rcuDebug)}; it must be a boolean`);
   const typesafe = (flags & SLAB_TYPESAFE_BY_RCU) !== 0;
+  if (rcuDebug && (flags & SLAB_ACCOUNT) !== 0) {
+    throw new RangeError('rcuDebug is true; a cache with SLAB_ACCOUNT gives its charges back at once');
+  }
   if (rcuDebug && !typesafe) {
     throw new RangeError('rcuDebug is true; only caches with SLAB_TYPESAFE_BY_RCU have frees to put off');
   }

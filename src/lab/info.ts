@@ -1,9 +1,12 @@
 /** A look at an arena from inside, after a short mixed load. */
 
+import type { Arena } from '../arena.js';
+import type { GroupInfo } from '../cache/index.js';
 import { STAT_ITEMS, type StatItem, TRYLOCK_ITEMS } from '../cpu/index.js';
 import type { Finding } from '../debug/index.js';
 import { type CacheInfo, lockStatText, perfLockContention, perfLockReport } from '../observe/index.js';
 import type { Meminfo } from '../reports.js';
+import { SLAB_ACCOUNT, SLAB_NO_MERGE } from '../slab/index.js';
 import { type LockPolicy, requireInteger } from '../struct/index.js';
 import type { LockStatRow } from '../sync/index.js';
 import { Stage } from './stage.js';
@@ -30,12 +33,15 @@ export interface InfoReport {
   caches: CacheInfo[];
   /** By class; empty unless asked for. */
   locks: LockStatRow[];
+  /** Memory groups, with a small task of the main thread in one. */
+  groups: GroupInfo[];
   findings: Finding[];
   problems: string[];
 }
 
 const OPS = 20_000;
 const THREADS_MAX = 64;
+const TASK_LIMIT = 64 << 10;
 
 /** Makes an arena, runs a short load on all CPUs, and tells what is in it then. */
 export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
@@ -67,6 +73,7 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
       slabinfo: arena.slabinfo(),
       caches: arena.cacheInfo(),
       locks: arena.lockStat(),
+      groups: chargedTask(arena),
       findings,
       problems,
     };
@@ -112,6 +119,40 @@ function locksText({ locks }: InfoReport): string[] {
   return [lockStatText(locks), perfLockReport(locks), perfLockContention(locks)];
 }
 
+/** What a task of some objects is charged with, while it has them. */
+function chargedTask(arena: Arena): GroupInfo[] {
+  const { groups } = arena;
+  const cache = arena.createCache('task', { size: 96, flags: SLAB_ACCOUNT | SLAB_NO_MERGE });
+  const all = groups.create('tasks', { limit: 16 << 20 });
+  const task = groups.create('main', { parent: all, limit: TASK_LIMIT });
+  groups.workFor(task);
+  const objects: number[] = [];
+  for (let p = cache.alloc(); p !== 0; p = cache.alloc()) objects.push(p);
+  for (const p of objects.splice(0, objects.length >> 1)) cache.free(p);
+  arena.endTurn();
+  const info = groups.list();
+  for (const p of objects) cache.free(p);
+  cache.destroy();
+  groups.workFor(null);
+  for (const group of [task, all]) groups.destroy(group);
+  return info;
+}
+
+function groupsText({ groups }: InfoReport): string {
+  const bytes = (n: number | null): string => (n === null ? '-' : String(n));
+  const rows = groups.map(({ name, parent, limit, usage, peak, failures, forced }) => [
+    name,
+    parent ?? '-',
+    bytes(limit),
+    bytes(usage),
+    bytes(peak),
+    failures,
+    forced,
+  ]);
+  const titles = ['limit', 'usage', 'peak', 'failures', 'forced'].map((title) => ({ title }));
+  return table(rows, [{ title: 'group', align: 'left' }, { title: 'in', align: 'left' }, ...titles]);
+}
+
 /** The report, for people. */
 export function infoText(report: InfoReport): string {
   const { bytes, cpus, threads, nodes, problems } = report;
@@ -126,6 +167,8 @@ export function infoText(report: InfoReport): string {
     meminfoText(report),
     '',
     countersText(report),
+    '',
+    groupsText(report),
     '',
     ...trylockText(report),
     ...locksText(report),

@@ -218,7 +218,21 @@ describe('callbacks', () => {
     expectSound(arena);
   });
 
-  it('keep the free pointer out of the object, and the cache out of merging', () => {
+  it.each(['kernel', 'primary'] as const)('keep the cache out of merging, merge %s', (merge) => {
+    const arena = boot({ merge });
+    const shape = { size: 64 };
+    const [first, second] = [keepBook(shape), keepBook(shape)].map(({ defined }) =>
+      arena.createCache(defined),
+    );
+    const plain = arena.createCache('plain', { size: 72 });
+    expect(new Set([first!, second!, plain].map(({ desc }) => desc.ptr)).size).toBe(3);
+    arena.createCache('like-plain', { size: 72 });
+    const aliases = arena.cacheInfo().map((info) => [info.name, info.aliases]);
+    expect(aliases).toContainEqual(['plain', 1]);
+    for (const { name } of [first!, second!]) expect(aliases).toContainEqual([name, 0]);
+  });
+
+  it('keep the free pointer out of the object', () => {
     const arena = boot();
     const cache = arena.createCache(keepBook().defined);
     expect(cache.desc.offset).toBeGreaterThanOrEqual(cache.objectSize);

@@ -1,6 +1,6 @@
 /**
  * Constructors and destructors on real threads: they fail at every position while eight threads make and end slabs, and
- * threads die in them. `CTOR_MS=60000` makes each run under fire that long.
+ * threads die in them. `GRANARY_CTOR_MS=60000` makes each run under fire that long.
  */
 import { describe, expect, it } from 'vitest';
 import { type Arena, GFP_NOWAIT, type KmemCache, type Layer, type LockPolicy } from '#src/index.js';
@@ -10,7 +10,7 @@ import { boot, expectSound, footprint, inside, secondCpu } from '../cache/suppor
 import { launch, runTeam, until } from '../litmus/support/team.js';
 import { defineStranger, expectSettled, keepBook } from './support.js';
 
-const MS = Number(process.env.CTOR_MS ?? 250);
+const MS = Number(process.env.GRANARY_CTOR_MS ?? 250);
 const THREADS = 8;
 
 /** This thread knows the caches of the roles too. */
