@@ -22,7 +22,7 @@ import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './p
 import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { type Meminfo, type ReclaimInfo, sumMeminfo } from './reports.js';
+import { type Meminfo, type ReclaimInfo, reclaimInfoOf, sumMeminfo } from './reports.js';
 import {
   AttachError,
   abiHash,
@@ -246,11 +246,11 @@ export class Arena {
   }
 
   /**
-   * Frees what kmalloc or a cache gave, after a grace period: threads that read it go on. Counts as freed at once.
-   * Kernel: `kfree_rcu`.
+   * Frees what kmalloc or a cache gave, after a grace period: threads that read it go on. Counts as freed at once. `head`
+   * as for {@link KmemCache.freeRcu}. Kernel: `kfree_rcu`.
    */
-  kfreeRcu(p: number): void {
-    this.caches.kmallocs.freeRcu(p);
+  kfreeRcu(p: number, head?: number): void {
+    this.caches.kmallocs.freeRcu(p, head);
   }
 
   /** Waits, blocking, until everything that was given to kfreeRcu and freeRcu is free. Kernel: `kvfree_rcu_barrier`. */
@@ -277,6 +277,15 @@ export class Arena {
    */
   kfreeNolock(p: number): void {
     this.caches.nolock.free(p);
+  }
+
+  /**
+   * kfreeRcu for the same callbacks, which needs the word: what the CPU's sheaf does not take is linked through it. Kernel:
+   * `kfree_rcu_nolock`.
+   * @example arena.kfreeRcuNolock(p, 4);
+   */
+  kfreeRcuNolock(p: number, head: number): void {
+    this.caches.nolock.freeRcu(p, head);
   }
 
   /** Frees `list[0..n)`, of any kmalloc sizes. */
@@ -315,12 +324,7 @@ export class Arena {
   /** Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. */
   failPageAlloc(every: number): { refused: number } {
     requireInteger('every', every, 0, 0x7fffffff);
-    const { pages } = this.caches;
-    const refused = pages.refused;
-    pages.failEvery = every;
-    pages.requests = 0;
-    pages.refused = 0;
-    return { refused };
+    return { refused: this.caches.pages.refuseEach(every) };
   }
 
   /**
@@ -346,13 +350,7 @@ export class Arena {
 
   /** What this thread's allocations had to do for memory since it went online. */
   reclaimInfo(): ReclaimInfo {
-    const { pages, reclaim } = this.caches;
-    return {
-      directReclaims: pages.reclaims.direct,
-      pages: pages.reclaims.pages,
-      failures: pages.oom.failures,
-      obstacles: reclaim.obstacles(),
-    };
+    return reclaimInfoOf(this.caches);
   }
 
   /** The report of this thread's latest allocation that failed without __GFP_NOWARN; at most ten in five seconds. */

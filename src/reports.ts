@@ -1,4 +1,5 @@
 /** What an arena tells about itself, as plain data. */
+import type { Caches } from './cache/index.js';
 import type { NodeMeminfo } from './page/index.js';
 
 export interface Meminfo {
@@ -33,5 +34,14 @@ export function sumMeminfo(nodes: NodeMeminfo[]): Meminfo {
     usedPages: totalPages - freePages,
     highWaterPages: sum((node) => node.highWaterPages),
     nodes,
+  };
+}
+
+export function reclaimInfoOf({ pages, reclaim }: Caches): ReclaimInfo {
+  return {
+    directReclaims: pages.reclaims.direct,
+    pages: pages.reclaims.pages,
+    failures: pages.oom.failures,
+    obstacles: reclaim.obstacles(),
   };
 }

@@ -276,7 +276,7 @@ export class Caches implements CacheContext {
         for (const cache of this.all()) kfreeRcu.submitSheafOf(cache, cpu.id);
       });
       rcu.goOffline();
-    } while (rcu.pending > 0);
+    } while (kfreeRcu.submitOwn() || rcu.pending > 0);
     kfreeRcu.leave();
   }
 
@@ -295,7 +295,7 @@ export class Caches implements CacheContext {
       const cpu = cpuOfThread(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
       const notes: string[] = [];
-      this.kfreeRcu.takeOver(thread);
+      this.kfreeRcu.shrink(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);
       leaveCpu(m, geometry, thread);

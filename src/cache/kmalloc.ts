@@ -7,6 +7,7 @@
 import {
   __GFP_ZERO,
   checkGfp,
+  compoundHead,
   GFP_KERNEL,
   isHeapAddress,
   NUMA_NO_NODE,
@@ -23,6 +24,8 @@ import {
 import { KmemCacheStruct } from '../slab/index.js';
 import { describe, PAGE_SHIFT, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
 import type { Caches } from './caches.js';
+import { checkHead, HEADLESS } from './kfreeRcu.js';
+import { Channel } from './kfreeRcuLists.js';
 import type { KmemCache } from './kmemCache.js';
 
 /** What kmalloc(0) returns: not NULL, and not an address either. */
@@ -122,13 +125,14 @@ export class Kmallocs {
   }
 
   /** Frees after a grace period. Kernel: `kfree_rcu`, `kvfree_rcu`. */
-  freeRcu(p: number): void {
+  freeRcu(p: number, head?: number): void {
     if (p === 0 || p === ZERO_SIZE_PTR) return;
     const cache = this.cacheOf(p);
-    if (cache !== undefined) return cache.freeRcu(p);
+    if (cache !== undefined) return cache.freeRcu(p, head);
     this.caches.cpu.assertOnline();
-    this.largePage(p); // says what is wrong with it now, not after the grace period
-    this.caches.kfreeRcu.add(p);
+    const page = this.largePage(p); // says what is wrong with it now, not after the grace period
+    const word = head === undefined ? HEADLESS : p + checkHead(head, this.caches.views.m[page + Page.size]!);
+    this.caches.kfreeRcu.add(p, Channel.LARGE, word);
   }
 
   /** What kfree_rcu gathered past the sheaves; its grace period is over. */
@@ -136,6 +140,28 @@ export class Kmallocs {
     const cache = this.cacheOf(p);
     if (cache !== undefined) cache.freeAfterGracePeriod(p);
     else this.freeLarge(p);
+  }
+
+  /** The same for `list[0..n)`: those of one cache that follow one another, in one call. */
+  freeBulkAfterGracePeriod(list: Int32Array, n: number): void {
+    for (let from = 0; from < n; ) {
+      const cache = this.cacheOf(list[from]!);
+      let to = from + 1;
+      if (cache === undefined) this.freeLarge(list[from]!);
+      else {
+        while (to < n && this.cacheOf(list[to]!) === cache) to++;
+        cache.freeBulkAfterGracePeriod(list.subarray(from, to), to - from);
+      }
+      from = to;
+    }
+  }
+
+  /** The object, or the large block, that a byte lies in. */
+  objectAt(address: number): number {
+    const { geometry, views } = this.caches;
+    const start = pageAddress(geometry, compoundHead(views.m, virtToPage(geometry, address)));
+    const cache = this.cacheOf(address);
+    return cache === undefined ? start : start + Math.floor((address - start) / cache.size) * cache.size;
   }
 
   /** Frees an object of a kmalloc cache past its sheaves, for reclaim. */

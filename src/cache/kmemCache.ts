@@ -33,9 +33,9 @@ import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
-const { ALLOC, FREE } = Intent;
+const { ALLOC } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
-const { FREE_SLOWPATH, FREE_RCU_SHEAF_FAIL } = Stat;
+const { FREE_SLOWPATH } = Stat;
 
 export abstract class KmemCache extends PcsNolock {
   protected readonly context: CacheContext;
@@ -106,44 +106,25 @@ export abstract class KmemCache extends PcsNolock {
 
   /**
    * Frees an object after a grace period: readers that have it go on reading. It counts as freed at once, so a second
-   * free of it is refused. Kernel: `kfree_rcu`.
+   * free of it is refused. `head` is the byte offset of a word of the object that no reader looks at, a multiple of 4:
+   * without memory for a list the object is linked through it, where the call would otherwise wait. Kernel: `kfree_rcu`.
    * @example
    * rcu.assignPointer(slot, fresh);
    * cache.freeRcu(old);
    */
-  freeRcu(p: number): void {
-    this.assertAlive();
-    this.cpu.enter(FREE, this.desc.slot);
-    try {
-      this.takeBack(p);
-      if (this.sheafCapacity > 0 && this.isLocal(p) && this.lockForRcu() && this.pushRcu(p)) return;
-      this.count(FREE_RCU_SHEAF_FAIL);
-    } finally {
-      if (this.context.policy === 'op') this.release();
-      this.cpu.leave();
-    }
-    this.context.kfreeRcu.add(p);
-  }
+  abstract freeRcu(p: number, head?: number): void;
+
+  /** freeRcu in a restricted context, which needs the word. Kernel: `kfree_rcu_nolock`. */
+  abstract freeRcuNolock(p: number, head: number): void;
 
   /** Waits, blocking, until what freeRcu was given is free. Kernel: `kvfree_rcu_barrier_on_cache`. */
-  rcuBarrier(): void {
-    this.assertAlive();
-    this.context.kfreeRcu.barrier(this);
-  }
+  abstract rcuBarrier(): void;
 
   /** The grace period of an object that no sheaf took is over: frees it as if only now. */
-  freeAfterGracePeriod(p: number): void {
-    if (this.checked) this.shadow[p >> 3] = this.tag;
-    this.free(p);
-  }
+  abstract freeAfterGracePeriod(p: number): void;
 
-  protected rcuSheafWaits(): void {
-    this.context.kfreeRcu.sheafWaits(this);
-  }
-
-  private lockForRcu(): boolean {
-    return this.context.policy === 'turn' ? this.lockForTurn() : this.trylockPcs();
-  }
+  /** The same for `list[0..n)`. */
+  abstract freeBulkAfterGracePeriod(list: Int32Array, n: number): void;
 
   /** Allocates `n` objects into `out[0..n)`, or none and returns false. Kernel: `kmem_cache_alloc_bulk`. */
   abstract allocBulk(out: Int32Array, n: number, gfp?: number): boolean;

@@ -37,6 +37,7 @@ import { __GFP_NOWARN, __GFP_ZERO, orderOf, Page, PG_DEFERRED, virtToPage } from
 import { describe, LockError, requireInteger } from '../struct/index.js';
 import { Intent, LOCK_CLASS_NAMES, LockClass } from '../sync/index.js';
 import type { Caches } from './caches.js';
+import { checkHead } from './kfreeRcu.js';
 import { KMALLOC_MAX_CACHE_SIZE, ZERO_SIZE_PTR } from './kmalloc.js';
 
 const NOLOCK_GFP = __GFP_ZERO | __GFP_NOWARN;
@@ -85,6 +86,16 @@ export class Nolock {
   /** Frees what the CPUs of the arena have deferred. slab_mutex held. Kernel: `defer_free_barrier`. */
   drainAll(): void {
     for (let id = 0; id < this.caches.geometry.threads; id++) this.drain(id);
+  }
+
+  /** Kernel: `kfree_rcu_nolock`. */
+  freeRcu(p: number, head: number): void {
+    if (p === 0 || p === ZERO_SIZE_PTR) return;
+    const { kfreeRcu, kmallocs, views } = this.caches;
+    const cache = kmallocs.cacheOf(p);
+    if (cache !== undefined) return cache.freeRcuNolock(p, head);
+    const page = kmallocs.largePage(p);
+    kfreeRcu.addNolock(p + checkHead(head, views.m[page + Page.size]!));
   }
 
   /** Frees what a dead CPU had deferred, or was about to free. */

@@ -23,19 +23,29 @@ export function withRcuDebug(base: KmemCacheClass): KmemCacheClass {
     }
 
     override freeBulk(list: Int32Array, n: number): void {
+      if (this.due) return super.freeBulk(list, n);
       this.freeBulkSlow(list, n);
     }
 
     /** They are marked as free. */
     protected override freeAll(list: Int32Array, n: number): void {
+      if (this.due) return super.freeAll(list, n);
       for (let i = 0; i < n; i++) this.context.kfreeRcu.add(list[i]!);
     }
 
     /** kfree_rcu has waited already. */
     override freeAfterGracePeriod(p: number): void {
+      this.whenDue(() => super.freeAfterGracePeriod(p));
+    }
+
+    override freeBulkAfterGracePeriod(list: Int32Array, n: number): void {
+      this.whenDue(() => super.freeBulkAfterGracePeriod(list, n));
+    }
+
+    private whenDue(free: () => void): void {
       this.due = true;
       try {
-        super.freeAfterGracePeriod(p);
+        free();
       } finally {
         this.due = false;
       }

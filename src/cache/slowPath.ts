@@ -6,7 +6,7 @@ import { Stat, TrylockStat } from '../cpu/index.js';
 import { checkGfp, virtToPage } from '../page/index.js';
 import { SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { Intent } from '../sync/index.js';
-import { KmemCache } from './kmemCache.js';
+import { RcuKmemCache } from './rcuFree.js';
 
 const { size: SIZE } = Sheaf;
 const { ALLOC, FREE } = Intent;
@@ -15,7 +15,7 @@ const { ALLOC_NODE_MISMATCH } = Stat;
 const { allocBypasses: ALLOC_BYPASSES, freeBypasses: FREE_BYPASSES } = TrylockStat;
 const OBJECTS = SHEAF_OBJECTS;
 
-export abstract class SlowKmemCache extends KmemCache {
+export abstract class SlowKmemCache extends RcuKmemCache {
   /** The fast path missed: lock not ours, main empty, a request, or a full count. What it missed for is mended. */
   protected allocSlow(gfp: number): number {
     this.assertAlive();

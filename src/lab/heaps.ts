@@ -27,6 +27,12 @@ export interface PrefilledObjects extends ObjectHeap {
   return(sheaf: PrefilledSheaf): void;
 }
 
+/** Objects that can be freed after a grace period; KmemCache has it. */
+export interface DeferredObjects extends ObjectHeap {
+  freeRcu(p: number): void;
+  rcuBarrier(): void;
+}
+
 /** Blocks of any size; Arena has it. */
 export interface SizedHeap {
   kmalloc(size: number): number;
@@ -91,7 +97,7 @@ class VerifiedSheaf implements PrefilledSheaf {
   }
 }
 
-export class VerifiedObjects implements PrefilledObjects {
+export class VerifiedObjects implements PrefilledObjects, DeferredObjects {
   readonly #cache: KmemCache;
   readonly #cookies: Cookies;
 
@@ -120,6 +126,15 @@ export class VerifiedObjects implements PrefilledObjects {
   freeBulk(list: Int32Array, n: number): void {
     for (let i = 0; i < n; i++) this.#cookies.take(list[i]!, this.#cache.objectSize);
     this.#cache.freeBulk(list, n);
+  }
+
+  freeRcu(p: number): void {
+    this.#cookies.take(p, this.#cache.objectSize);
+    this.#cache.freeRcu(p);
+  }
+
+  rcuBarrier(): void {
+    this.#cache.rcuBarrier();
   }
 
   prefill(n: number): PrefilledSheaf | null {

@@ -100,6 +100,7 @@ function contextFor(job: WorkloadJob, member: Member, cookies: Cookies): Workloa
   const base = {
     arena,
     i32: arena.i32,
+    rcu: arena.rcu,
     rank,
     threads,
     seed: job.seed,

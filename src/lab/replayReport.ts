@@ -57,6 +57,7 @@ function eventLines(report: ReplayReport): string[] {
       `${r.cpus === 1 ? 'CPU' : 'CPUs'} ${r.crossCpuFrees + r.implicitCrossFrees} frees cross, ${r.waits} waited ` +
       `(${r.waitedMs.toFixed(1)} ms)`,
   ];
+  if (r.rcuFrees > 0) lines.push(`           ${r.rcuFrees} frees of the kernel's own contexts, by kfree_rcu`);
   if (r.lostEvents > 0) lines.push(`           the recorder lost ${r.lostEvents} events`);
   return lines;
 }
@@ -72,7 +73,7 @@ export function replayText(report: ReplayReport): string {
       `${report.passesPerRound} passes, 95 % ${formatCount(low)} to ${formatCount(high)}, best ` +
       `${formatCount(report.eventsPerSecondBest)} (by the slowest CPU's time)`,
     `arena      ${report.memory.arenaBytes / 2 ** 20} MiB, ${report.nodes} ${report.nodes === 1 ? 'node' : 'nodes'}, ` +
-      `policy '${report.policy}', check '${report.check}'`,
+      `layer '${report.layer}', policy '${report.policy}', check '${report.check}'`,
     `memory     at most ${kib(memory.highWaterPages)} in use; ${kib(memory.pagesBefore)} before, ` +
       `${kib(memory.pagesAfter)} after the caches were destroyed` +
       (sameObjects(memory) ? ', held by as many objects as before' : ''),

@@ -154,7 +154,7 @@ describe('figures and names that are in the source as well', () => {
     expect(page).toContain(
       `| 448 x threads x maxCaches | \`Pcs\` and counters ${bytes(geometry.percpu, geometry.rcu)}`,
     );
-    expect(page).toContain(`| \`RcuState\`, \`RcuCpu\` ${bytes(geometry.rcu, geometry.memmap)}`);
+    expect(page).toContain(`\`RcuCpu\`, \`KfreeRcuCpu\` ${bytes(geometry.rcu, geometry.memmap)}`);
     expect(page).toContain(`| \`Page\` ${bytes(geometry.memmap, geometry.shadow / 4)}`);
     expect(page).toContain(`| ${geometry.bytes / 8} |`);
     expect(page).toContain(`| ${(geometry.endPfn - geometry.firstPfn) * 4096} |`);

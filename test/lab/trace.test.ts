@@ -167,7 +167,7 @@ describe('errors', () => {
       'bytes_alloc=x8, which is not a decimal number',
     ],
     ['kmalloc: call_site=f ptr=1 bytes_req=-8 bytes_alloc=8', 'bytes_req=-8, which is not a decimal number'],
-    ['kmalloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=536870912', 'more than 536870911'],
+    ['kmalloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=268435456', 'more than 268435455'],
     ['kmem_cache_alloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=8', 'has no name='],
     ['kmem_cache_alloc: call_site=f ptr=1 name= bytes_req=8 bytes_alloc=8', 'empty name='],
     ['kmem_cache_alloc: call_site=f pt', 'has no ptr='],

@@ -68,6 +68,8 @@ const SCENARIOS: Record<string, Scenario> = {
     const page = arena.allocPages(1);
     release(arena, book, allocate(arena, book, 20_000, 2));
     arena.freePages(page, 1);
+    for (const p of allocate(arena, book, 20_000, 2)) arena.kfreeRcu(book.give(p));
+    arena.kfreeRcuBarrier();
   },
   'the end of another CPU': (arena, book) => {
     const other = secondCpu(arena, 1);

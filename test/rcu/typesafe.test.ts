@@ -248,18 +248,19 @@ describe('a callback of a thread whose cache another thread destroys', () => {
     theirs.freeRcu(theirs.alloc());
     Object.assign(arena.rcu, { limitMs: 20, onStall: vi.fn() });
     // In the middle of what frees the object, this thread destroys the cache.
-    const { slabs } = inside(other);
-    const freeOne = slabs.freeOne.bind(slabs);
+    const { kmallocs, kfreeRcu } = inside(other);
+    const freeBulk = kmallocs.freeBulkAfterGracePeriod.bind(kmallocs);
     let refused: unknown;
-    slabs.freeOne = (s, p) => {
-      slabs.freeOne = freeOne;
+    kmallocs.freeBulkAfterGracePeriod = (list, n) => {
+      kmallocs.freeBulkAfterGracePeriod = freeBulk;
       try {
         cache.destroy();
       } catch (error) {
         refused = error;
       }
-      freeOne(s, p);
+      freeBulk(list, n);
     };
+    kfreeRcu.submitOwn();
     other.rcu.quiescent();
     expect(refused).toBeInstanceOf(RcuStallError);
     expect((refused as RcuStallError).cpus).toEqual([1]);
@@ -290,8 +291,7 @@ describe.each(LAYERS)('rcuDebug, layer %s', (layer) => {
     expectSound(arena);
     other.rcu.readUnlock();
     other.endTurn();
-    arena.rcu.quiescent();
-    arena.rcu.barrier();
+    cache.rcuBarrier();
     expect(allocMany(cache, 1500).filter((p) => objects.includes(p))).toHaveLength(40);
     expectSound(arena);
   });

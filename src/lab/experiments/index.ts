@@ -6,6 +6,7 @@ import { bulkCalls } from './bulkCalls.js';
 import { capacity } from './capacity.js';
 import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
+import { kfreeRcu } from './kfreeRcu.js';
 import { layers } from './layers.js';
 import { microbench } from './microbench.js';
 import { mmapStorm } from './mmapStorm.js';
@@ -35,6 +36,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
   microbench,
   vma,
   mmapStorm,
+  kfreeRcu,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */

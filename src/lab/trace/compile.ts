@@ -5,6 +5,7 @@ import {
   OP_CROSS,
   OP_FREE,
   OP_KMALLOC,
+  OP_RCU,
   OP_WORDS,
   type ProgramCache,
   type TraceProgram,
@@ -26,6 +27,11 @@ const RESERVED_NAME = /^(?:(?:dma-)?kmalloc-|kmem_cache$|kmem_cache_node$)/;
 export interface CompileOptions extends ParserOptions {
   /** Target CPUs: a CPU of the kernel becomes its number modulo this. */
   cpus: number;
+  /**
+   * Frees that the kernel did in a context of its own, recorded as `kthread`, are replayed by kfree_rcu: mostly they are
+   * RCU callbacks. Default false: they are frees like others.
+   */
+  kthreadRcu?: boolean | undefined;
 }
 
 /** What one target CPU has so far. */
@@ -63,6 +69,8 @@ const emptySummary = (): TraceSummary => ({
   otherEvents: 0,
   foreignLines: 0,
   lostEvents: 0,
+  kthreadFrees: 0,
+  rcuFrees: 0,
   liveAtEnd: 0,
   livePeak: 0,
   kernelCpus: 0,
@@ -76,10 +84,12 @@ export class TraceCompiler {
   readonly #cacheByName = new Map<string, number>();
   readonly #kernelCpus = new Set<number>();
   readonly #summary = emptySummary();
+  readonly #kthreadRcu: boolean;
   #crossSlots = 0;
   #lastKernelCpu = -1;
 
-  constructor(cpus: number) {
+  constructor(cpus: number, kthreadRcu = false) {
+    this.#kthreadRcu = kthreadRcu;
     if (!Number.isInteger(cpus) || cpus < 1 || cpus > CPUS_MAX) {
       throw new RangeError(`cpus must be an integer from 1 to ${CPUS_MAX}, got ${cpus}`);
     }
@@ -148,11 +158,14 @@ export class TraceCompiler {
     }
     summary.frees++;
     if (this.#live.cpu(known) !== event.cpu) summary.crossKernelCpuFrees++;
-    if (this.#emitFree(known, event.cpu % this.#cpus.length)) summary.crossCpuFrees++;
+    if (event.isKthread) summary.kthreadFrees++;
+    const how = event.isKthread && this.#kthreadRcu ? OP_RCU : 0;
+    if (how !== 0) summary.rcuFrees++;
+    if (this.#emitFree(known, event.cpu % this.#cpus.length, how)) summary.crossCpuFrees++;
   }
 
   /** Emits the free of a live object on target CPU `by`; says whether it crosses. How to free follows the allocation. */
-  #emitFree(entry: number, by: number): boolean {
+  #emitFree(entry: number, by: number, how = 0): boolean {
     const op = this.#live.op(entry);
     const allocatedBy = this.#live.cpu(entry) % this.#cpus.length;
     this.#live.remove(entry);
@@ -161,12 +174,12 @@ export class TraceCompiler {
     const ownSlot = words[op + 1];
     allocator.freeSlots.push(ownSlot);
     if (allocatedBy === by) {
-      allocator.emit(words[op] | OP_FREE, ownSlot);
+      allocator.emit(words[op] | OP_FREE | how, ownSlot);
       return false;
     }
     words[op] |= OP_CROSS;
     words[op + 1] = this.#crossSlots++;
-    this.#cpus[by].emit(words[op] | OP_FREE, words[op + 1]);
+    this.#cpus[by].emit(words[op] | OP_FREE | how, words[op + 1]);
     return true;
   }
 
@@ -211,7 +224,7 @@ export class TraceCompiler {
 
 /** Compiles a trace file for `options.cpus` target CPUs. Rejects with a TraceError naming file and line. */
 export async function compileTrace(file: string, options: CompileOptions): Promise<TraceProgram> {
-  const compiler = new TraceCompiler(options.cpus);
+  const compiler = new TraceCompiler(options.cpus, options.kthreadRcu);
   return compiler.finish(await readTrace(file, (event) => compiler.add(event), options));
 }
 
@@ -221,6 +234,6 @@ export function compileTraceText(
   options: CompileOptions,
   file?: string,
 ): TraceProgram {
-  const compiler = new TraceCompiler(options.cpus);
+  const compiler = new TraceCompiler(options.cpus, options.kthreadRcu);
   return compiler.finish(readTraceText(text, (event) => compiler.add(event), options, file));
 }

@@ -40,9 +40,11 @@ const OTHER = EventKind.other;
 const MALFORMED = EventKind.malformed;
 const CACHE_ALLOC = EventKind.cacheAlloc;
 const KMALLOC = EventKind.kmalloc;
+const CACHE_FREE = EventKind.cacheFree;
+const KFREE = EventKind.kfree;
 
 /** Sizes must fit beside the operation kind in one 32-bit word of the program. */
-export const BYTES_MAX = 2 ** 29 - 1;
+export const BYTES_MAX = 2 ** 28 - 1;
 const PTR_DIGITS_MAX = 16;
 
 const SPACE = 32;
@@ -56,6 +58,8 @@ const NAME = new FieldKey('name');
 const BYTES_REQ = new FieldKey('bytes_req');
 const BYTES_ALLOC = new FieldKey('bytes_alloc');
 const NULL_TEXT = ascii('(null)');
+/** The comm that frees in another context than the recorded program's have. */
+const KTHREAD = ascii('kthread');
 
 interface KnownEvent {
   name: Uint8Array;
@@ -107,6 +111,8 @@ export class TraceEvent {
   bytesAlloc = 0;
   /** Name of the cache, of a cacheAlloc only. */
   name = '';
+  /** Whether the comm is `kthread`; of a free only. */
+  isKthread = false;
   /** Why the line is malformed. */
   problem = '';
 
@@ -128,6 +134,9 @@ export class TraceEvent {
   parse(buf: Uint8Array, start: number, end: number): EventKind {
     const after = this.#prefix(buf, start, end);
     this.kind = after < 0 ? FOREIGN : this.#event(buf, skipBlanks(buf, after, end), end);
+    if (this.kind === CACHE_FREE || this.kind === KFREE) {
+      this.isKthread = startsWith(buf, skipBlanks(buf, start, end), end, KTHREAD);
+    }
     return this.kind;
   }
 

@@ -13,6 +13,7 @@ export {
   OP_CROSS,
   OP_FREE,
   OP_KMALLOC,
+  OP_RCU,
   OP_WORDS,
   opCount,
   type ProgramCache,

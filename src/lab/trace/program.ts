@@ -1,7 +1,8 @@
 /**
  * A trace compiled for replay: for each target CPU the operations it runs, in recorded order, as pairs of words.
  *
- *   word 0   bit 0 free (else allocate), bit 1 kmalloc (else a cache), bit 2 cross, bits 3.. size or cache index
+ *   word 0   bit 0 free (else allocate), bit 1 kmalloc (else a cache), bit 2 cross, bit 3 free by kfree_rcu,
+ *            bits 4.. size or cache index
  *   word 1   slot: the index of the object's address in the slot table
  *
  * The slot table is the only thing that CPUs of a replay share. Its rules:
@@ -29,8 +30,10 @@ export const OP_WORDS = 2;
 export const OP_FREE = 1;
 export const OP_KMALLOC = 2;
 export const OP_CROSS = 4;
+/** Of a free: after a grace period. */
+export const OP_RCU = 8;
 /** Shift of the cache index or size in an operation's first word. */
-export const OP_ARG_SHIFT = 3;
+export const OP_ARG_SHIFT = 4;
 
 /** In a slot: the allocation failed. No address is odd. */
 export const FAILED = 1;
@@ -70,6 +73,10 @@ export interface TraceSummary {
   otherEvents: number;
   foreignLines: number;
   lostEvents: number;
+  /** Recorded frees in RCU callbacks, works and other threads of the kernel's own. */
+  kthreadFrees: number;
+  /** Frees that are replayed by kfree_rcu. */
+  rcuFrees: number;
   /** Objects alive when the recording stopped. */
   liveAtEnd: number;
   /** Most objects alive at once. */

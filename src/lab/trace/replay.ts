@@ -17,6 +17,7 @@ import {
   OP_CROSS,
   OP_FREE,
   OP_KMALLOC,
+  OP_RCU,
   OP_WORDS,
   type TraceProgram,
 } from './program.js';
@@ -25,6 +26,7 @@ import {
 const FREE = OP_FREE;
 const KMALLOC = OP_KMALLOC;
 const CROSS = OP_CROSS;
+const RCU = OP_RCU;
 const ARG_SHIFT = OP_ARG_SHIFT;
 const STEP = OP_WORDS;
 const NO_OBJECT = FAILED;
@@ -43,6 +45,7 @@ const WAIT_LIMIT_MS = 10_000;
 export interface ReplayCache {
   alloc(): number;
   free(address: number): void;
+  freeRcu(address: number): void;
 }
 
 /** What the replay needs of an arena; Arena has it. */
@@ -51,6 +54,8 @@ export interface ReplayArena {
   createCache(name: string, options: { size: number; sheafCapacity?: number }): unknown;
   kmalloc(size: number): number;
   kfree(address: number): void;
+  kfreeRcu(address: number): void;
+  readonly rcu: { readLock(): void; readUnlock(): void };
   /** Releases the locks this thread holds. */
   endTurn(): void;
   readonly i32: Int32Array;
@@ -93,6 +98,8 @@ export interface ReplayRun {
   i32: Int32Array;
   caches: ReplayCache[];
   arena: ReplayArena;
+  /** Whether the program frees by kfree_rcu: then every turn reads, so that there is something to wait for. */
+  reads: boolean;
   waitLimitMs: number;
   counts: ReplayCounts;
 }
@@ -121,8 +128,9 @@ export function openRun(
   if (slots.length < program.slots) {
     throw new RangeError(`the slot table has ${slots.length} words, this program needs ${program.slots}`);
   }
+  const reads = program.summary.rcuFrees > 0;
   const caches = program.caches.map((cache) => arena.openCache(cache.name));
-  return { ops, slots, i32: arena.i32, caches, arena, waitLimitMs, counts: emptyCounts(cpu) };
+  return { ops, slots, i32: arena.i32, caches, arena, reads, waitLimitMs, counts: emptyCounts(cpu) };
 }
 
 /** The hot loop: the operations whose words are `[from, to)`. */
@@ -156,11 +164,24 @@ export function runOps(run: ReplayRun, from: number, to: number): void {
     }
     if (i32[p >>> 2] !== cookie) counts.cookieErrors++;
     frees++;
-    if ((op & KMALLOC) === 0) caches[op >>> ARG_SHIFT].free(p);
-    else arena.kfree(p);
+    if ((op & (KMALLOC | RCU)) === 0) caches[op >>> ARG_SHIFT].free(p);
+    else freeOther(run, op, p);
   }
   counts.allocs += allocs;
   counts.frees += frees;
+}
+
+function freeOther({ arena, caches }: ReplayRun, op: number, p: number): void {
+  if ((op & RCU) === 0) arena.kfree(p);
+  else if ((op & KMALLOC) !== 0) arena.kfreeRcu(p);
+  else caches[op >>> ARG_SHIFT].freeRcu(p);
+}
+
+/** A CPU of the kernel is in a read section again and again, and quiescent when it switches: here, when a turn ends. */
+function beginTurn({ reads, arena }: ReplayRun): void {
+  if (!reads) return;
+  arena.rcu.readLock();
+  arena.rcu.readUnlock();
 }
 
 /** The address in a cross slot, as soon as the allocating CPU has stored it. */
@@ -205,6 +226,7 @@ function timeOp(run: ReplayRun, at: number, sink: LatencySink): void {
 function runPlain(run: ReplayRun): void {
   const { length } = run.ops;
   for (let at = 0; at < length; at += TURN_OPS * STEP) {
+    beginTurn(run);
     runOps(run, at, Math.min(at + TURN_OPS * STEP, length));
     run.arena.endTurn();
   }
@@ -217,7 +239,9 @@ function runSampled(run: ReplayRun, sink: LatencySink): void {
   for (; at + window <= length; at += window) {
     runOps(run, at, at + window - STEP);
     timeOp(run, at + window - STEP, sink);
-    if ((at / STEP) % TURN_OPS === 0) run.arena.endTurn();
+    if ((at / STEP) % TURN_OPS !== 0) continue;
+    run.arena.endTurn();
+    beginTurn(run);
   }
   runOps(run, at, length);
   run.arena.endTurn();

@@ -2,6 +2,7 @@
 import { batch, shuffledBatch } from './batch.js';
 import { bulk } from './bulk.js';
 import { larson } from './larson.js';
+import { later } from './later.js';
 import { mixed } from './mixed.js';
 import { MM_WORKLOADS } from './mm.js';
 import { pair } from './pair.js';
@@ -48,6 +49,9 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...(['sheaf', 'bulk', 'plain'] as const).flatMap((way) => [1, 2, 3].map((used) => reserve(way, used))),
   ...[16, 32, 64, 128, 256, 512].map(slubBulk),
   ...MM_WORKLOADS,
+  ...(['call', 'kfree-rcu', 'at-once'] as const).flatMap((way) =>
+    [64, 1024].map((every) => later(way, every)),
+  ),
 ];
 
 export function workloadNamed(name: string): Workload {

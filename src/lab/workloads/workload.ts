@@ -1,5 +1,6 @@
 /** What all workloads have in common: the shape of one, and the small parts that several use. */
 import type { Arena } from '../../arena.js';
+import type { Rcu } from '../../rcu/index.js';
 import { GranaryError } from '../../struct/index.js';
 import type { ObjectHeap, SizedHeap } from '../heaps.js';
 
@@ -11,6 +12,7 @@ export interface WorkloadContext {
   readonly objects: ObjectHeap;
   readonly blocks: SizedHeap;
   readonly i32: Int32Array;
+  readonly rcu: Rcu;
   /** This thread, from 0. */
   readonly rank: number;
   readonly threads: number;
