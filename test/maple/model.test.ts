@@ -6,7 +6,7 @@ import { RangeModel } from '#workers/litmus/rangeModel.js';
 import { boot, expectSound, MiB } from '../cache/support/arena.js';
 import { generator } from './support.js';
 
-const RUNS = Number(process.env.GRANARY_MAPLE_RUNS ?? 120);
+const RUNS = Number(process.env.GRANARY_MAPLE_RUNS ?? 80);
 const OPS = 200;
 /** In the long form after each operation. */
 const VALIDATE_EVERY = RUNS > 1000 ? 1 : 5;

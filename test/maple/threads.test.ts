@@ -15,7 +15,7 @@ import { boot, expectSound, MiB } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
 
 const READERS = 3;
-const MS = Number(process.env.GRANARY_MAPLE_MS ?? 1_000);
+const MS = Number(process.env.GRANARY_MAPLE_MS ?? 700);
 
 async function race(ms: number, plant: MaplePlant, gaps = true) {
   const arena = boot({ cpus: READERS + 2, bytes: 32 * MiB });
@@ -48,8 +48,8 @@ describe('readers on other threads', () => {
       const { arena, tree, reports } = await race(MS, '', gaps);
       expect(reports.flatMap(({ errors }) => errors)).toEqual([]);
       const [writer, ...readers] = reports;
-      expect(writer!.stores).toBeGreaterThan(100);
-      for (const { seen } of readers) expect(seen).toBeGreaterThan(100);
+      expect(writer!.stores).toBeGreaterThan(50);
+      for (const { seen } of readers) expect(seen).toBeGreaterThan(50);
       expect(tree.validate()).toEqual([]);
       arena.maple.destroy(tree);
       arena.kfreeRcuBarrier();
@@ -68,7 +68,7 @@ describe('readers on other threads', () => {
 describe('a writer that is terminated', () => {
   it('leaves the tree as it was before its last store, or after it', { timeout: 60_000 }, async () => {
     let stuck = 0;
-    for (let round = 0; round < 8; round++) {
+    for (let round = 0; round < 5; round++) {
       const arena = boot({ cpus: 2, bytes: 16 * MiB });
       const tree = arena.maple.create()!;
       arena.endTurn();
@@ -102,6 +102,6 @@ describe('a writer that is terminated', () => {
         expect(report.heldLocks.length).toBeGreaterThan(0);
       }
     }
-    expect(stuck).toBeLessThan(8);
+    expect(stuck).toBeLessThan(5);
   });
 });
