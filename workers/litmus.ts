@@ -10,6 +10,7 @@ import { NOLOCK_ROLES } from './litmus/nolock.js';
 import { PRESSURE_ROLES } from './litmus/pressure.js';
 import { RCU_ROLES } from './litmus/rcu.js';
 import { SHARER_ROLES } from './litmus/sharers.js';
+import { TYPESAFE_ROLES } from './litmus/typesafe.js';
 
 const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...LOCK_ROLES,
@@ -21,6 +22,7 @@ const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...MM_ROLES,
   ...NOLOCK_ROLES,
   ...PRESSURE_ROLES,
+  ...TYPESAFE_ROLES,
 };
 
 const task = workerData as LitmusTask;
