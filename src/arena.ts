@@ -278,12 +278,7 @@ export class Arena extends ArenaHeap {
   /** Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. */
   failPageAlloc(every: number): { refused: number } {
     requireInteger('every', every, 0, 0x7fffffff);
-    const { pages } = this.caches;
-    const refused = pages.refused;
-    pages.failEvery = every;
-    pages.requests = 0;
-    pages.refused = 0;
-    return { refused };
+    return { refused: this.caches.pages.refuseEach(every) };
   }
 
   /**

@@ -14,6 +14,7 @@ import { PERCPU_ROLES } from './litmus/percpu.js';
 import { PRESSURE_ROLES } from './litmus/pressure.js';
 import { RCU_ROLES } from './litmus/rcu.js';
 import { SHARER_ROLES } from './litmus/sharers.js';
+import { TYPESAFE_ROLES } from './litmus/typesafe.js';
 
 const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...CTOR_ROLES,
@@ -29,6 +30,7 @@ const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...NOLOCK_ROLES,
   ...PRESSURE_ROLES,
   ...PERCPU_ROLES,
+  ...TYPESAFE_ROLES,
 };
 
 const task = workerData as LitmusTask;

@@ -51,6 +51,7 @@ export function shrinkCache(caches: Caches, cache: KmemCache): ShrinkReport {
     (pcs) => cache.detachPcs(pcs),
     () => cache.flushDetachedPcs(),
   );
+  cache.recycleAllRcuSheaves(); // those that may be
   shrinkBarns(caches, cache);
   return { slabs: shrinkNodes(caches, cache), skippedCpus };
 }

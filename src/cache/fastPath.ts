@@ -17,7 +17,7 @@
  *      the end. To store it in each round would lose nothing to a death in between, but costs every batch more than an
  *      intent on record, by which the reaper says that there may be a loss.
  */
-import { ThreadRecord, type Views } from '../cpu/index.js';
+import { Pcs, Stat, ThreadRecord, type Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import {
@@ -118,6 +118,8 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
   const ONE = ONE_ALLOC;
   const MASK = SIZE_MASK;
   const ZERO = __GFP_ZERO;
+  const RCU_FREE = Pcs.rcuFree;
+  const { FREE_RCU_SHEAF } = Stat;
   const INTENT = ThreadRecord.locks;
   const { intentDepth: DEPTH, intentOp: OP, intentSlot: SLOT } = LockRecord;
   const { BULK_PUSH } = Intent;
@@ -151,6 +153,22 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       m[sheaf + OBJECTS + size] = p;
       m[sheaf + SIZE] = word + 1;
       if (CHECKED && !EXACT) shadow[state] = 0;
+    }
+
+    /** P4 holds here too. The last place of the sheaf is the slow path's, which submits it. */
+    override freeRcu(p: number, head?: number): void {
+      const sheaf = m[this.pcs + RCU_FREE]!;
+      const size = m[sheaf + SIZE]!;
+      const state = p >> 3;
+      if (EXACT || sheaf === 0 || size + 1 >= this.capacity || head !== undefined)
+        return super.freeRcu(p, head);
+      if (CHECKED && ((shadow[state]! ^ this.tag) | (p & 7)) !== 0) return super.freeRcu(p);
+      if (CHECKED && p !== (p | 0)) return super.freeRcu(p);
+      if (NUMA && (p - this.nodeStart) >>> 0 >= this.nodeBytes) return super.freeRcu(p);
+      m[sheaf + OBJECTS + size] = p;
+      m[sheaf + SIZE] = size + 1;
+      if (CHECKED) shadow[state] = 0;
+      this.count(FREE_RCU_SHEAF);
     }
 
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {

@@ -45,8 +45,8 @@ export class KfreeRcu {
   private readonly own: KfreeRcuCpuPtr;
   private leaving = false;
   private readonly batch = new Int32Array(BATCH);
-  /** Whether a callback will look at what waits. */
-  private drainArmed = false;
+  /** Lists that a callback will look at; there is one while it is not empty. */
+  private readonly toDrain = new Set<KfreeRcuCpuPtr>();
   /** Of the drain of what gathers, and when it is due. */
   private timer: ReturnType<typeof setTimeout> | undefined;
   private dueAt = Number.POSITIVE_INFINITY;
@@ -67,7 +67,7 @@ export class KfreeRcu {
     const { lists, own } = this;
     if ((++this.calls & LOOK_MASK) === 0 && performance.now() > this.dueAt) this.monitor();
     const appended = lists.append(own, channel, p);
-    if (appended === 'waits') return this.armDrain();
+    if (appended === 'waits') return this.armDrain(own);
     if (appended === 'no page' && head === HEADLESS) return this.freeWithoutPage(p);
     if (appended === 'no page') lists.pushHead(own, head >> 2);
     this.armMonitor();
@@ -126,7 +126,7 @@ export class KfreeRcu {
     this.lists.startWaiting(krcp);
     this.drain(krcp);
     this.lists.dropCachedPages(krcp);
-    if (this.lists.waits(krcp)) this.rcu.call(() => this.drain(krcp));
+    this.armDrain(krcp);
   }
 
   /** Addresses that have been gathered and are not free, and the pages kept for more, over all CPUs; others are quiet. */
@@ -154,7 +154,7 @@ export class KfreeRcu {
   submitOwn(): boolean {
     if (!this.lists.gathers(this.own)) return false;
     this.lists.startWaiting(this.own);
-    this.armDrain();
+    this.armDrain(this.own);
     return true;
   }
 
@@ -205,19 +205,21 @@ export class KfreeRcu {
     this.dueAt = Number.POSITIVE_INFINITY;
     if (!this.caches.cpu.online) return;
     this.lists.startWaiting(this.own);
-    this.armDrain();
+    this.armDrain(this.own);
   }
 
-  private armDrain(): void {
-    if (this.drainArmed || !this.lists.waits(this.own)) return;
-    this.drainArmed = true;
-    this.rcu.call(this.drainOwn);
+  private armDrain(krcp: KfreeRcuCpuPtr): void {
+    if (!this.lists.waits(krcp)) return;
+    const known = this.toDrain.size > 0;
+    this.toDrain.add(krcp);
+    if (!known) this.rcu.call(this.drainArmed);
   }
 
-  private readonly drainOwn = (): void => {
-    this.drainArmed = false;
-    this.drain(this.own);
-    this.armDrain();
+  private readonly drainArmed = (): void => {
+    const all = [...this.toDrain];
+    this.toDrain.clear();
+    for (const krcp of all) this.drain(krcp);
+    this.armDrain(this.own); // what others have added to theirs since is their own callback's
   };
 
   /** Frees a CPU's addresses whose grace period is over. */

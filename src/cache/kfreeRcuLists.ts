@@ -172,8 +172,9 @@ export class KfreeRcuLists {
   /** Frees the pages that were kept for later, and keeps none for a while. Kernel: `drain_page_cache`. */
   dropCachedPages(krcp: KfreeRcuCpuPtr, backoffSeconds = CACHE_BACKOFF_S): void {
     const { m } = this;
+    // data race, intended: a page that is put there now was in use a moment ago.
+    if (m[krcp + CACHED] === 0 && !this.waits(krcp)) return;
     if (backoffSeconds > 0) m[krcp + CACHE_AGAIN_AT] = seconds() + backoffSeconds; // a hint
-    if (m[krcp + CACHED] === 0) return;
     this.locked(krcp, () => {
       for (let page = m[krcp + CACHED]!; page !== 0; page = m[krcp + CACHED]!) {
         m[krcp + CACHED] = m[page + NEXT]!;

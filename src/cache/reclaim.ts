@@ -90,6 +90,7 @@ export class CacheReclaim implements Reclaimer {
     for (const cache of all) {
       this.sparing(cache.name, () => {
         if (effort > Effort.BARNS) this.drainCpus(cache, effort);
+        cache.recycleAllRcuSheaves();
         shrinkBarns(caches, cache);
       });
     }
@@ -129,7 +130,9 @@ export class CacheReclaim implements Reclaimer {
   private looksEmpty({ sheafCapacity }: KmemCache, pcs: PcsPtr): boolean {
     const { m } = this.caches.views;
     if (sheafCapacity === 0) return true;
-    return m[pcs + Pcs.spare] === 0 && sheafSize(m, m[pcs + Pcs.main] as SheafPtr) === 0;
+    return (
+      (m[pcs + Pcs.spare]! | m[pcs + Pcs.rcuFree]!) === 0 && sheafSize(m, m[pcs + Pcs.main] as SheafPtr) === 0
+    );
   }
 
   private patience(id: number, effort: EffortId): number {

@@ -28,6 +28,9 @@ const BIG_SLOTS = 128;
 /** A level may need so many nodes: two half-full ends and what lies between. */
 export const PARTS_MAX = 3;
 
+/** So many slots fit in two nodes: two full leaves would leave no room to move a boundary off a free range. */
+export const twoNodes = (type: NodeTypeId): number => 2 * SLOTS[type]! - (type === NodeType.LEAF ? 2 : 0);
+
 export class BigNode {
   private readonly m: Int32Array;
   readonly pivots = new Int32Array(BIG_SLOTS);
@@ -92,9 +95,7 @@ export class BigNode {
     const { count, ends, slots } = this;
     const most = SLOTS[type]!;
     const leaf = type === NodeType.LEAF;
-    // Two full leaves would leave no room to move a boundary off a free range.
-    const full = leaf ? 2 * most - 2 : 2 * most;
-    const parts = count <= most ? 1 : count <= full ? 2 : PARTS_MAX;
+    const parts = count <= most ? 1 : count <= twoNodes(type) ? 2 : PARTS_MAX;
     let from = 0;
     for (let part = 0; part < parts - 1; part++) {
       let size = Math.floor((count - from) / (parts - part));

@@ -21,7 +21,7 @@
  */
 import type { Words } from '../struct/index.js';
 import { storeRelease } from '../sync/index.js';
-import { BigNode, PARTS_MAX } from './bigNode.js';
+import { BigNode, PARTS_MAX, twoNodes } from './bigNode.js';
 import { minOf, propagateGap } from './gaps.js';
 import { type MapleTreePtr, MapleTreeStruct } from './mapleTree.js';
 import {
@@ -197,7 +197,8 @@ export class Rebuild {
   /** Two nodes for a neighbour's slots and ours, if they fit, instead of one more. Kernel: `mas_push_data`. */
   private pushAside(type: NodeTypeId): void {
     const { m, big } = this;
-    const room = 2 * SLOTS[type]! - 2 - big.count;
+    // What divide() makes two nodes of.
+    const room = twoNodes(type) - big.count;
     const left = this.neighbour(this.left, -1);
     if (left !== 0 && this.climbed === 1 && endOf(m, left) < room) {
       this.left = left;

@@ -48,6 +48,8 @@ export class MapleTree {
   private readonly writer: MapleWriter;
   private readonly lockWord: LockPtr | 0;
   private readonly lockClass: LockClassId;
+  /** Roots of what {@link clear} has taken out, to be freed without the lock: that may have to wait for readers. */
+  private readonly cleared: number[] = [];
   /** Nesting of lock() on this thread. */
   private depth = 0;
 
@@ -247,13 +249,15 @@ export class MapleTree {
 
   /** Frees all nodes; the tree is empty then. Readers of an RCU tree go on with what they have. Kernel: `mtree_destroy`. */
   clear(): void {
-    const root = this.locked(() => {
-      const before = this.m[this.tree + ROOT]!;
+    this.lock();
+    try {
+      const root = this.m[this.tree + ROOT]!;
       storeRelease(this.m, this.tree + ROOT, 0); // pairs with the load of the root in reader.ts
       this.m[this.tree + HEIGHT] = 0;
-      return before;
-    });
-    if (isNode(root)) freeNodes(this.m, this.nodes, root, this.isRcu);
+      if (isNode(root)) this.cleared.push(root);
+    } finally {
+      this.unlock();
+    }
   }
 
   /**
@@ -283,6 +287,7 @@ export class MapleTree {
   /** Gives back what a preallocation did not use, and frees what was replaced. Kernel: `mas_destroy`. */
   finish(): void {
     this.writer.supply.finish();
+    while (this.cleared.length > 0) freeNodes(this.m, this.nodes, this.cleared.pop()!, this.isRcu);
   }
 
   private change(first: number, last: number, entry: number, gfp: number): boolean {

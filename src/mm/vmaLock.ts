@@ -39,10 +39,12 @@ const BACKSTOP_MS = 100;
 export function vmaStartRead(m: Words, mm: MmPtr, vma: VmAreaPtr, address: number): boolean {
   // A hint that saves the compare-exchange: looked at again below.
   if (m[vma + LOCK_SEQ] === m[mm + SEQ]) return false;
-  for (;;) {
-    const count = loadAcquire(m, vma + REFCNT);
-    if (count === 0 || (count & WRITER) !== 0) return false;
-    if (cmpxchg(m, vma + REFCNT, count, count + 1) === count) break; // V1; pairs with vmaMarkAttached
+  // V1; pairs with vmaMarkAttached. Mostly nobody else reads.
+  for (let count = 1; ; ) {
+    const seen = cmpxchg(m, vma + REFCNT, count, count + 1);
+    if (seen === count) break;
+    if (seen === 0 || (seen & WRITER) !== 0) return false;
+    count = seen;
   }
   // Pairs with the store of lockSeq in vmaStartWrite and of seq in vmaEndWriteAll. The other fields do not change while
   // the area is not locked for writing, and were written before it was attached or given free.

@@ -91,6 +91,15 @@ export class PageAllocator {
     this.cpu = cpu;
   }
 
+  /** Refuses every `every`-th request from now on, none for 0. Returns how many were refused until now. */
+  refuseEach(every: number): number {
+    const { refused } = this;
+    this.failEvery = every;
+    this.requests = 0;
+    this.refused = 0;
+    return refused;
+  }
+
   /**
    * Returns the first page of a block of 2^order pages, or 0. Takes zone->lock, with no barn or list lock held; with
    * ALLOC_TRYLOCK it passes by zones whose lock is taken, and any lock may be held.

@@ -1,6 +1,6 @@
 export type { RcuCallback } from './callbacks.js';
 export { GracePeriods, initGracePeriods, isSince } from './gracePeriod.js';
-export { Rcu, type RcuStall, RcuStallError } from './rcu.js';
+export { Rcu } from './rcu.js';
 export {
   KfreeRcuCpu,
   type KfreeRcuCpuPtr,
@@ -12,3 +12,4 @@ export {
   rcuStateOf,
   rcuWords,
 } from './rcuRecord.js';
+export { type RcuStall, RcuStallError } from './stall.js';

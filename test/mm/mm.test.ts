@@ -96,7 +96,7 @@ describe('an address space', () => {
         arena.mms.destroy(mm);
         arena.rcu.quiescent();
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
     arena.kfreeRcuBarrier();
     expectSound(arena);

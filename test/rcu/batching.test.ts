@@ -153,6 +153,21 @@ describe('short memory', () => {
     expectSound(arena);
   });
 
+  it('frees what lies in the rcu sheaves of any CPU, full or not', () => {
+    const arena = boot({ cpus: 4, bytes: 2 << 20, maxCaches: 24 });
+    const other = secondCpu(arena);
+    const cache = arena.createCache('c', { size: 2048 });
+    const theirs = other.openCache('c');
+    const gathered = allocMany(theirs, 4 * theirs.sheafCapacity + 3);
+    for (const p of gathered) theirs.freeRcu(p);
+    other.endTurn();
+    const held: number[] = [];
+    for (let p = cache.alloc(); p !== 0; p = cache.alloc()) held.push(p);
+    expect(gathered.filter((p) => !held.includes(p))).toEqual([]);
+    freeMany(cache, held);
+    expectSound(arena);
+  });
+
   it('is met with pages kept from before, of which there are five at most', () => {
     const { arena, cache } = setup();
     const held = allocMany(cache, (CACHED_PAGES_MAX + 3) * ADDRESSES_PER_PAGE);

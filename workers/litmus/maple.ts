@@ -9,8 +9,8 @@ import { Control, FREE_WORDS, type LitmusTask, number, random } from './control.
 import { RangeModel } from './rangeModel.js';
 
 /** Words of the control buffer that all share: stores begun and made. */
-const BEGUN = 0;
-const MADE = 1;
+export const BEGUN = 0;
+export const MADE = 1;
 const LOG_AT = FREE_WORDS + 16;
 const LOG_WORDS = 3;
 export const STORES_MAX = 60_000;
@@ -22,7 +22,7 @@ const KEYS = 1500;
 const LEAF_SLOTS_AT = 33;
 const SECTIONS_PER_TURN = 100;
 
-export type MaplePlant = '' | 'freed at once' | 'boundaries moved in two steps';
+export type MaplePlant = '' | 'no pause' | 'freed at once' | 'boundaries moved in two steps';
 
 export interface MapleReport {
   stores: number;
@@ -48,7 +48,7 @@ function join(task: LitmusTask): {
   return { arena, control: new Control(task.control), tree, roll: random(number(task, 'seed')) };
 }
 
-function logged(control: Control, store: number): Log {
+export function logged(control: Control, store: number): Log {
   const at = LOG_AT + store * LOG_WORDS;
   // Plain: written before BEGUN was stored with release, which was loaded before this.
   const [first, last, entry] = control.m.subarray(at, at + LOG_WORDS);
@@ -109,7 +109,7 @@ async function write(task: LitmusTask): Promise<MapleReport> {
     if (entry === 0 ? !tree.erase(first, last) : !tree.store(first, last, entry))
       throw new Error('out of memory');
     control.set(MADE, ++stores);
-    spin(roll(20));
+    if (task.args.plant !== 'no pause') spin(roll(20));
     if (stores % 64 === 0) arena.rcu.quiescent();
     if (stores % 4096 === 0) await new Promise((resolve) => setImmediate(resolve));
   }

@@ -113,7 +113,7 @@ function spaceWorkload(name: string, about: string, loop: Loop, granule = 1): Wo
 }
 
 /** Areas that are not changed, one page of every two. */
-const FIXED = 1000;
+const FIXED = 256;
 const FAULTS_PER_TURN = 256;
 /** Where the changes are, above all that faults look for. */
 const CHANGING = BASE + 2 * FIXED * PAGE;
