@@ -4,7 +4,7 @@
  * come and go all the time, and another cache writes over whatever pages it gets.
  */
 import { Arena } from '../../src/index.js';
-import { exchange, loadAcquire } from '../../src/sync/index.js';
+import { exchange, futexWait, loadAcquire } from '../../src/sync/index.js';
 import { Control, FREE_WORDS, type LitmusTask, number, random } from './control.js';
 
 export const TYPESAFE_SLOTS = 16;
@@ -13,6 +13,9 @@ export const TYPESAFE_SLOTS_AT = FREE_WORDS + 64;
 const TYPE = 0x5afe;
 const OTHER_TYPE = 0x77777777;
 const LOOKS = 40;
+/** One reader in so many sleeps between two looks: all others have the time to free what it reads, and its slab. */
+const SLEEPS_ONE_IN = 32;
+const SLEEP_MS = 0.3;
 const STEPS_PER_TURN = 100;
 const BURST = 24;
 
@@ -32,6 +35,7 @@ async function torture(task: LitmusTask): Promise<TypesafeTorture> {
   const cache = arena.openCache('typed');
   const other = arena.openCache('other');
   const report: TypesafeTorture = { reads: 0, reused: 0, errors: [] };
+  const pillow = new Int32Array(new SharedArrayBuffer(4));
   let version = number(task, 'cpu') << 24;
 
   const make = (): number => {
@@ -45,6 +49,7 @@ async function torture(task: LitmusTask): Promise<TypesafeTorture> {
     rcu.readLock();
     const p = loadAcquire(control.m, TYPESAFE_SLOTS_AT + roll(TYPESAFE_SLOTS));
     const first = p === 0 ? 0 : loadAcquire(words, (p >> 2) + 1);
+    if (roll(SLEEPS_ONE_IN) === 0) futexWait(pillow, 0, 0, SLEEP_MS);
     for (let look = 0; p !== 0 && look < LOOKS; look++) {
       const type = loadAcquire(words, p >> 2);
       if (type !== TYPE && report.errors.length < 5) {
