@@ -20,7 +20,7 @@ import {
 import { LockdepCpu, onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
 import { type Finding, validateArena } from './debug/index.js';
 import type { ArenaHandle, OnlineOptions } from './handle.js';
-import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
+import { type CacheInfo, cacheInfo, readAttribute, slabinfo, writeAttribute } from './observe/index.js';
 import { stopReclaim } from './page/index.js';
 import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
@@ -343,6 +343,24 @@ export class Arena extends ArenaHeap {
   /** The text of /proc/slabinfo. */
   slabinfo(): string {
     return this.caches.withSlabMutex(() => slabinfo(this.caches));
+  }
+
+  /**
+   * Reads a file of /sys/kernel/slab/<name>, by one of the names of a cache or by its id; {@link attributeFiles} has the
+   * files. Throws RangeError when there is no such cache or file.
+   * @example
+   * arena.readAttribute('vm_area_struct', 'slabs'); // '12 N0=12'
+   */
+  readAttribute(name: string, file: string): string {
+    return readAttribute(this.caches, name, file);
+  }
+
+  /**
+   * Writes one: `min_partial`, `remote_node_defrag_ratio`, '1' to `shrink` and `validate`, '0' to a counter. Throws
+   * RangeError where the kernel says EINVAL, and ValidateError when validate finds something.
+   */
+  writeAttribute(name: string, file: string, text: string): void {
+    writeAttribute(this.caches, name, file, text);
   }
 
   /** Attributes and counters of each cache, by the names under /sys/kernel/slab. */

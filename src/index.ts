@@ -36,7 +36,15 @@ export {
 } from './cpu/index.js';
 export { type Finding, INVARIANTS, type Invariant } from './debug/index.js';
 export { defineCache } from './define.js';
-export type { CacheInfo } from './observe/index.js';
+export {
+  attributeFiles,
+  type CacheInfo,
+  type NodeInfo,
+  type SlabinfoOptions,
+  type SlabinfoSort,
+  slabinfoTool,
+  ValidateError,
+} from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,
   __GFP_HIGH,

@@ -1,10 +1,11 @@
 /** A look at an arena from inside, after a short mixed load. */
 
+import type { Arena } from '../arena.js';
 import { STAT_ITEMS, type StatItem, TRYLOCK_ITEMS } from '../cpu/index.js';
 import type { Finding } from '../debug/index.js';
-import type { CacheInfo } from '../observe/index.js';
+import { type CacheInfo, ValidateError } from '../observe/index.js';
 import type { Meminfo } from '../reports.js';
-import { type LockPolicy, requireInteger } from '../struct/index.js';
+import { type LockPolicy, type MergeMode, requireInteger } from '../struct/index.js';
 import { Stage } from './stage.js';
 import { table } from './stats.js';
 
@@ -15,6 +16,13 @@ export interface InfoOptions {
   threads?: number;
   nodes?: number;
   lockPolicy?: LockPolicy;
+  merge?: MergeMode;
+  /** `slabinfo -s`: shrink before looking, all caches or those that match. */
+  shrink?: boolean;
+  /** `slabinfo -v`: what validate finds in them is a problem. */
+  validate?: boolean;
+  /** Which caches shrink and validate are for. */
+  pattern?: RegExp | undefined;
 }
 
 export interface InfoReport {
@@ -34,15 +42,23 @@ const THREADS_MAX = 64;
 
 /** Makes an arena, runs a short load on all CPUs, and tells what is in it then. */
 export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
-  const { bytes = 64 << 20, cpus = 2, threads = cpus, nodes = 1, lockPolicy = 'turn' } = options;
+  const {
+    bytes = 64 << 20,
+    cpus = 2,
+    threads = cpus,
+    nodes = 1,
+    lockPolicy = 'turn',
+    merge = 'off',
+  } = options;
   requireInteger('threads', threads, cpus, THREADS_MAX);
-  const stage = new Stage({ bytes, threads, nodes, lockPolicy, ...(threads > cpus ? { cpus } : {}) });
+  const stage = new Stage({ bytes, threads, nodes, lockPolicy, merge, ...(threads > cpus ? { cpus } : {}) });
   const problems: string[] = [];
   try {
-    for (const workload of ['mixed', 'batch-1000', 'larson']) {
+    for (const workload of ['mixed', 'batch-1000', 'larson', ...(merge === 'off' ? [] : ['kin-8'])]) {
       problems.push(...(await stage.runWorkload(workload, OPS, { threads, heap: 'verify' })).problems);
     }
     const { arena, findings } = stage;
+    problems.push(...act(arena, options));
     const meminfo = arena.meminfo();
     return {
       bytes,
@@ -58,6 +74,22 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
   } finally {
     await stage.close();
   }
+}
+
+/** Shrinks and validates as asked. Returns what was wrong. */
+function act(arena: Arena, { shrink = false, validate = false, pattern }: InfoOptions): string[] {
+  const problems: string[] = [];
+  for (const name of arena.cacheNames().filter((each) => pattern?.test(each) ?? true)) {
+    if (shrink) arena.writeAttribute(name, 'shrink', '1');
+    if (!validate) continue;
+    try {
+      arena.writeAttribute(name, 'validate', '1');
+    } catch (error) {
+      if (!(error instanceof ValidateError)) throw error;
+      problems.push(error.message);
+    }
+  }
+  return problems;
 }
 
 const PAGE_KIB = 4;

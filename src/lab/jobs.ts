@@ -99,6 +99,7 @@ function contextFor(job: WorkloadJob, member: Member, cookies: Cookies): Workloa
   const caches = job.caches.map((name) => arena.openCache(name));
   const base = {
     i32: arena.i32,
+    view: arena,
     rank,
     threads,
     seed: job.seed,

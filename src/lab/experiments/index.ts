@@ -18,6 +18,7 @@ import { sheafLock } from './sheafLock.js';
 import { slots } from './slots.js';
 import { staticCache } from './staticCache.js';
 import { type Verdict, verdicts } from './verdict.js';
+import { views } from './views.js';
 
 export { type Experiment, NotInThisBuildError } from './experiment.js';
 export type { ExperimentOptions } from './plan.js';
@@ -35,6 +36,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
   microbench,
   merge,
   staticCache,
+  views,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */

@@ -9,6 +9,7 @@ import { pair } from './pair.js';
 import { producerConsumer } from './producerConsumer.js';
 import { reserve } from './reserve.js';
 import { slubBulk } from './slubBulk.js';
+import { WALKS, walk } from './walk.js';
 import type { Workload } from './workload.js';
 import { xmalloc } from './xmalloc.js';
 
@@ -50,6 +51,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...[16, 32, 64, 128, 256, 512].map(slubBulk),
   ...[1, 2, 8].map(kin),
   ...LOOKUPS.map(lookup),
+  ...WALKS.map(walk),
 ];
 
 export function workloadNamed(name: string): Workload {

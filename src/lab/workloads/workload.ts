@@ -1,5 +1,6 @@
 /** What all workloads have in common: the shape of one, and the small parts that several use. */
 import { GranaryError } from '../../struct/index.js';
+import type { ViewSource } from '../../view/index.js';
 import type { ObjectHeap, SizedHeap } from '../heaps.js';
 
 /** What a workload gets from the thread that runs it. */
@@ -9,6 +10,8 @@ export interface WorkloadContext {
   readonly blocks: SizedHeap;
   /** The caches of a workload with `kin`, the first of which is `objects`. */
   readonly kin: readonly ObjectHeap[];
+  /** The arena, for views on objects. */
+  readonly view: ViewSource;
   /** Finds a cache at each call. */
   readonly named: { openCache(name: string): ObjectHeap };
   readonly i32: Int32Array;
