@@ -43,7 +43,6 @@ export {
   type SlabinfoOptions,
   type SlabinfoSort,
   slabinfoTool,
-  ValidateError,
 } from './observe/index.js';
 export {
   __GFP_DIRECT_RECLAIM,

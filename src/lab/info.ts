@@ -3,9 +3,9 @@
 import type { Arena } from '../arena.js';
 import { STAT_ITEMS, type StatItem, TRYLOCK_ITEMS } from '../cpu/index.js';
 import type { Finding } from '../debug/index.js';
-import { type CacheInfo, ValidateError } from '../observe/index.js';
+import type { CacheInfo } from '../observe/index.js';
 import type { Meminfo } from '../reports.js';
-import { type LockPolicy, type MergeMode, requireInteger } from '../struct/index.js';
+import { type LockPolicy, type MergeMode, requireInteger, SlabBugError } from '../struct/index.js';
 import { Stage } from './stage.js';
 import { table } from './stats.js';
 
@@ -85,7 +85,7 @@ function act(arena: Arena, { shrink = false, validate = false, pattern }: InfoOp
     try {
       arena.writeAttribute(name, 'validate', '1');
     } catch (error) {
-      if (!(error instanceof ValidateError)) throw error;
+      if (!(error instanceof SlabBugError)) throw error;
       problems.push(error.message);
     }
   }

@@ -6,7 +6,7 @@ import type { Caches, KmemCache } from '../cache/index.js';
 import { countersOf, STAT_ITEMS, Stat, type StatItem } from '../cpu/index.js';
 import { type Finding, validateSlabCache } from '../debug/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
-import { GranaryError, optionError } from '../struct/index.js';
+import { optionError, SlabBugError } from '../struct/index.js';
 import { type CacheInfo, cacheInfo } from './slabinfo.js';
 
 const NUMBERS = [
@@ -47,18 +47,15 @@ interface Attribute {
   write?(value: string): void;
 }
 
-/** The whole cache is not as it should be. */
-export class ValidateError extends GranaryError {
-  override name = 'ValidateError';
-  readonly findings: readonly Finding[];
-
-  constructor(cache: string, findings: readonly Finding[]) {
-    const [first] = findings;
-    super(
-      `validate found ${findings.length} faults in ${cache}, the first: ${first?.invariant}, ${first?.where}: ${first?.what}`,
-    );
-    this.findings = findings;
-  }
+/** The report of what validate found in a cache. */
+function corrupt(cache: string, findings: readonly Finding[]): SlabBugError {
+  const { invariant, where, what } = findings[0]!;
+  return new SlabBugError(
+    'corrupt',
+    cache,
+    0,
+    `validate found ${findings.length} faults, the first: ${invariant}, ${where}: ${what}`,
+  );
 }
 
 function parseCount(file: string, text: string, max: number): number {
@@ -139,7 +136,7 @@ function attribute(caches: Caches, cache: KmemCache, file: string): Attribute {
     return action(file, () => {
       caches.cpu.endTurn();
       const findings = validateSlabCache(caches, cache);
-      if (findings.length > 0) throw new ValidateError(cache.name, findings);
+      if (findings.length > 0) throw corrupt(cache.name, findings);
     });
   }
   const number = NUMBERS.find((known) => known === file);

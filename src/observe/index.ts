@@ -1,4 +1,4 @@
-export { attributeFiles, readAttribute, ValidateError, writeAttribute } from './attributes.js';
+export { attributeFiles, readAttribute, writeAttribute } from './attributes.js';
 export { lockStatText } from './lockStat.js';
 export {
   PERF_LOCK_KEYS,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { attributeFiles, SLAB_HWCACHE_ALIGN, SLAB_RECLAIM_ACCOUNT, ValidateError } from '#src/index.js';
+import { attributeFiles, SLAB_HWCACHE_ALIGN, SLAB_RECLAIM_ACCOUNT, SlabBugError } from '#src/index.js';
 import { Page } from '#src/page/index.js';
 import {
   allocMany,
@@ -92,9 +92,9 @@ describe('the files of a cache', () => {
     const [slab] = partialList(arena, other);
     arena.i32[slab!.page + Page.objects] = slab!.objects - 1;
     arena.writeAttribute('c', 'validate', '1');
-    expect(() => arena.writeAttribute('other', 'validate', '1')).toThrow(ValidateError);
+    expect(() => arena.writeAttribute('other', 'validate', '1')).toThrow(SlabBugError);
     expect(() => arena.writeAttribute('other', 'validate', '1')).toThrow(
-      /^validate found \d+ faults in other, the first: I/,
+      /^BUG other: validate found \d+ faults, the first: I/,
     );
   });
 
