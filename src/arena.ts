@@ -11,6 +11,7 @@ import {
   type DefinedCache,
   type HotCode,
   type KmemCache,
+  type MemoryGroups,
   makeHotCode,
   ReclaimWorker,
   type Shrinker,
@@ -49,9 +50,9 @@ export class Arena extends ArenaHeap {
   /** Views over the whole arena: index = address / element size. */
   readonly i32: Words;
   readonly u32: Uint32Array<SharedArrayBuffer>;
-  override readonly u8: Bytes;
+  readonly u8: Bytes;
   readonly f64: Doubles;
-  override readonly geometry: Geometry;
+  readonly geometry: Geometry;
   private readonly views: Views;
   private readonly usercopy: UserCopy;
   private readonly code: HotCode;
@@ -212,6 +213,11 @@ export class Arena extends ArenaHeap {
    */
   openCache(wanted: string | DefinedCache): KmemCache {
     return this.caches.open(wanted);
+  }
+
+  /** Limits on the memory of workers and tasks, for caches with SLAB_ACCOUNT. */
+  get groups(): MemoryGroups {
+    return this.caches.groups;
   }
 
   /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */

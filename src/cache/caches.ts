@@ -7,7 +7,7 @@ import {
   type CacheDesc,
   KmemCacheStruct,
   readCacheDesc,
-  readName,
+  SLAB_ACCOUNT,
   SLAB_DTOR,
   SLAB_KMALLOC,
   SLAB_RCU_DEBUG,
@@ -26,7 +26,7 @@ import {
 } from '../struct/index.js';
 import { Intent, LockClass, loadAcquire } from '../sync/index.js';
 import { AliasKmemCache } from './aliasCache.js';
-import { findLink, linkNames } from './aliasLinks.js';
+import { findByAnyName, liveNames } from './aliasLinks.js';
 import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
 import { Endings, withDefinition } from './callbacks.js';
 import type { CacheContext } from './context.js';
@@ -34,9 +34,11 @@ import { countSheaf } from './create.js';
 import { DefinedCache, whatToMake } from './define.js';
 import { reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
+import { MemoryGroups } from './groups.js';
 import { KfreeRcu } from './kfreeRcu.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
+import { Accounting } from './memoryGroup.js';
 import { createOrMerge, dropCache } from './merging.js';
 import { newCache } from './newCache.js';
 import { Nolock } from './nolock.js';
@@ -72,6 +74,10 @@ export class Caches implements CacheContext {
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
+  readonly accountedSheaf: PrefilledSheafClass;
+  readonly accounting: Accounting;
+  readonly groups: MemoryGroups;
+  private readonly code: HotCode;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
@@ -88,7 +94,11 @@ export class Caches implements CacheContext {
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
     this.rcuDebugClasses = code.rcuDebugClasses;
+    this.code = code;
+    this.accounting = new Accounting(cpu);
+    this.groups = new MemoryGroups(this);
     this.prefilledSheaf = code.prefilledSheaf;
+    this.accountedSheaf = code.accountedSheaf;
     this.kmallocs = new Kmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
@@ -123,7 +133,8 @@ export class Caches implements CacheContext {
     if (known !== undefined && known.desc.serial === serial) return known;
     const primary = this.primarySlot(slot);
     const { layer, flags } = this.describe(slot);
-    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses;
+    const plain = (flags & SLAB_ACCOUNT) === 0 ? this.classes : this.code.accountedClasses;
+    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? plain : this.rcuDebugClasses;
     const opened =
       primary === slot
         ? new classes[layer](this, slot)
@@ -161,19 +172,13 @@ export class Caches implements CacheContext {
     );
     if (known !== undefined) return withDefinition(this, known);
     return this.withSlabMutex(() => {
-      const slot = this.findSlot(name);
+      const slot = findByAnyName(this, name);
       if (slot >= 0) return withDefinition(this, this.opened(slot));
-      const names = this.liveNames().filter((known) => !known.startsWith('km'));
+      const names = liveNames(this).filter((known) => !known.startsWith('km'));
       throw new RangeError(
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
       );
     });
-  }
-
-  /** slab_mutex held. */
-  private findSlot(name: string): number {
-    const slot = findByName(this.views.m, this.geometry, name);
-    return slot >= 0 ? slot : findLink(this, name);
   }
 
   /** A handle whose sizes are those that the cache has now. slab_mutex held. */
@@ -205,15 +210,7 @@ export class Caches implements CacheContext {
   }
 
   names(): string[] {
-    return this.withSlabMutex(() => this.liveNames());
-  }
-
-  /** slab_mutex held: without it, a struct may be another's memory by the time its name is read. */
-  private liveNames(): string[] {
-    const { m } = this.views;
-    return [...liveSlots(m, this.geometry)]
-      .filter(({ ptr }) => m[ptr + KmemCacheStruct.hidden] === 0)
-      .flatMap(({ ptr }) => [readName(m, ptr), ...linkNames(m, ptr)]);
+    return this.withSlabMutex(() => liveNames(this));
   }
 
   /** All live caches that have slabs of their own, opened. slab_mutex held, or nobody else about. */
@@ -289,11 +286,21 @@ export class Caches implements CacheContext {
    * other threads run there. A CPU's sheaves are not its threads': those who stay would only have to fill them again.
    */
   leaveCpu(): void {
-    const { cpu, geometry } = this;
     this.endings.beforeLeaving(() => this.flushIfLast());
+    try {
+      this.flushAndLeave();
+    } catch (error) {
+      this.slabs.callbacks.closed = false; // it stays
+      throw error;
+    }
+  }
+
+  private flushAndLeave(): void {
+    const { cpu, geometry } = this;
     this.withSlabMutex(() => {
       for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
       this.flushIfLast();
+      this.groups.workFor(null);
       leaveCpu(cpu.m, geometry, cpu.thread);
     });
   }
@@ -336,6 +343,7 @@ export class Caches implements CacheContext {
       const notes = this.slabs.callbacks.inherit(thread, (ptr) =>
         readCacheDesc(m, ptr as never, geometry.nodes),
       );
+      this.accounting.inherit(thread);
       this.kfreeRcu.takeOver(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);

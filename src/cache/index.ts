@@ -1,11 +1,13 @@
 export { bootCacheWords, bootstrap } from './bootstrap.js';
 export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
-export { type CacheDefinition, DefinedCache, defineCache } from './define.js';
+export { type CacheDefinition, DefinedCache, defineCache, definitionOf } from './define.js';
 export { barnFigures } from './drain.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
+export { type GroupInfo, type GroupOptions, MemoryGroup, MemoryGroups } from './groups.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
 export { KmemCache } from './kmemCache.js';
+export { STOCK_BYTES } from './memoryGroup.js';
 export { mergeMode, namesOf, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';

@@ -19,6 +19,7 @@ export const INVARIANTS = {
   I21: 'sheaf allocation nests at most once',
   I22: 'a slab with free objects is on the partial list, or a CPU has it',
   I23: 'a frozen slab is the cpu slab of one CPU or on one cpu partial list, and no other slab is',
+  I24: 'a slab that awaits callbacks is on one list, of its cache or of a thread',
   PAGES: 'pages are free in exactly one block, and the counts agree',
 } as const;
 export type Invariant = keyof typeof INVARIANTS;

@@ -13,6 +13,7 @@ import { Page, type PagePtr, zoneLock, zoneOf } from '../page/index.js';
 import { LockRecord } from '../sync/index.js';
 import { type Finding, Findings } from './finding.js';
 import { validateCache } from './validateCache.js';
+import { validateCallbacks } from './validateCallbacks.js';
 import { validatePages } from './validatePages.js';
 
 export function validateArena(caches: Caches): Finding[] {
@@ -23,6 +24,7 @@ export function validateArena(caches: Caches): Finding[] {
     validateCache(caches, cache, slabs.get(cache.desc.ptr) ?? [], caches.pages, findings);
   }
   validateOwners(caches, findings);
+  validateCallbacks(caches, findings);
   validateCpus(caches, findings);
   return findings.list;
 }

@@ -299,12 +299,13 @@ export class Stage {
 
   /** The caches of a workload, made when it is run first. */
   #cachesOf(name: string): string[] {
-    const { objectSize, kin = 1, cacheName = cacheFor(name) } = workloadNamed(name);
+    const { objectSize, defined, kin = 1, cacheName = defined?.name ?? cacheFor(name) } = workloadNamed(name);
     if (objectSize === undefined) return [];
     const names = Array.from({ length: kin }, (_, i) => (i === 0 ? cacheName : `${cacheName}.${i}`));
     const known = new Set([...this.#made, ...this.arena.cacheNames()]);
     for (const cache of names.filter((each) => !known.has(each))) {
-      this.arena.createCache(cache, { size: objectSize, flags: kinOf(name) ? 0 : SLAB_NO_MERGE });
+      if (defined !== undefined) this.arena.createCache(defined);
+      else this.arena.createCache(cache, { size: objectSize, flags: kinOf(name) ? 0 : SLAB_NO_MERGE });
       this.#made.push(cache);
     }
     return names;

@@ -25,6 +25,8 @@ const NUMBERS = [
   'reclaim_account',
   'destroy_by_rcu',
   'cache_dma',
+  'ctor',
+  'dtor',
   'usersize',
   'remote_node_defrag_ratio',
 ] as const satisfies ReadonlyArray<keyof CacheInfo>;

@@ -1,13 +1,16 @@
 /** What a cache is and does, under the kernel's names: /proc/slabinfo and the files of /sys/kernel/slab. */
-import { barnFigures, type Caches, type KmemCache, namesOf, sysfsId } from '../cache/index.js';
+import { barnFigures, type Caches, definitionOf, type KmemCache, namesOf, sysfsId } from '../cache/index.js';
 import { CpuSlab, pcsOf, type Stats, type TrylockStats } from '../cpu/index.js';
 import { Page } from '../page/index.js';
 import {
+  type CacheDesc,
   inuseOf,
   KmemCacheNode,
   KmemCacheStruct,
   nodeOf,
   SLAB_CACHE_DMA,
+  SLAB_CTOR,
+  SLAB_DTOR,
   SLAB_HWCACHE_ALIGN,
   SLAB_RECLAIM_ACCOUNT,
   SLAB_TYPESAFE_BY_RCU,
@@ -40,6 +43,9 @@ export interface CacheInfo extends TrylockStats {
   reclaim_account: 0 | 1;
   cache_dma: 0 | 1;
   destroy_by_rcu: 0 | 1;
+  /** Names of the constructor and the destructor, `name [slab]` for the batching forms; empty without. Seed 001. */
+  ctor: string;
+  dtor: string;
   /** Other names that use this cache's slabs. */
   aliases: number;
   /** `:` and what it may merge by, or its name when it may not. */
@@ -137,6 +143,7 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
     cache_dma: flag(SLAB_CACHE_DMA),
     destroy_by_rcu: flag(SLAB_TYPESAFE_BY_RCU),
+    ...callbackNames(cache.desc),
     aliases: Math.max(word(KmemCacheStruct.refcount) - 1, 0),
     sysfs_id: sysfsId(caches, cache.desc.ptr, cache.name),
     names: namesOf(caches, cache),
@@ -152,6 +159,19 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     stats: cache.stats(),
     ...cache.trylockStats(),
     layer_stats: cache.layerStats(),
+  };
+}
+
+/** As /sys/kernel/slab prints the functions' symbols. */
+function callbackNames(desc: CacheDesc): Pick<CacheInfo, 'ctor' | 'dtor'> {
+  const code = definitionOf(desc.name)?.definition;
+  const name = (flag: number, one?: { name: string }, slab?: { name: string }): string => {
+    if ((desc.flags & flag) === 0) return '';
+    return one?.name ?? (slab === undefined ? '(not imported)' : `${slab.name} [slab]`);
+  };
+  return {
+    ctor: name(SLAB_CTOR, code?.ctor, code?.ctorSlab),
+    dtor: name(SLAB_DTOR, code?.dtor, code?.dtorSlab),
   };
 }
 

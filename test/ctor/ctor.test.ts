@@ -130,7 +130,7 @@ describe('callbacks', () => {
   });
 
   it('run with no pcs lock of this thread held', () => {
-    const arena = boot();
+    const arena = boot({ lockdep: false }); // with it, idle sheaves are given up before each callback
     const one = arena.createCache('one', { size: 64 });
     const book = keepBook();
     const cache = arena.createCache(book.defined);
@@ -223,6 +223,35 @@ describe('callbacks', () => {
     const cache = arena.createCache(keepBook().defined);
     expect(cache.desc.offset).toBeGreaterThanOrEqual(cache.objectSize);
     expect(cache.size).toBe(72);
+  });
+
+  it('leave the free pointer where freeptrOffset puts it, in a word of the object that they do not use', () => {
+    const arena = boot();
+    const book = keepBook({ freeptrOffset: 56 });
+    const cache = arena.createCache(book.defined);
+    expect({ size: cache.size, offset: cache.desc.offset }).toEqual({ size: 64, offset: 56 });
+    freeMany(cache, allocMany(cache, 300));
+    expectConstructed(arena, book.alive);
+    cache.destroy();
+    expectSettled(book);
+    expect(() => arena.createCache('plain', { size: 64, freeptrOffset: 56 })).toThrow(
+      /without SLAB_TYPESAFE_BY_RCU or a constructor/,
+    );
+  });
+});
+
+describe('cacheInfo', () => {
+  it('names constructor and destructor, as sysfs does, and nothing where there are none', () => {
+    const arena = boot();
+    const makeIt = (): void => {};
+    const endIt = (): void => {};
+    const single = arena.createCache(defineCache(freshName(), { size: 8, ctor: makeIt, dtor: endIt }));
+    const batch = arena.createCache(keepBook({}, 'slab').defined);
+    const plain = arena.createCache('plain', { size: 8 });
+    const of = (cache: { name: string }) => arena.cacheInfo().find(({ name }) => name === cache.name);
+    expect(of(single)).toMatchObject({ ctor: 'makeIt', dtor: 'endIt' });
+    expect(of(batch)).toMatchObject({ ctor: 'ctorSlab [slab]', dtor: 'dtorSlab [slab]' });
+    expect(of(plain)).toMatchObject({ ctor: '', dtor: '' });
   });
 });
 

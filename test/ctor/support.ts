@@ -101,3 +101,14 @@ export function expectSettled(book: Book): void {
 /** Pages that the cache has, in slabs. */
 export const slabsOf = (arena: Arena, cache: KmemCache): number =>
   arena.cacheInfo().find(({ name }) => name === cache.name)!.slabs;
+
+/** A cache that no worker defines. */
+export function defineStranger(): { defined: DefinedCache; destructed: number[] } {
+  const destructed: number[] = [];
+  const defined = defineCache(freshName(), {
+    size: 500,
+    ctor: () => 0,
+    dtor: (p) => void destructed.push(p),
+  });
+  return { defined, destructed };
+}

@@ -76,6 +76,8 @@ describe('cacheInfo', () => {
     other.endTurn();
     const info = arena.cacheInfo().find(({ name }) => name === 'c')!;
     expect(info).toEqual({
+      ctor: '',
+      dtor: '',
       name: 'c',
       object_size: 190,
       slab_size: 192,

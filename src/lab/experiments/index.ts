@@ -4,6 +4,7 @@ import { noProgress } from '../progress.js';
 import { barn } from './barn.js';
 import { bulkCalls } from './bulkCalls.js';
 import { capacity } from './capacity.js';
+import { ctorBatching } from './ctorBatching.js';
 import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
 import { layers } from './layers.js';
@@ -33,6 +34,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
   refinements,
   slots,
   bulkCalls,
+  ctorBatching,
   microbench,
   merge,
   staticCache,

@@ -1,6 +1,7 @@
 /** The workloads by name. Those of malloc benchmarks keep the names they have there. */
 import { batch, shuffledBatch } from './batch.js';
 import { bulk } from './bulk.js';
+import { constructed, LIVES, type Life, OWNERS } from './constructed.js';
 import { kin } from './kin.js';
 import { larson } from './larson.js';
 import { LOOKUPS, lookup } from './lookup.js';
@@ -52,6 +53,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...[1, 2, 8].map(kin),
   ...LOOKUPS.map(lookup),
   ...WALKS.map(walk),
+  ...(Object.keys(LIVES) as Life[]).flatMap((life) => OWNERS.map((owner) => constructed(life, owner))),
 ];
 
 export function workloadNamed(name: string): Workload {

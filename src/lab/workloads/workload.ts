@@ -1,4 +1,5 @@
 /** What all workloads have in common: the shape of one, and the small parts that several use. */
+import type { DefinedCache } from '../../cache/index.js';
 import { GranaryError } from '../../struct/index.js';
 import type { ViewSource } from '../../view/index.js';
 import type { ObjectHeap, SizedHeap } from '../heaps.js';
@@ -50,6 +51,8 @@ export interface Workload {
   readonly kin?: number;
   /** Name of its cache, which may exist already; one of its own unless given. */
   readonly cacheName?: string;
+  /** What its own cache is, where that has a constructor. */
+  readonly defined?: DefinedCache;
   /** Operations of a run are a multiple of this. */
   readonly granule: number;
   /** And at most this, where all objects of a run live at once. */
