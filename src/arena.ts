@@ -23,7 +23,7 @@ import { type Finding, validateArena } from './debug/index.js';
 import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { Maple } from './maple/index.js';
 import { Mms } from './mm/index.js';
-import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
+import { type CacheInfo, cacheInfo, readAttribute, slabinfo, writeAttribute } from './observe/index.js';
 import { stopReclaim } from './page/index.js';
 import { PercpuAllocator } from './percpu/index.js';
 import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
@@ -53,16 +53,15 @@ export class Arena extends ArenaHeap {
   /** Views over the whole arena: index = address / element size. */
   readonly i32: Words;
   readonly u32: Uint32Array<SharedArrayBuffer>;
-  override readonly u8: Bytes;
+  readonly u8: Bytes;
   readonly f64: Doubles;
-  override readonly geometry: Geometry;
+  readonly geometry: Geometry;
   private readonly views: Views;
   private readonly usercopy: UserCopy;
   private readonly code: HotCode;
   private readonly shrinkers = new Shrinkers();
   private current: Caches | undefined;
   private currentPercpu: PercpuAllocator | undefined;
-
   private readonly definitions: readonly StaticCache[];
 
   private constructor(
@@ -292,7 +291,7 @@ export class Arena extends ArenaHeap {
     return this.shrinkers.register(shrinker);
   }
 
-  /** This thread as a reclaim worker: call `run()`, which blocks. workers/reclaim.ts is a thread that does no more. */
+  /** This thread as a reclaim worker: call `run()`, which blocks. workers/reclaim.ts is no more than that. */
   reclaimWorker(): ReclaimWorker {
     return new ReclaimWorker(this.caches);
   }
@@ -347,6 +346,24 @@ export class Arena extends ArenaHeap {
   /** The text of /proc/slabinfo. */
   slabinfo(): string {
     return this.caches.withSlabMutex(() => slabinfo(this.caches));
+  }
+
+  /**
+   * Reads a file of /sys/kernel/slab/<name>, by one of the names of a cache or by its id; {@link attributeFiles} has the
+   * files. Throws RangeError when there is no such cache or file.
+   * @example
+   * arena.readAttribute('vm_area_struct', 'slabs'); // '12 N0=12'
+   */
+  readAttribute(name: string, file: string): string {
+    return readAttribute(this.caches, name, file);
+  }
+
+  /**
+   * Writes one: `min_partial`, `remote_node_defrag_ratio`, '1' to `shrink` and `validate`, '0' to a counter. Throws
+   * RangeError where the kernel says EINVAL, and SlabBugError when validate finds something.
+   */
+  writeAttribute(name: string, file: string, text: string): void {
+    writeAttribute(this.caches, name, file, text);
   }
 
   /** Attributes and counters of each cache, by the names under /sys/kernel/slab. */

@@ -11,13 +11,10 @@ import {
   type KmemCache,
   openBuckets,
 } from './cache/index.js';
-import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE } from './page/index.js';
+import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE } from './page/index.js';
 import type { PercpuAllocator } from './percpu/index.js';
-import { type Bytes, type Geometry, requireInteger } from './struct/index.js';
 
 export abstract class ArenaHeap {
-  abstract readonly u8: Bytes;
-  abstract readonly geometry: Geometry;
   /** What this thread has open; throws CpuError while it is no CPU. */
   protected abstract get caches(): Caches;
   /** Percpu memory: areas of which every CPU slot has a copy. */
@@ -160,15 +157,7 @@ export abstract class ArenaHeap {
 
   /** Allocates 2^order pages; returns their address or 0. */
   allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
-    requireInteger('order', order, 0, 10);
-    requireInteger('node', node, NUMA_NO_NODE, this.geometry.nodes - 1);
-    checkGfp(gfp);
-    const { pages } = this.caches;
-    const page = pages.alloc(order, gfp, node);
-    if (page === 0) return 0;
-    const address = pages.address(page);
-    if ((gfp & __GFP_ZERO) !== 0) this.u8.fill(0, address, address + (4096 << order));
-    return address;
+    return this.caches.pages.allocPages(order, gfp, node);
   }
 
   /** Frees what allocPages returned, with the same order. */

@@ -68,12 +68,17 @@ export {
   VM_WRITE,
 } from './mm/index.js';
 export {
+  attributeFiles,
   type CacheInfo,
   lockStatText,
+  type NodeInfo,
   PERF_LOCK_KEYS,
   type PerfLockKey,
   perfLockContention,
   perfLockReport,
+  type SlabinfoOptions,
+  type SlabinfoSort,
+  slabinfoTool,
 } from './observe/index.js';
 
 export {

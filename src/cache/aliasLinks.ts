@@ -3,10 +3,17 @@
  * A link says nothing of who still uses it: only the cache's refcount does, and all its links go with the cache.
  */
 import { GFP_KERNEL } from '../page/index.js';
-import { type KmemCachePtr, KmemCacheStruct, NAME_WORDS, readNameAt, writeNameAt } from '../slab/index.js';
+import {
+  type KmemCachePtr,
+  KmemCacheStruct,
+  NAME_WORDS,
+  readName,
+  readNameAt,
+  writeNameAt,
+} from '../slab/index.js';
 import { struct, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
-import { liveSlots } from './registry.js';
+import { findByName, liveSlots } from './registry.js';
 
 /** One link; the list hangs off the cache. */
 const SavedAlias = struct('saved_alias', { next: 1, nameBytes: 1, name: NAME_WORDS });
@@ -22,12 +29,22 @@ export function linkNames(m: Words, ptr: KmemCachePtr): string[] {
   return [...links(m, ptr)].map(({ link }) => readNameAt(m, link + SavedAlias.nameBytes));
 }
 
-/** The slot of the cache that a link of this name leads to, or -1. slab_mutex held. */
-export function findLink({ views, geometry }: Caches, name: string): number {
+/** The slot of the cache of this name, or that a link of this name leads to, or -1. slab_mutex held. */
+export function findByAnyName({ views, geometry }: Caches, name: string): number {
+  const slot = findByName(views.m, geometry, name);
+  if (slot >= 0) return slot;
   for (const { slot, ptr } of liveSlots(views.m, geometry)) {
     if (linkNames(views.m, ptr).includes(name)) return slot;
   }
   return -1;
+}
+
+/** slab_mutex held: without it, a struct may be another's memory by the time its name is read. */
+export function liveNames({ views, geometry }: Caches): string[] {
+  const { m } = views;
+  return [...liveSlots(m, geometry)]
+    .filter(({ ptr }) => m[ptr + KmemCacheStruct.hidden] === 0)
+    .flatMap(({ ptr }) => [readName(m, ptr), ...linkNames(m, ptr)]);
 }
 
 /** Adds a link; false when out of memory. slab_mutex held. */

@@ -7,7 +7,6 @@ import {
   type CacheDesc,
   KmemCacheStruct,
   readCacheDesc,
-  readName,
   SLAB_KMALLOC,
   SlabAllocator,
   TinySlabAllocator,
@@ -25,7 +24,7 @@ import {
 } from '../struct/index.js';
 import { Intent, LockClass, loadAcquire } from '../sync/index.js';
 import { AliasKmemCache } from './aliasCache.js';
-import { findLink, linkNames } from './aliasLinks.js';
+import { findByAnyName, liveNames } from './aliasLinks.js';
 import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
 import { Endings, withDefinition } from './callbacks.js';
 import type { CacheContext } from './context.js';
@@ -176,19 +175,13 @@ export class Caches implements CacheContext {
     );
     if (known !== undefined) return withDefinition(this, known);
     return this.withSlabMutex(() => {
-      const slot = this.findSlot(name);
+      const slot = findByAnyName(this, name);
       if (slot >= 0) return withDefinition(this, this.opened(slot));
-      const names = this.liveNames().filter((known) => !/^(dma-)?km/.test(known));
+      const names = liveNames(this).filter((known) => !/^(dma-)?km/.test(known));
       throw new RangeError(
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
       );
     });
-  }
-
-  /** slab_mutex held. */
-  private findSlot(name: string): number {
-    const slot = findByName(this.views.m, this.geometry, name);
-    return slot >= 0 ? slot : findLink(this, name);
   }
 
   /** A handle whose sizes are those that the cache has now. slab_mutex held. */
@@ -220,15 +213,7 @@ export class Caches implements CacheContext {
   }
 
   names(): string[] {
-    return this.withSlabMutex(() => this.liveNames());
-  }
-
-  /** slab_mutex held: without it, a struct may be another's memory by the time its name is read. */
-  private liveNames(): string[] {
-    const { m } = this.views;
-    return [...liveSlots(m, this.geometry)]
-      .filter(({ ptr }) => m[ptr + KmemCacheStruct.hidden] === 0)
-      .flatMap(({ ptr }) => [readName(m, ptr), ...linkNames(m, ptr)]);
+    return this.withSlabMutex(() => liveNames(this));
   }
 
   /** All live caches that have slabs of their own, opened. slab_mutex held, or nobody else about. */

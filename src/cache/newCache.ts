@@ -1,5 +1,11 @@
 /** What a cache that is about to be made will be: its options, checked and worked out. */
-import { type KmemCachePtr, SLAB_NO_MERGE, SLAB_RCU_DEBUG } from '../slab/index.js';
+import {
+  type KmemCachePtr,
+  SLAB_ACCOUNT,
+  SLAB_NO_MERGE,
+  SLAB_OBJ_EXT_IN_OBJ,
+  SLAB_RCU_DEBUG,
+} from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
 import { type CacheLayout, type CacheOptions, layoutFor } from './options.js';
 
@@ -46,6 +52,8 @@ export function newCache(
     (options.flags ?? 0) |
     callbackFlags |
     (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0) |
+    // Behind the object, where another's of another size would lie elsewhere.
+    ((options.flags ?? 0) & SLAB_ACCOUNT ? SLAB_OBJ_EXT_IN_OBJ : 0) |
     (options.rcuDebug ? SLAB_RCU_DEBUG : 0);
   return { name, objectSize: size, flags, layer, layout, useroffset, usersize, definedIn } satisfies NewCache;
 }

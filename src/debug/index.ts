@@ -1,2 +1,2 @@
 export { type Finding, INVARIANTS, type Invariant } from './finding.js';
-export { validateArena } from './validate.js';
+export { validateArena, validateSlabCache } from './validate.js';

@@ -7,7 +7,7 @@ import type { Finding } from '../debug/index.js';
 import { type CacheInfo, lockStatText, perfLockContention, perfLockReport } from '../observe/index.js';
 import type { Meminfo } from '../reports.js';
 import { SLAB_ACCOUNT, SLAB_NO_MERGE } from '../slab/index.js';
-import { type LockPolicy, requireInteger } from '../struct/index.js';
+import { type LockPolicy, type MergeMode, requireInteger, SlabBugError } from '../struct/index.js';
 import type { LockStatRow } from '../sync/index.js';
 import { Stage } from './stage.js';
 import { table } from './stats.js';
@@ -21,6 +21,13 @@ export interface InfoOptions {
   lockPolicy?: LockPolicy;
   /** Whether the load runs with full lock statistics. */
   locks?: boolean;
+  merge?: MergeMode;
+  /** `slabinfo -s`: shrink before looking, all caches or those that match. */
+  shrink?: boolean;
+  /** `slabinfo -v`: what validate finds in them is a problem. */
+  validate?: boolean;
+  /** Which caches shrink and validate are for. */
+  pattern?: RegExp | undefined;
 }
 
 export interface InfoReport {
@@ -52,17 +59,19 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
     nodes = 1,
     lockPolicy = 'turn',
     locks = false,
+    merge = 'off',
   } = options;
   requireInteger('threads', threads, cpus, THREADS_MAX);
   const lockStat = locks ? 'full' : 'off';
   const shared = threads > cpus ? { cpus } : {};
-  const stage = new Stage({ bytes, threads, nodes, lockPolicy, lockStat, ...shared });
+  const stage = new Stage({ bytes, threads, nodes, lockPolicy, lockStat, merge, ...shared });
   const problems: string[] = [];
   try {
-    for (const workload of ['mixed', 'batch-1000', 'larson']) {
+    for (const workload of ['mixed', 'batch-1000', 'larson', ...(merge === 'off' ? [] : ['kin-8'])]) {
       problems.push(...(await stage.runWorkload(workload, OPS, { threads, heap: 'verify' })).problems);
     }
     const { arena, findings } = stage;
+    problems.push(...act(arena, options));
     const meminfo = arena.meminfo();
     return {
       bytes,
@@ -80,6 +89,22 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
   } finally {
     await stage.close();
   }
+}
+
+/** Shrinks and validates as asked. Returns what was wrong. */
+function act(arena: Arena, { shrink = false, validate = false, pattern }: InfoOptions): string[] {
+  const problems: string[] = [];
+  for (const name of arena.cacheNames().filter((each) => pattern?.test(each) ?? true)) {
+    if (shrink) arena.writeAttribute(name, 'shrink', '1');
+    if (!validate) continue;
+    try {
+      arena.writeAttribute(name, 'validate', '1');
+    } catch (error) {
+      if (!(error instanceof SlabBugError)) throw error;
+      problems.push(error.message);
+    }
+  }
+  return problems;
 }
 
 const PAGE_KIB = 4;

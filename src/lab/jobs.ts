@@ -101,6 +101,7 @@ function contextFor(job: WorkloadJob, member: Member, cookies: Cookies): Workloa
     arena,
     i32: arena.i32,
     rcu: arena.rcu,
+    view: arena,
     rank,
     threads,
     seed: job.seed,

@@ -1,3 +1,4 @@
+export { attributeFiles, readAttribute, writeAttribute } from './attributes.js';
 export { lockStatText } from './lockStat.js';
 export {
   PERF_LOCK_KEYS,
@@ -5,4 +6,5 @@ export {
   perfLockContention,
   perfLockReport,
 } from './perfLock.js';
-export { type CacheInfo, cacheInfo, slabinfo } from './slabinfo.js';
+export { type CacheInfo, cacheInfo, type NodeInfo, slabinfo } from './slabinfo.js';
+export { type SlabinfoOptions, type SlabinfoSort, selectCaches, slabinfoTool } from './slabinfoTool.js';

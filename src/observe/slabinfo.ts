@@ -42,10 +42,10 @@ export interface CacheInfo extends TrylockStats {
   hwcache_align: 0 | 1;
   reclaim_account: 0 | 1;
   cache_dma: 0 | 1;
+  destroy_by_rcu: 0 | 1;
   /** Names of the constructor and the destructor, `name [slab]` for the batching forms; empty without. Seed 001. */
   ctor: string;
   dtor: string;
-  destroy_by_rcu: 0 | 1;
   /** Other names that use this cache's slabs. */
   aliases: number;
   /** `:` and what it may merge by, or its name when it may not. */
@@ -61,9 +61,18 @@ export interface CacheInfo extends TrylockStats {
   slabs_cpu_partial: string;
   /** Slabs that CPUs have: cpu slabs, and those on cpu partial lists. */
   cpu_slabs: number;
+  /** Slabs and objects by node. */
+  nodes: NodeInfo[];
   stats: Stats;
   /** What the layer counts beyond the 26. */
   layer_stats: Record<string, number>;
+}
+
+export interface NodeInfo {
+  slabs: number;
+  partial: number;
+  total_objects: number;
+  objects_partial: number;
 }
 
 interface NodeSums {
@@ -74,27 +83,41 @@ interface NodeSums {
   partialFree: number;
 }
 
-/** Adds up the nodes; racy by what happens meanwhile. */
-function sumNodes(caches: Caches, cache: KmemCache): NodeSums {
+/** One node; racy by what happens meanwhile. */
+function nodeSums(caches: Caches, cache: KmemCache, node: number): NodeSums {
   const { m } = caches.views;
-  const sums = { slabs: 0, total: 0, partial: 0, partialInuse: 0, partialFree: 0 };
-  for (let node = 0; node < caches.geometry.nodes; node++) {
-    const n = nodeOf(m, cache.desc, node);
-    sums.slabs += m[n + KmemCacheNode.nrSlabs]!;
-    sums.total += m[n + KmemCacheNode.totalObjects]!;
-    let left = m[n + KmemCacheNode.nrPartial]!;
-    sums.partial += left;
-    for (let page = m[n + KmemCacheNode.head]!; page !== 0 && left-- > 0; page = m[page + Page.next]!) {
-      const inuse = inuseOf(m[page + Page.slabWord]!);
-      sums.partialInuse += inuse;
-      sums.partialFree += m[page + Page.objects]! - inuse;
-    }
+  const n = nodeOf(m, cache.desc, node);
+  let left = m[n + KmemCacheNode.nrPartial]!;
+  const slabs = m[n + KmemCacheNode.nrSlabs]!;
+  const sums = {
+    slabs,
+    total: m[n + KmemCacheNode.totalObjects]!,
+    partial: left,
+    partialInuse: 0,
+    partialFree: 0,
+  };
+  for (let page = m[n + KmemCacheNode.head]!; page !== 0 && left-- > 0; page = m[page + Page.next]!) {
+    const inuse = inuseOf(m[page + Page.slabWord]!);
+    sums.partialInuse += inuse;
+    sums.partialFree += m[page + Page.objects]! - inuse;
   }
   return sums;
 }
 
+function eachNode(caches: Caches, cache: KmemCache): NodeSums[] {
+  return Array.from({ length: caches.geometry.nodes }, (_, node) => nodeSums(caches, cache, node));
+}
+
+function sumNodes(nodes: readonly NodeSums[]): NodeSums {
+  const sums = { slabs: 0, total: 0, partial: 0, partialInuse: 0, partialFree: 0 };
+  for (const node of nodes)
+    for (const key of Object.keys(sums) as Array<keyof NodeSums>) sums[key] += node[key];
+  return sums;
+}
+
 export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
-  const sums = sumNodes(caches, cache);
+  const each = eachNode(caches, cache);
+  const sums = sumNodes(each);
   const barns = barnFigures(caches, cache);
   const word = (field: number): number => caches.views.m[cache.desc.ptr + field]!;
   const flag = (bit: number): 0 | 1 => ((cache.desc.flags & bit) !== 0 ? 1 : 0);
@@ -121,12 +144,19 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     cache_dma: flag(SLAB_CACHE_DMA),
     ...callbackNames(cache.desc),
     destroy_by_rcu: flag(SLAB_TYPESAFE_BY_RCU),
+    ...callbackNames(cache.desc),
     aliases: Math.max(word(KmemCacheStruct.refcount) - 1, 0),
     sysfs_id: sysfsId(caches, cache.desc.ptr, cache.name),
     names: namesOf(caches, cache),
     usersize: cache.desc.usersize,
     remote_node_defrag_ratio: word(KmemCacheStruct.defragRatio) / 10,
     ...cpuSlabFigures(caches, cache),
+    nodes: each.map(({ slabs, partial, total, partialInuse }) => ({
+      slabs,
+      partial,
+      total_objects: total,
+      objects_partial: partialInuse,
+    })),
     stats: cache.stats(),
     ...cache.trylockStats(),
     layer_stats: cache.layerStats(),
@@ -175,7 +205,7 @@ const HEADER =
 export function slabinfo(caches: Caches): string {
   const n = (value: number): string => String(value).padStart(6);
   const lines = caches.all().map((cache) => {
-    const { slabs, total, partialFree } = sumNodes(caches, cache);
+    const { slabs, total, partialFree } = sumNodes(eachNode(caches, cache));
     const objects = `${n(total - partialFree)} ${n(total)} ${n(cache.size)}`;
     const perSlab = `${String(cache.objsPerSlab).padStart(4)} ${String(1 << cache.order).padStart(4)}`;
     const tunables = ' : tunables    0    0    0';

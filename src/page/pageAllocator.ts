@@ -1,7 +1,8 @@
 /** Pages for the calling CPU: its own node first, then the others by distance; with more effort as they get scarce. */
 import type { ThisCpu } from '../cpu/index.js';
-import { describe, OutOfMemoryError, PAGE_SIZE, SlabBugError } from '../struct/index.js';
+import { describe, OutOfMemoryError, PAGE_SIZE, requireInteger } from '../struct/index.js';
 import { canSleep, futexWait, LockClass, OWN_WORD_LOCK_CLASSES } from '../sync/index.js';
+import { badPage, checkBlock } from './badPage.js';
 import { freeOnePage, rmqueue, splitPage } from './buddy.js';
 import {
   __GFP_DIRECT_RECLAIM,
@@ -11,6 +12,7 @@ import {
   __GFP_NORETRY,
   __GFP_NOWARN,
   __GFP_THISNODE,
+  __GFP_ZERO,
   ALLOC_TRYLOCK,
   checkGfp,
   gfpNames,
@@ -29,7 +31,6 @@ import {
   PG_HEAD,
   PG_LARGE,
   PG_PFMEMALLOC,
-  PG_SLAB,
   pageAddress,
   pageToPfn,
   virtToPage,
@@ -40,23 +41,6 @@ import { type NodeMeminfo, Zone, type ZonePtr, zoneLock, zoneOf } from './zone.j
 
 const { nrFree: NR_FREE, allocs: ALLOCS, frees: FREES, foreign: FOREIGN } = Zone;
 
-function badPage(address: unknown, what: string): SlabBugError {
-  return new SlabBugError('bad-page', 'page_alloc', typeof address === 'number' ? address : 0, what);
-}
-
-/** Throws unless a block of that order, of allocPages, starts at the page with these flags. */
-function checkBlock(address: number, order: number, flags: number): void {
-  const hex = `0x${address.toString(16)}`;
-  if ((flags & PG_HEAD) === 0) {
-    throw badPage(address, `no block starts at ${hex}: it was freed already or never allocated`);
-  }
-  if ((flags & (PG_SLAB | PG_LARGE)) !== 0) {
-    throw badPage(address, `${hex} belongs to kmalloc or a cache; free it there`);
-  }
-  if (orderOf(flags) !== order) {
-    throw badPage(address, `the block at ${hex} has order ${orderOf(flags)}, not ${order}`);
-  }
-}
 /** Larger blocks are not worth more than one full reclaim. Kernel: `PAGE_ALLOC_COSTLY_ORDER`. */
 const COSTLY_ORDER = 3;
 /** How often a reclaim that freed pages, which others then took, is done again. Kernel: `MAX_RECLAIM_RETRIES`. */
@@ -225,6 +209,19 @@ export class PageAllocator {
       if (page !== 0 || (gfp & __GFP_THISNODE) !== 0) return page;
     }
     return 0 as PagePtr;
+  }
+
+  /** A block by address, for a user; 0 when out of memory. Throws when the order or the node cannot be. */
+  allocPages(order: number, gfp: number, node: number): number {
+    const { geometry, views } = this.cpu;
+    requireInteger('order', order, 0, MAX_PAGE_ORDER);
+    requireInteger('node', node, NUMA_NO_NODE, geometry.nodes - 1);
+    checkGfp(gfp);
+    const page = this.alloc(order, gfp, node);
+    if (page === 0) return 0;
+    const address = this.address(page);
+    if ((gfp & __GFP_ZERO) !== 0) views.u8.fill(0, address, address + (PAGE_SIZE << order));
+    return address;
   }
 
   /** Gives a block back. The caller knows its order and that nobody uses it any more. */

@@ -32,6 +32,9 @@ export const SLAB_RCU_DEBUG = 1 << 18;
 /** Internal: never gets sheaves (kmem_cache, kmem_cache_node). */
 export const SLAB_NO_SHEAVES = 1 << 17;
 
+/** Internal: a word in each slot says which memory group its object is charged to. */
+export const SLAB_OBJ_EXT_IN_OBJ = 1 << 22;
+
 /** With one of these a cache has its slabs to itself, always. */
 export const SLAB_NEVER_MERGE =
   SLAB_CONSISTENCY_CHECKS |
@@ -43,6 +46,7 @@ export const SLAB_NEVER_MERGE =
   SLAB_NOLEAKTRACE |
   SLAB_FAILSLAB |
   SLAB_NO_MERGE |
+  SLAB_OBJ_EXT_IN_OBJ |
   SLAB_KMALLOC;
 
 /** In these two caches must agree. */

@@ -21,7 +21,8 @@ export type SlabBugKind =
   | 'bad-sheaf'
   | 'bad-array'
   | 'use-after-free'
-  | 'usercopy';
+  | 'usercopy'
+  | 'corrupt';
 
 /**
  * Misuse of the allocator: double free, foreign or misaligned address, another cache's object, a destroyed

@@ -4,6 +4,7 @@ import {
   type Arena,
   type ArenaOptions,
   GFP_KERNEL,
+  SLAB_ACCOUNT,
   SLAB_HWCACHE_ALIGN,
   SLAB_NO_MERGE,
   SLAB_RECLAIM_ACCOUNT,
@@ -109,6 +110,8 @@ describe.each(MODES)('caches that suit each other, merge $merge, policy $lockPol
       { size: 64, sheafCapacity: 32 },
       { size: 64, layer: 'none' as const },
       { size: 64, usersize: 8 },
+      { size: 64, flags: SLAB_ACCOUNT },
+      { size: 60, flags: SLAB_ACCOUNT },
       { size: 72 },
     ];
     const slots = options.map((option, i) => arena.createCache(`c${i}`, option).desc.slot);

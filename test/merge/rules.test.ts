@@ -15,6 +15,7 @@ import {
   SLAB_KMALLOC,
   SLAB_NO_MERGE,
   SLAB_NOLEAKTRACE,
+  SLAB_OBJ_EXT_IN_OBJ,
   SLAB_PANIC,
   SLAB_POISON,
   SLAB_RECLAIM_ACCOUNT,
@@ -100,6 +101,7 @@ describe('a live cache serves a new one', () => {
     ['type safety by RCU', { flags: SLAB_TYPESAFE_BY_RCU }],
     ['no leak tracing', { flags: SLAB_NOLEAKTRACE }],
     ['failslab', { flags: SLAB_FAILSLAB }],
+    ['a word in its slots', { flags: SLAB_OBJ_EXT_IN_OBJ }],
     ['its wish', { flags: SLAB_NO_MERGE }],
   ];
   it.each(bars)('but %s keeps either of the two to itself', (_name, bar) => {

@@ -107,6 +107,10 @@ describe('cacheInfo', () => {
       cpu_partial: 0,
       slabs_cpu_partial: '0(0)',
       cpu_slabs: 0,
+      nodes: [
+        { slabs: 12, partial: 1, total_objects: 252, objects_partial: 9 },
+        { slabs: 3, partial: 1, total_objects: 63, objects_partial: 18 },
+      ],
       stats: cache.stats(),
       trylockFailures: 0,
       allocBypasses: 0,

@@ -25,6 +25,7 @@ import { sheafLock } from './sheafLock.js';
 import { slots } from './slots.js';
 import { staticCache } from './staticCache.js';
 import { type Verdict, verdicts } from './verdict.js';
+import { views } from './views.js';
 import { vma } from './vma.js';
 
 export { type Experiment, NotInThisBuildError } from './experiment.js';
@@ -51,6 +52,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
   staticCache,
   vma,
   mmapStorm,
+  views,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */

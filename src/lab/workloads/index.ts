@@ -22,6 +22,7 @@ import { pair } from './pair.js';
 import { producerConsumer } from './producerConsumer.js';
 import { reserve } from './reserve.js';
 import { slubBulk } from './slubBulk.js';
+import { WALKS, walk } from './walk.js';
 import type { Workload } from './workload.js';
 import { xmalloc } from './xmalloc.js';
 
@@ -70,6 +71,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...(Object.keys(LIVES) as Life[]).flatMap((life) => OWNERS.map((owner) => constructed(life, owner))),
   ...[1, 2, 8].map(kin),
   ...LOOKUPS.map(lookup),
+  ...WALKS.map(walk),
   ...MM_WORKLOADS,
   ...PAGE_RUNS.map(byPage),
   exhaustion,

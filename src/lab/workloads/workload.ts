@@ -3,6 +3,7 @@ import type { Arena } from '../../arena.js';
 import type { DefinedCache } from '../../cache/index.js';
 import type { Rcu } from '../../rcu/index.js';
 import { GranaryError } from '../../struct/index.js';
+import type { ViewSource } from '../../view/index.js';
 import type { ObjectHeap, SizedHeap } from '../heaps.js';
 
 /** What a workload gets from the thread that runs it. */
@@ -14,6 +15,8 @@ export interface WorkloadContext {
   readonly blocks: SizedHeap;
   /** The caches of a workload with `kin`, the first of which is `objects`. */
   readonly kin: readonly ObjectHeap[];
+  /** The arena, for views on objects. */
+  readonly view: ViewSource;
   /** Finds a cache at each call. */
   readonly named: { openCache(name: string): ObjectHeap };
   readonly i32: Int32Array;
