@@ -116,7 +116,7 @@ export function planArena(options: ArenaOptions): Geometry {
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
   const lockdep = requireBoolean('lockdep', options.lockdep ?? false);
 
-  const percpu = planPercpu(options.percpu, cpus);
+  const percpu = planPercpu(options.percpu);
 
   const shape = { cpus, threads, nodes, maxCaches, check, lockStat, lockdep, layer, percpu };
   const least = leastBytes(bytes, shape);

@@ -98,6 +98,7 @@ function contextFor(job: WorkloadJob, member: Member, cookies: Cookies): Workloa
   const { arena, rank, threads } = member;
   const cache = job.cache === undefined ? undefined : arena.openCache(job.cache);
   const base = {
+    arena,
     i32: arena.i32,
     rank,
     threads,

@@ -3,6 +3,7 @@
  * a count of what was not given back: a figure from an unsound run is no figure.
  */
 import { Arena } from '../arena.js';
+import { definitionOf } from '../cache/index.js';
 import type { StatItem } from '../cpu/index.js';
 import type { Finding } from '../debug/index.js';
 import { Zone, zoneOf } from '../page/index.js';
@@ -151,7 +152,10 @@ export class Stage {
   /** Makes the caches that a trace needs, unless its program for other CPUs had them made. */
   addTrace(program: TraceProgram): void {
     const caches = program.caches.filter(({ name }) => !this.#made.includes(name));
-    createReplayCaches(this.arena, { ...program, caches });
+    const defined = caches.map(({ name }) => definitionOf(name)).filter((each) => each !== undefined);
+    for (const each of defined) this.arena.createCache(each);
+    const plain = caches.filter(({ name }) => definitionOf(name) === undefined);
+    createReplayCaches(this.arena, { ...program, caches: plain });
     this.#made.push(...caches.map(({ name }) => name));
   }
 
@@ -305,11 +309,12 @@ export class Stage {
   }
 
   #cacheOf(name: string): string | undefined {
-    const { objectSize } = workloadNamed(name);
+    const { objectSize, defined } = workloadNamed(name);
     if (objectSize === undefined) return undefined;
-    const cache = cacheFor(name);
+    const cache = defined?.name ?? cacheFor(name);
     if (!this.#made.includes(cache)) {
-      this.arena.createCache(cache, { size: objectSize, flags: SLAB_NO_MERGE });
+      if (defined !== undefined) this.arena.createCache(defined);
+      else this.arena.createCache(cache, { size: objectSize, flags: SLAB_NO_MERGE });
       this.#made.push(cache);
     }
     return cache;

@@ -34,6 +34,7 @@ describe('workloads that only experiments run', () => {
       const figures = await stage.runWorkload(name, 2000, { threads: 2, heap: 'verify' });
       expect(figures.problems).toEqual([]);
       // What comes out of a prefilled sheaf is counted nowhere; the calls that fill its window are.
+      if (name.startsWith('percpu-')) return; // no objects at all
       expect(figures.paths.allocs).toBeGreaterThan(name.startsWith('reserve-sheaf') ? 100 : 2000);
     },
   );

@@ -35,6 +35,8 @@ export {
   type FinishCounts,
   finishReplay,
   type ReplaySummary,
+  recordedEvents,
   replayedEvents,
   summarizeReplay,
 } from './setup.js';
+export { withoutPercpu } from './withoutPercpu.js';

@@ -4,6 +4,7 @@ import { bulk } from './bulk.js';
 import { larson } from './larson.js';
 import { mixed } from './mixed.js';
 import { pair } from './pair.js';
+import { PERCPU_WORKLOADS } from './percpu.js';
 import { producerConsumer } from './producerConsumer.js';
 import { reserve } from './reserve.js';
 import { slubBulk } from './slubBulk.js';
@@ -46,6 +47,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...BULK_SIZES.flatMap((size) => [batch(size), bulk(size)]),
   ...(['sheaf', 'bulk', 'plain'] as const).flatMap((way) => [1, 2, 3].map((used) => reserve(way, used))),
   ...[16, 32, 64, 128, 256, 512].map(slubBulk),
+  ...PERCPU_WORKLOADS,
 ];
 
 export function workloadNamed(name: string): Workload {

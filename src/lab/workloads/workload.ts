@@ -1,4 +1,6 @@
 /** What all workloads have in common: the shape of one, and the small parts that several use. */
+import type { Arena } from '../../arena.js';
+import type { DefinedCache } from '../../cache/index.js';
 import { GranaryError } from '../../struct/index.js';
 import type { ObjectHeap, SizedHeap } from '../heaps.js';
 
@@ -7,6 +9,8 @@ export interface WorkloadContext {
   /** The workload's own cache; only for those with an `objectSize`. */
   readonly objects: ObjectHeap;
   readonly blocks: SizedHeap;
+  /** For what is neither objects nor blocks: percpu memory. */
+  readonly arena: Arena;
   readonly i32: Int32Array;
   /** This thread, from 0. */
   readonly rank: number;
@@ -39,6 +43,8 @@ export interface Workload {
   readonly about: string;
   /** Size of the objects of its own cache; without, it uses kmalloc. */
   readonly objectSize?: number;
+  /** Where its cache has constructors; `objectSize` is the same. */
+  readonly defined?: DefinedCache;
   /** Operations of a run are a multiple of this. */
   readonly granule: number;
   /** And at most this, where all objects of a run live at once. */
