@@ -10,6 +10,7 @@ import {
   type DefinedCache,
   type HotCode,
   type KmemCache,
+  type MemoryGroups,
   makeHotCode,
   ReclaimWorker,
   type Shrinker,
@@ -19,7 +20,7 @@ import { LockdepCpu, onlineCpus, onlineThreads, ThisCpu, type Views } from './cp
 import { type Finding, validateArena } from './debug/index.js';
 import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
-import { __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
+import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
 import { PercpuAllocator } from './percpu/index.js';
 import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
@@ -192,6 +193,11 @@ export class Arena {
     return this.caches.open(wanted);
   }
 
+  /** Limits on the memory of workers and tasks, for caches with SLAB_ACCOUNT. */
+  get groups(): MemoryGroups {
+    return this.caches.groups;
+  }
+
   /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */
   get callbackErrors(): readonly CallbackError[] {
     return this.caches.slabs.callbacks.errors;
@@ -292,15 +298,7 @@ export class Arena {
 
   /** Allocates 2^order pages; returns their address or 0. */
   allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
-    requireInteger('order', order, 0, 10);
-    requireInteger('node', node, NUMA_NO_NODE, this.geometry.nodes - 1);
-    checkGfp(gfp);
-    const { pages } = this.caches;
-    const page = pages.alloc(order, gfp, node);
-    if (page === 0) return 0;
-    const address = pages.address(page);
-    if ((gfp & __GFP_ZERO) !== 0) this.u8.fill(0, address, address + (4096 << order));
-    return address;
+    return this.caches.pages.allocPages(order, gfp, node);
   }
 
   /** Frees what allocPages returned, with the same order. */

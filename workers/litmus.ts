@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { LitmusTask } from './litmus/control.js';
 import { CTOR_ROLES } from './litmus/ctor.js';
+import { GROUP_ROLES } from './litmus/groups.js';
 import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
 import { LOCKDEP_ROLES } from './litmus/lockdep.js';
@@ -14,6 +15,7 @@ import { SHARER_ROLES } from './litmus/sharers.js';
 
 const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...CTOR_ROLES,
+  ...GROUP_ROLES,
   ...LOCK_ROLES,
   ...LOCKDEP_ROLES,
   ...HEAP_ROLES,

@@ -8,6 +8,7 @@ import {
   KmemCacheStruct,
   readCacheDesc,
   readName,
+  SLAB_ACCOUNT,
   SLAB_DTOR,
   SLAB_KMALLOC,
   SLAB_NO_MERGE,
@@ -33,9 +34,11 @@ import { countSheaf, createInSlot } from './create.js';
 import { DefinedCache, whatToMake } from './define.js';
 import { destroyCache, reapPcs, shrinkCache } from './drain.js';
 import type { HotCode, KmemCacheClass } from './fastPath.js';
+import { MemoryGroups } from './groups.js';
 import { KfreeRcu } from './kfreeRcu.js';
 import { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
+import { Accounting } from './memoryGroup.js';
 import { Nolock } from './nolock.js';
 import { type CacheOptions, checkName, layoutFor } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
@@ -69,6 +72,10 @@ export class Caches implements CacheContext {
   /** The caches that caches are made of. */
   boot!: { kmemCache: KmemCache; kmemCacheNode: KmemCache };
   readonly prefilledSheaf: PrefilledSheafClass;
+  readonly accountedSheaf: PrefilledSheafClass;
+  readonly accounting: Accounting;
+  readonly groups: MemoryGroups;
+  private readonly code: HotCode;
   private readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   private readonly handles: KmemCache[] = [];
@@ -85,7 +92,11 @@ export class Caches implements CacheContext {
     this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
     this.classes = code.classes;
     this.rcuDebugClasses = code.rcuDebugClasses;
+    this.code = code;
+    this.accounting = new Accounting(cpu);
+    this.groups = new MemoryGroups(this);
     this.prefilledSheaf = code.prefilledSheaf;
+    this.accountedSheaf = code.accountedSheaf;
     this.kmallocs = new Kmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
@@ -118,7 +129,8 @@ export class Caches implements CacheContext {
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
     const { layer, flags } = this.describe(slot);
-    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? this.classes : this.rcuDebugClasses;
+    const plain = (flags & SLAB_ACCOUNT) === 0 ? this.classes : this.code.accountedClasses;
+    const classes = (flags & SLAB_RCU_DEBUG) === 0 ? plain : this.rcuDebugClasses;
     const opened = new classes[layer](this, slot);
     this.handles[slot] = opened;
     return opened;
@@ -257,11 +269,21 @@ export class Caches implements CacheContext {
    * other threads run there. A CPU's sheaves are not its threads': those who stay would only have to fill them again.
    */
   leaveCpu(): void {
-    const { cpu, geometry } = this;
     this.endings.beforeLeaving(() => this.flushIfLast());
+    try {
+      this.flushAndLeave();
+    } catch (error) {
+      this.slabs.callbacks.closed = false; // it stays
+      throw error;
+    }
+  }
+
+  private flushAndLeave(): void {
+    const { cpu, geometry } = this;
     this.withSlabMutex(() => {
       for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
       this.flushIfLast();
+      this.groups.workFor(null);
       leaveCpu(cpu.m, geometry, cpu.thread);
     });
   }
@@ -304,6 +326,7 @@ export class Caches implements CacheContext {
       const notes = this.slabs.callbacks.inherit(thread, (ptr) =>
         readCacheDesc(m, ptr as never, geometry.nodes),
       );
+      this.accounting.inherit(thread);
       this.kfreeRcu.takeOver(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);

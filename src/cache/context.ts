@@ -5,6 +5,7 @@ import type { CacheDesc, SlabAllocator } from '../slab/index.js';
 import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
 import type { KfreeRcu } from './kfreeRcu.js';
 import type { KmemCache } from './kmemCache.js';
+import type { Accounting } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
@@ -18,6 +19,9 @@ export interface CacheContext extends SheafSource {
   readonly check: CheckLevel;
   /** The class of what prefill returns. */
   readonly prefilledSheaf: PrefilledSheafClass;
+  /** The same for caches with SLAB_ACCOUNT. */
+  readonly accountedSheaf: PrefilledSheafClass;
+  readonly accounting: Accounting;
   /** What the cache in a registry slot is. */
   describe(slot: number): CacheDesc;
   setupPercpuArray(cache: KmemCache, count: number): KmemCache;

@@ -64,11 +64,11 @@ const definitions = new Map<string, DefinedCache>();
  * export const connections = defineCache('connection', {
  *   size: 96,
  *   ctor(p, arena, gfp) {
- *     const buffer = arena.kmalloc(4096, gfp);
- *     if (buffer === 0) return 12;
- *     arena.i32[(p + 88) >> 2] = buffer; // stays, however often the object is freed and allocated
+ *     const page = arena.allocPages(0, gfp);
+ *     if (page === 0) return 12;
+ *     arena.i32[(p + 88) >> 2] = page; // stays, however often the object is freed and allocated
  *   },
- *   dtor: (p, arena) => arena.kfree(arena.i32[(p + 88) >> 2]!),
+ *   dtor: (p, arena) => arena.freePages(arena.i32[(p + 88) >> 2]!, 0),
  * });
  */
 export function defineCache(name: string, definition: CacheDefinition<never>): DefinedCache {

@@ -23,6 +23,7 @@ import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
 import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
+import { withAccounting, withForcedCharge } from './accounted.js';
 import { BulkKmemCache } from './bulk.js';
 import { CpuSlabKmemCache } from './cpuSlabCache.js';
 import { turnCpuSlabClass } from './cpuSlabPath.js';
@@ -40,7 +41,10 @@ export interface HotCode {
   readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
   /** The same for caches with rcuDebug. */
   readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
+  /** The same for caches with SLAB_ACCOUNT. */
+  readonly accountedClasses: Readonly<Record<Layer, KmemCacheClass>>;
   readonly prefilledSheaf: PrefilledSheafClass;
+  readonly accountedSheaf: PrefilledSheafClass;
   readonly freelists: FreelistLoops;
 }
 
@@ -54,6 +58,7 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const cpuSlab = turn ? turnCpuSlabClass(views, check) : CpuSlabKmemCache;
   const arrays = turn ? turnArrayClass(views, nodes, check) : ArrayKmemCache;
   const classes = { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none: directClass() };
+  const prefilledSheaf = makePrefilledSheaf(views, check !== 'none');
   return {
     classes,
     rcuDebugClasses: {
@@ -62,7 +67,14 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
       'cpu-slab': withRcuDebug(cpuSlab),
       none: withRcuDebug(classes.none),
     },
-    prefilledSheaf: makePrefilledSheaf(views, check !== 'none'),
+    accountedClasses: {
+      sheaves: withAccounting(sheaves, views.m),
+      'percpu-array': withAccounting(arrays, views.m),
+      'cpu-slab': withAccounting(cpuSlab, views.m),
+      none: withAccounting(classes.none, views.m),
+    },
+    prefilledSheaf,
+    accountedSheaf: withForcedCharge(prefilledSheaf),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };
 }

@@ -332,6 +332,15 @@ export abstract class KmemCache extends ObjectMarks {
     return this.desc.nodes === 1 || (p - this.nodeStart) >>> 0 < this.nodeBytes;
   }
 
+  /** The fast path once more, after what it missed for was mended: still the same operation. */
+  protected allocAgain(gfp: number): number {
+    return this.alloc(gfp);
+  }
+
+  protected freeAgain(p: number): void {
+    this.free(p);
+  }
+
   /** Has the lock for this turn, taking it if it is free. */
   protected lockForTurn(): boolean {
     if (!this.locked) {

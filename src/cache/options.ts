@@ -4,6 +4,7 @@ import { ARRAY_SIZE_MAX, SHEAF_CAPACITY_MAX } from '../sheaf/index.js';
 import {
   calculateSizes,
   NAME_BYTES_MAX,
+  SLAB_ACCOUNT,
   SLAB_FLAGS_PERMITTED,
   SLAB_HWCACHE_ALIGN,
   SLAB_TYPESAFE_BY_RCU,
@@ -118,6 +119,7 @@ export function layoutFor(
     hwcacheAlign: (flags & SLAB_HWCACHE_ALIGN) !== 0,
     typesafeByRcu: (flags & SLAB_TYPESAFE_BY_RCU) !== 0,
     hasCtor,
+    objExt: (flags & SLAB_ACCOUNT) !== 0,
     freeptrOffset: options.freeptrOffset,
     sheafCapacity,
     cpus,

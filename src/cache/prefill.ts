@@ -21,7 +21,7 @@ import {
 } from '../sheaf/index.js';
 import { describe, requireInteger, SlabBugError } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
-import { endedLoan, PrefilledSheaf } from './prefilledSheaf.js';
+import { endedLoan, PrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
 import { SlowKmemCache } from './slowPath.js';
 
 const { spare: SPARE } = Pcs;
@@ -105,10 +105,15 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
     return null;
   }
 
+  /** The class of what prefill returns. */
+  protected sheafClass(): PrefilledSheafClass {
+    return this.context.prefilledSheaf;
+  }
+
   private borrow(n: number, gfp: number): PrefilledSheaf | null {
     const sheaf = n > this.sheafCapacity ? this.borrowOversize(n, gfp) : this.borrowFilled(n, gfp);
     if (sheaf === 0) return null;
-    const handle = new this.context.prefilledSheaf(this, sheaf);
+    const handle = new (this.sheafClass())(this, sheaf);
     this.lent.push(handle);
     return handle;
   }

@@ -14,7 +14,7 @@ import { type KmemCachePtr, readName } from '../slab/index.js';
 import { type Geometry, type Ptr, struct, type Words } from '../struct/index.js';
 import { Lock, type LockPtr, loadAcquire, storeRelease } from '../sync/index.js';
 
-export const Registry = struct('registry', { slabMutex: Lock.SIZEOF, nextSerial: 1, unused: 1 });
+export const Registry = struct('registry', { slabMutex: Lock.SIZEOF, nextSerial: 1, groups: 1 });
 export const RegistrySlot = struct('registry_slot', { serial: 1, cache: 1 });
 export type RegistrySlotPtr = Ptr<'registry_slot'>;
 

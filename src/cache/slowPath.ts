@@ -24,7 +24,8 @@ export abstract class SlowKmemCache extends KmemCache {
     try {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
       const locked = this.lockForTurn() || this.passBy(ALLOC_BYPASSES);
-      if (locked && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp))) return this.alloc(gfp);
+      if (locked && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp)))
+        return this.allocAgain(gfp);
       return this.handOut(this.allocFromSlab(gfp), gfp);
     } finally {
       this.cpu.leave();
@@ -42,7 +43,7 @@ export abstract class SlowKmemCache extends KmemCache {
         this.isLocal(p) &&
         (this.lockForTurn() || this.passBy(FREE_BYPASSES)) &&
         (this.m[this.main + SIZE] !== this.capacity || this.replaceFullMain());
-      if (room && this.capacity !== 0) return this.free(p);
+      if (room && this.capacity !== 0) return this.freeAgain(p);
       this.takeBack(p);
       this.freeToSlab(p);
     } finally {

@@ -50,6 +50,8 @@ export interface TurnHolder {
   releaseIfRequested(): void;
   /** Gives it up unless an operation of this thread is under way on it. */
   releaseIfIdle?(): void;
+  /** Gives it up in the middle of a turn that goes on; what does not have it, a read section, stays as it is. */
+  letGo?(): void;
 }
 
 /** Views of one buffer; made once per thread. */
@@ -200,6 +202,11 @@ export class ThisCpu {
     pushDeferred(this.m, this.record, p, link);
     // What is deferred while we drain would queue a turn's end without end.
     if (!this.inDrain) this.queueTurnEnd();
+  }
+
+  /** Gives up every CPU's sheaves that this turn holds, for code of the user that is to run within an operation. */
+  giveUpSheaves(): void {
+    for (const holder of this.holders) holder.letGo?.();
   }
 
   /** Callbacks were put off: they run at the end of this turn, or at the start of the next operation. */

@@ -37,7 +37,10 @@ export const ThreadRecord = struct(
     constructing: 1,
     destructing: 1,
     destructingOf: 1,
-    spare: 7,
+    /** The memory group that this thread works for, and what it has charged ahead; see cache/memoryGroup.ts. */
+    stockOf: 1,
+    stockBytes: 1,
+    spare: 5,
     locks: LockRecord.SIZEOF,
   },
   { alignWords: LINE_WORDS },

@@ -1,6 +1,6 @@
 /** Pages for the calling CPU: its own node first, then the others by distance; with more effort as they get scarce. */
 import type { ThisCpu } from '../cpu/index.js';
-import { describe, OutOfMemoryError, PAGE_SIZE, SlabBugError } from '../struct/index.js';
+import { describe, OutOfMemoryError, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
 import { canSleep, futexWait, LockClass, OWN_WORD_LOCK_CLASSES } from '../sync/index.js';
 import { freeOnePage, rmqueue, splitPage } from './buddy.js';
 import {
@@ -11,6 +11,7 @@ import {
   __GFP_NORETRY,
   __GFP_NOWARN,
   __GFP_THISNODE,
+  __GFP_ZERO,
   ALLOC_TRYLOCK,
   checkGfp,
   gfpNames,
@@ -202,6 +203,19 @@ export class PageAllocator {
       if (page !== 0 || (gfp & __GFP_THISNODE) !== 0) return page;
     }
     return 0 as PagePtr;
+  }
+
+  /** A block by address, for a user; 0 when out of memory. Throws when the order or the node cannot be. */
+  allocPages(order: number, gfp: number, node: number): number {
+    const { geometry, views } = this.cpu;
+    requireInteger('order', order, 0, MAX_PAGE_ORDER);
+    requireInteger('node', node, NUMA_NO_NODE, geometry.nodes - 1);
+    checkGfp(gfp);
+    const page = this.alloc(order, gfp, node);
+    if (page === 0) return 0;
+    const address = this.address(page);
+    if ((gfp & __GFP_ZERO) !== 0) views.u8.fill(0, address, address + (PAGE_SIZE << order));
+    return address;
   }
 
   /** Gives a block back. The caller knows its order and that nobody uses it any more. */

@@ -169,6 +169,10 @@ export class PcsLock implements TurnHolder {
     m[pcs + BASE] = size;
   }
 
+  letGo(): void {
+    if (this.locked) this.unlockPcs();
+  }
+
   /** Gives the lock up before the turn ends, with the counters up to date; the end of the turn finds nothing to do. */
   protected releaseEarly(): void {
     if (this.locked) this.unlockPcs();

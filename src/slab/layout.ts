@@ -48,6 +48,8 @@ export interface LayoutInput extends OrderOptions {
   typesafeByRcu?: boolean | undefined;
   hasCtor?: boolean | undefined;
   freeptrOffset?: number | undefined;
+  /** Room behind the object for what accounting keeps about it: in padding where there is some, else a word more. */
+  objExt?: boolean | undefined;
   /** Requested sheaf capacity; the cache may get more, never less. */
   sheafCapacity?: number | undefined;
 }
@@ -197,6 +199,10 @@ export function calculateSheafCapacity(size: number, requested = 0): number {
   return Math.max((bucket - SHEAF_HEADER_SIZE) / WORD_SIZE, requested);
 }
 
+/** Where that room is. Kernel: `SLAB_OBJ_EXT_IN_OBJ`. */
+export const objExtOffset = ({ inuse, offset }: { inuse: number; offset: number }): number =>
+  offset >= inuse ? offset + WORD_SIZE : inuse;
+
 /** In the middle of the object where its contents may be lost, so that an overrun of a neighbour misses it. */
 function freePointerOffset(input: LayoutInput, inuse: number): number {
   if (!input.typesafeByRcu && !input.hasCtor) {
@@ -218,7 +224,7 @@ export function calculateSizes(input: LayoutInput): SlabLayout {
   const inuse = roundUp(objectSize, WORD_SIZE);
   const offset = freePointerOffset(input, inuse);
   const end = offset === inuse ? inuse + WORD_SIZE : inuse;
-  const size = roundUp(end, align);
+  const size = roundUp(input.objExt ? end + WORD_SIZE : end, align);
   if (size > MAX_SLAB_BYTES) {
     throw new RangeError(
       `size must leave room for the free pointer and the alignment in ${MAX_SLAB_BYTES} bytes, ` +

@@ -1,9 +1,10 @@
 /**
  * Constructors and destructors: when they run, and what is left when they fail or their thread dies. Seed 001.
  *
- * Both run with no lock held and this thread's turn ended. A constructor runs before anybody knows the slab, object by
- * object in the order of addresses, whatever the order of the freelist will be; no object is handed out before the last
- * is constructed. So a failure can take back what was done by destructing the first k objects.
+ * Both run with no lock held: this thread's sheaves are given up before, and afterwards what the functions took of them.
+ * A constructor runs before anybody knows the slab, object by object in the order of addresses, whatever the order of the
+ * freelist will be; no object is handed out before the last is constructed. So a failure can take back what was done by
+ * destructing the first k objects.
  *
  * Slabs go in places where locks are held, and on threads that have not imported the functions. There the slab goes on
  * the cache's list in the arena and its destructors run later: at the start of the thread's next slow operation, at the
@@ -101,7 +102,7 @@ export class SlabCallbacks {
     const refusal = this.refusal(s, code);
     if (refusal !== undefined) return this.refuse(s, page, refusal);
     const sheaf = cpu.sheafInHand;
-    cpu.endTurn();
+    cpu.giveUpSheaves();
     this.beginSlab(s, page, objects);
     this.within.push(s.ptr);
     try {
@@ -114,7 +115,7 @@ export class SlabCallbacks {
       return false;
     } finally {
       this.within.pop();
-      cpu.endTurn(); // what the constructors used of this CPU
+      cpu.giveUpSheaves(); // what the constructors took of this CPU
       cpu.inHand(sheaf);
     }
   }
@@ -250,7 +251,7 @@ export class SlabCallbacks {
     const sheaf = cpu.sheafInHand;
     this.destructs = true;
     try {
-      cpu.endTurn();
+      cpu.giveUpSheaves();
       // Pairs with waitForOthers: whoever ends the cache sees this, or we see that it has ended.
       exchange(m, record + DESTRUCTING_OF, s.ptr);
       const code = this.find(s);
@@ -261,7 +262,7 @@ export class SlabCallbacks {
     } finally {
       storeRelease(m, record + DESTRUCTING_OF, 0);
       this.destructs = false;
-      cpu.endTurn();
+      cpu.giveUpSheaves();
       cpu.inHand(sheaf);
     }
   }

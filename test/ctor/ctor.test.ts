@@ -224,6 +224,20 @@ describe('callbacks', () => {
     expect(cache.desc.offset).toBeGreaterThanOrEqual(cache.objectSize);
     expect(cache.size).toBe(72);
   });
+
+  it('leave the free pointer where freeptrOffset puts it, in a word of the object that they do not use', () => {
+    const arena = boot();
+    const book = keepBook({ freeptrOffset: 56 });
+    const cache = arena.createCache(book.defined);
+    expect({ size: cache.size, offset: cache.desc.offset }).toEqual({ size: 64, offset: 56 });
+    freeMany(cache, allocMany(cache, 300));
+    expectConstructed(arena, book.alive);
+    cache.destroy();
+    expectSettled(book);
+    expect(() => arena.createCache('plain', { size: 64, freeptrOffset: 56 })).toThrow(
+      /without SLAB_TYPESAFE_BY_RCU or a constructor/,
+    );
+  });
 });
 
 describe('cacheInfo', () => {

@@ -121,3 +121,30 @@ describe.each(FORMS)('SLAB_TYPESAFE_BY_RCU, callbacks by %s', (form) => {
     expectSound(arena);
   });
 });
+
+describe.each(FORMS)('a read section, callbacks by %s', (form) => {
+  it.each(['turn', 'op'] as const)(
+    'stays open while slabs are made and ended in it, policy %s',
+    (lockPolicy) => {
+      const arena = boot({ lockPolicy });
+      const book = keepBook({ size: 500 }, form);
+      const cache = arena.createCache(book.defined);
+      cache.minPartial = 0;
+      const { rcu } = arena;
+      let inSection = 0;
+      book.within = () => {
+        if (rcu.depth > 0) inSection++;
+      };
+      rcu.readLock();
+      for (let round = 0; round < 3; round++) freeMany(cache, allocMany(cache, 400));
+      expect(rcu.depth).toBe(1);
+      rcu.readUnlock();
+      expect(inSection).toBeGreaterThan(400);
+      expect(book.destructed.length).toBeGreaterThan(0);
+      arena.endTurn();
+      cache.destroy();
+      expectSettled(book);
+      expectSound(arena);
+    },
+  );
+});

@@ -5,6 +5,7 @@ import { noProgress } from '../progress.js';
 import { barn } from './barn.js';
 import { bulkCalls } from './bulkCalls.js';
 import { capacity } from './capacity.js';
+import { ctorBatching } from './ctorBatching.js';
 import { exec } from './exec.js';
 import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
@@ -34,6 +35,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
   refinements,
   slots,
   bulkCalls,
+  ctorBatching,
   microbench,
   percpuAlternatives,
   exec,

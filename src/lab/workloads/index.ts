@@ -1,6 +1,7 @@
 /** The workloads by name. Those of malloc benchmarks keep the names they have there. */
 import { batch, shuffledBatch } from './batch.js';
 import { bulk } from './bulk.js';
+import { constructed, LIVES, type Life, OWNERS } from './constructed.js';
 import { larson } from './larson.js';
 import { mixed } from './mixed.js';
 import { pair } from './pair.js';
@@ -47,6 +48,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
   ...BULK_SIZES.flatMap((size) => [batch(size), bulk(size)]),
   ...(['sheaf', 'bulk', 'plain'] as const).flatMap((way) => [1, 2, 3].map((used) => reserve(way, used))),
   ...[16, 32, 64, 128, 256, 512].map(slubBulk),
+  ...(Object.keys(LIVES) as Life[]).flatMap((life) => OWNERS.map((owner) => constructed(life, owner))),
   ...PERCPU_WORKLOADS,
 ];
 

@@ -43,7 +43,7 @@ export interface Workload {
   readonly about: string;
   /** Size of the objects of its own cache; without, it uses kmalloc. */
   readonly objectSize?: number;
-  /** Where its cache has constructors; `objectSize` is the same. */
+  /** What its own cache is, where that has a constructor. */
   readonly defined?: DefinedCache;
   /** Operations of a run are a multiple of this. */
   readonly granule: number;
