@@ -138,7 +138,9 @@ describe('figures and names that are in the source as well', () => {
   });
 
   it('docs/invariants.md has every invariant', () => {
-    const named = [...text('docs/invariants.md').matchAll(/^\| (I\d+|[A-Z]{5,}) \|/gm)].map((match) => match[1]);
+    const named = [...text('docs/invariants.md').matchAll(/^\| (I\d+|[A-Z]{5,}) \|/gm)].map(
+      (match) => match[1],
+    );
     expect(named).toEqual(Object.keys(granary.INVARIANTS));
   });
 
