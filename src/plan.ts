@@ -150,7 +150,7 @@ export function planArena(options: ArenaOptions): Geometry {
       `caches has ${nrStatics} definitions; with maxCaches ${maxCaches} there is room for ${maxCaches - ownCaches}`,
     );
   }
-  const percpu = planPercpu(options.percpu, cpus);
+  const percpu = planPercpu(options.percpu);
   const families = kmallocFamilyCount(kmalloc);
   const { requestedSize } = kmalloc;
   const slots = { cpus, threads, nodes, maxCaches, nrStatics, families };

@@ -3,7 +3,7 @@ import type { HeapKind } from './heaps.js';
 import type { Histogram } from './histogram.js';
 import type { CacheHits, PathCounts } from './paths.js';
 import type { ReplayFigures, Stage } from './stage.js';
-import { replayedEvents, type TraceProgram } from './trace/index.js';
+import { recordedEvents, type TraceProgram } from './trace/index.js';
 
 /** What one run tells, whatever it ran. */
 export interface Sample {
@@ -40,12 +40,12 @@ export async function takeSample(
   return sampleOf(await stage.runReplay(program, scale + 1, { sampled: heap === 'sampled' }));
 }
 
-/** A replay's operations are pairs of an allocation and a free, as those of the other workloads. */
+/** A replay's operations are pairs of a recorded allocation and free, as those of the other workloads. */
 function sampleOf(figures: ReplayFigures): Sample {
   const { threads, paths, hits, problems, histogram, passes } = figures;
   const counted = passes.slice(1);
   const wallMs = counted.reduce((sum, pass) => sum + pass.elapsedMs, 0);
-  const pairs = counted.reduce((sum, pass) => sum + replayedEvents(pass) / 2, 0);
+  const pairs = counted.reduce((sum, pass) => sum + recordedEvents(pass) / 2, 0);
   return {
     nsPerOp: (wallMs * 1e6 * threads) / pairs,
     opsPerSecond: (pairs * 1e3) / wallMs,

@@ -3,7 +3,7 @@
  * a count of what was not given back: a figure from an unsound run is no figure.
  */
 import { Arena } from '../arena.js';
-
+import { definitionOf } from '../cache/index.js';
 import type { Finding } from '../debug/index.js';
 import { Zone, zoneOf } from '../page/index.js';
 import type { ArenaOptions } from '../plan.js';
@@ -91,7 +91,10 @@ export class Stage {
   /** Makes the caches that a trace needs, unless its program for other CPUs had them made. */
   addTrace(program: TraceProgram): void {
     const caches = program.caches.filter(({ name }) => !this.#made.includes(name));
-    createReplayCaches(this.arena, { ...program, caches });
+    const defined = caches.map(({ name }) => definitionOf(name)).filter((each) => each !== undefined);
+    for (const each of defined) this.arena.createCache(each);
+    const plain = caches.filter(({ name }) => definitionOf(name) === undefined);
+    createReplayCaches(this.arena, { ...program, caches: plain });
     this.#made.push(...caches.map(({ name }) => name));
   }
 

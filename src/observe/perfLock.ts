@@ -43,6 +43,12 @@ const UNITS: ReadonlyArray<readonly [string, number]> = [
   ['us', 1e3],
 ];
 
+/** What the report takes of a class. */
+export type PerfLockRow = Pick<
+  LockStatRow,
+  'name' | 'acquisitions' | 'contentions' | 'waitTotalNs' | 'waitMinNs' | 'waitMaxNs'
+>;
+
 /** A duration as perf prints it: `316 ns`, `3.82 us`, `57.40 s `. */
 export function perfTime(ns: number): string {
   const unit = UNITS.find(([, from]) => ns >= from);
@@ -63,8 +69,17 @@ function sorted<T extends Figures>(figures: readonly T[], key: PerfLockKey): T[]
   return [...figures].sort((a, b) => of(b) - of(a));
 }
 
-const figuresOf = ({ name, acquisitions, contentions, ...waits }: LockStatRow): Figures => ({
-  ...waits,
+const figuresOf = ({
+  name,
+  acquisitions,
+  contentions,
+  waitTotalNs,
+  waitMinNs,
+  waitMaxNs,
+}: PerfLockRow): Figures => ({
+  waitTotalNs,
+  waitMinNs,
+  waitMaxNs,
   name,
   acquired: acquisitions,
   contended: contentions,
@@ -76,7 +91,7 @@ const figuresOf = ({ name, acquisitions, contentions, ...waits }: LockStatRow): 
  * @example
  * console.log(perfLockReport(arena.lockStat(), 'wait_total'));
  */
-export function perfLockReport(rows: readonly LockStatRow[], key: PerfLockKey = 'acquired'): string {
+export function perfLockReport(rows: readonly PerfLockRow[], key: PerfLockKey = 'acquired'): string {
   const titles = ['avg wait', 'total wait', 'max wait', 'min wait'].map((title) => title.padStart(TIME));
   const header = `${'Name'.padStart(NAME)} ${'acquired'.padStart(COUNT)} ${'contended'.padStart(COUNT)} ${titles.join(' ')}`;
   const used = rows.map(figuresOf).filter(({ acquired, contended }) => acquired + contended > 0);

@@ -11,16 +11,17 @@ export interface PercpuOptions {
   areaCache?: number;
   /** Areas that are taken at once when none is kept, 1 to 31. Default 1. */
   areaBatch?: number;
-  /** CPUs that share one cache of areas, up to all. Default 1. */
+  /** CPUs that share one cache of areas, 1 to 256. Default 1. */
   cpusPerAreaCache?: number;
 }
 
 type PercpuGeometry = Pick<Geometry, 'pcpuUnitPages' | 'pcpuAreaCache' | 'pcpuAreaBatch' | 'pcpuAreaCpus'>;
 
+const CPUS_PER_CACHE_MAX = 256;
 const UNIT_PAGES_MIN = PCPU_MIN_UNIT_SIZE >> 12;
 
 /** Throws RangeError or TypeError that names the option. */
-export function planPercpu(options: PercpuOptions = {}, cpus: number): PercpuGeometry {
+export function planPercpu(options: PercpuOptions = {}): PercpuGeometry {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`percpu is ${describe(options)}; it must be an object`);
   }
@@ -35,7 +36,12 @@ export function planPercpu(options: PercpuOptions = {}, cpus: number): PercpuGeo
     pcpuUnitPages: unitPages,
     pcpuAreaCache: requireInteger('percpu.areaCache', options.areaCache ?? 0, 0, AREA_CACHE_MAX),
     pcpuAreaBatch: requireInteger('percpu.areaBatch', options.areaBatch ?? 1, 1, IN_HAND_MAX),
-    pcpuAreaCpus: requireInteger('percpu.cpusPerAreaCache', options.cpusPerAreaCache ?? 1, 1, cpus),
+    pcpuAreaCpus: requireInteger(
+      'percpu.cpusPerAreaCache',
+      options.cpusPerAreaCache ?? 1,
+      1,
+      CPUS_PER_CACHE_MAX,
+    ),
   };
 }
 

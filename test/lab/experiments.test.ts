@@ -373,6 +373,8 @@ describe('the verdict in words', () => {
       waitNsPerOp: { estimate: 12.34, low: 10, high: 15 },
       tryFailedShare: 0.25,
       mostWaitedFor: 'barn->lock',
+      ops: 1000,
+      classes: [],
     };
     const { lines } = verdicts(
       experimentNamed('capacity'),

@@ -263,7 +263,7 @@ describe('options', () => {
     [{ unitPages: 4 }, /percpu\.unitPages is 4; it must be an integer from 8 to 128/],
     [{ areaCache: 65 }, /percpu\.areaCache is 65/],
     [{ areaBatch: 0 }, /percpu\.areaBatch is 0/],
-    [{ cpusPerAreaCache: 4 }, /percpu\.cpusPerAreaCache is 4; it must be an integer from 1 to 3/],
+    [{ cpusPerAreaCache: 257 }, /percpu\.cpusPerAreaCache is 257; it must be an integer from 1 to 256/],
   ])('%j is refused', (percpu, message) => {
     expect(() => bootPercpu({ percpu })).toThrow(message);
   });

@@ -1,4 +1,5 @@
 /** The experiments by name, and what it takes to run one. */
+import type { PerfLockRow } from '../../observe/index.js';
 import { accountWarning, type Environment, openAccount, readEnvironment } from '../environment.js';
 import { noProgress } from '../progress.js';
 import { barn } from './barn.js';
@@ -7,6 +8,7 @@ import { bulkPages } from './bulkPages.js';
 import { capacity } from './capacity.js';
 import { concurrentKmalloc } from './concurrentKmalloc.js';
 import { ctorBatching } from './ctorBatching.js';
+import { exec } from './exec.js';
 import { exhaustion } from './exhaustion.js';
 import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
@@ -16,6 +18,7 @@ import { layers } from './layers.js';
 import { merge } from './merge.js';
 import { microbench } from './microbench.js';
 import { mmapStorm } from './mmapStorm.js';
+import { percpuAlternatives } from './percpuAlternatives.js';
 import { type ExperimentOptions, type ExperimentPlan, planExperiment } from './plan.js';
 import { prefill } from './prefill.js';
 import { refinements } from './refinements.js';
@@ -24,6 +27,7 @@ import { ExperimentRun } from './run.js';
 import { sheafLock } from './sheafLock.js';
 import { slots } from './slots.js';
 import { staticCache } from './staticCache.js';
+import { tc } from './tc.js';
 import { type Verdict, verdicts } from './verdict.js';
 import { views } from './views.js';
 import { vma } from './vma.js';
@@ -53,6 +57,9 @@ export const EXPERIMENTS: readonly Experiment[] = [
   vma,
   mmapStorm,
   views,
+  percpuAlternatives,
+  exec,
+  tc,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */
@@ -83,6 +90,9 @@ export interface ExperimentResult {
   shows: readonly Quantity[];
   rows: ExperimentRow[];
   published: { source: string; titles: readonly string[] } | null;
+  /** Locks whose statistics are shown, and what was published of them. */
+  lockNames: readonly string[];
+  publishedLocks: ReadonlyArray<{ title: string; locks: readonly PerfLockRow[] }>;
   /** Sentences made from the intervals. */
   verdict: string[];
   expectations: Verdict[];
@@ -128,6 +138,8 @@ export async function runExperiment(
     shows,
     rows,
     published: published === undefined ? null : { source: published.source, titles: published.titles },
+    lockNames: experiment.lockNames ?? [],
+    publishedLocks: experiment.publishedLocks ?? [],
     verdict: lines,
     expectations,
     sound: rows.every(({ problems }) => problems.length === 0),

@@ -30,6 +30,9 @@ export interface LockFigures {
   tryFailedShare: number;
   /** The lock class that was waited for longest; null when none was. */
   mostWaitedFor: string | null;
+  /** Operations of these runs, and each class's statistics over all of them. */
+  ops: number;
+  classes: LockStatRow[];
 }
 
 /** What an experiment says about a row; goes into the JSON as it is. */
@@ -92,6 +95,8 @@ export class Row {
   readonly #hits = new Map<string, CacheHits>();
   readonly #waits: number[] = [];
   readonly #waitsByClass = new Map<string, number>();
+  readonly #classes = new Map<string, LockStatRow>();
+  #lockOps = 0;
   #tries = 0;
   #triesFailed = 0;
 
@@ -100,7 +105,7 @@ export class Row {
     this.workload = variant.workload?.(name) ?? name;
     this.threads = threads;
     this.variant = variant;
-    this.program = program;
+    this.program = program === undefined ? undefined : (variant.program?.(program) ?? program);
   }
 
   get label(): string {
@@ -134,7 +139,10 @@ export class Row {
   keepLocks(sample: Sample, locks: readonly LockStatRow[]): void {
     const ops = (sample.opsPerSecond * sample.wallMs) / 1e3;
     let total = 0;
-    for (const { name, waitTotalNs, acquisitions, tryFailed } of locks) {
+    this.#lockOps += ops;
+    for (const row of locks) {
+      const { name, waitTotalNs, acquisitions, tryFailed } = row;
+      this.#classes.set(name, addLocks(this.#classes.get(name), row));
       if (name === SETUP_LOCK) continue;
       total += waitTotalNs;
       this.#waitsByClass.set(name, (this.#waitsByClass.get(name) ?? 0) + waitTotalNs);
@@ -197,6 +205,24 @@ export class Row {
       waitNsPerOp: bootstrapMedian(this.#waits, { seed }),
       tryFailedShare: this.#tries === 0 ? 0 : this.#triesFailed / this.#tries,
       mostWaitedFor: most === undefined ? null : most[0],
+      ops: this.#lockOps,
+      classes: [...this.#classes.values()].filter(({ acquisitions }) => acquisitions > 0),
     };
   }
+}
+
+/** The statistics of two times together. */
+function addLocks(sum: LockStatRow | undefined, row: LockStatRow): LockStatRow {
+  if (sum === undefined) return row;
+  const waits = [sum, row].filter(({ contentions }) => contentions > 0).map(({ waitMinNs }) => waitMinNs);
+  return {
+    ...sum,
+    acquisitions: sum.acquisitions + row.acquisitions,
+    contentions: sum.contentions + row.contentions,
+    bounces: sum.bounces + row.bounces,
+    tryFailed: sum.tryFailed + row.tryFailed,
+    waitTotalNs: sum.waitTotalNs + row.waitTotalNs,
+    waitMinNs: waits.length === 0 ? 0 : Math.min(...waits),
+    waitMaxNs: Math.max(sum.waitMaxNs, row.waitMaxNs),
+  };
 }

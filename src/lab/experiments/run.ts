@@ -84,7 +84,10 @@ export class ExperimentRun {
 
   get #wantsLocks(): boolean {
     const { experiment, cases } = this.#plan;
-    return experiment.shows.includes('locks') && cases.some(({ threads }) => threads > 1);
+    return (
+      experiment.shows.some((shown) => shown === 'locks' || shown === 'perf-lock') &&
+      cases.some(({ threads }) => threads > 1)
+    );
   }
 
   get #firstOps(): number {
@@ -129,7 +132,7 @@ export class ExperimentRun {
       bytes: experiment.bytes ?? arenaBytesFor(programs) + Math.ceil((most * BYTES_PER_THREAD) / MIB) * MIB,
       maxCaches: Math.min(254, 64 + traceCaches.size),
     });
-    for (const program of programs) stage.addTrace(program);
+    for (const program of programs) stage.addTrace(variants[variant]!.program?.(program) ?? program);
     return stage;
   }
 

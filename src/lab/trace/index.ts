@@ -36,6 +36,8 @@ export {
   type FinishCounts,
   finishReplay,
   type ReplaySummary,
+  recordedEvents,
   replayedEvents,
   summarizeReplay,
 } from './setup.js';
+export { withoutPercpu } from './withoutPercpu.js';

@@ -64,6 +64,15 @@ export interface ReplaySummary extends TraceSummary {
 export const replayedEvents = (pass: ReplaySummary): number =>
   pass.replayedAllocs + pass.replayedFrees + pass.replayedPercpuAllocs + pass.replayedPercpuFrees;
 
+/** Events of the recording, whatever of it a program does: what programs made of one recording have in common. */
+export const recordedEvents = (trace: TraceSummary): number =>
+  trace.allocs +
+  trace.frees +
+  trace.implicitFrees +
+  trace.percpuAllocs +
+  trace.percpuFrees +
+  trace.percpuImplicitFrees;
+
 /** Adds up a replay. `lost` must be 0, and `cookieErrors` too. */
 export function summarizeReplay(
   program: TraceProgram,

@@ -19,6 +19,7 @@ import { LOOKUPS, lookup } from './lookup.js';
 import { mixed } from './mixed.js';
 import { MM_WORKLOADS } from './mm.js';
 import { pair } from './pair.js';
+import { PERCPU_WORKLOADS } from './percpu.js';
 import { producerConsumer } from './producerConsumer.js';
 import { reserve } from './reserve.js';
 import { slubBulk } from './slubBulk.js';
@@ -82,6 +83,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
     kmallocRemote(size),
     kmallocOne(size),
   ]),
+  ...PERCPU_WORKLOADS,
 ];
 
 export function workloadNamed(name: string): Workload {
