@@ -83,7 +83,7 @@ export abstract class ArenaHeap {
   /**
    * kmalloc for callbacks that run inside the allocator, whatever lock this thread holds there: it waits for nothing.
    * Returns 0 when out of memory, when a lock that it needs is taken, and above KMALLOC_MAX_CACHE_SIZE. `gfp` may have
-   * `__GFP_ZERO` and `__GFP_NOWARN`, else it throws RangeError. Kernel: `kmalloc_nolock`.
+   * `__GFP_ZERO`, `__GFP_NOWARN` and `__GFP_ACCOUNT`, else it throws RangeError. Kernel: `kmalloc_nolock`.
    * @example
    * const p = arena.kmallocNolock(64, __GFP_ZERO);
    * if (p !== 0) arena.kfreeNolock(p);

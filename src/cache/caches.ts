@@ -110,6 +110,11 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
+    return this.openSlot(slot);
+  }
+
+  /** Apart from what is asked at each kfree. */
+  private openSlot(slot: number): KmemCache {
     const { layer, origSize } = this.describe(slot);
     const opened = new (origSize === 0 ? this.classes[layer] : this.tracking)(this, slot);
     this.handles[slot] = opened;
