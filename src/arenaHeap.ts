@@ -19,7 +19,10 @@ export abstract class ArenaHeap {
   /** What this thread has open; throws CpuError while it is no CPU. */
   protected abstract get caches(): Caches;
 
-  /** Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. */
+  /**
+   * Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. `__GFP_DMA`,
+   * `__GFP_RECLAIMABLE` and `__GFP_ACCOUNT` ask for caches of another type, where the arena has them (`kmalloc: { types }`).
+   */
   kmalloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
     return this.caches.kmallocs.alloc(size, gfp, node);
   }
