@@ -20,7 +20,10 @@ export abstract class ArenaHeap {
   /** Percpu memory: areas of which every CPU slot has a copy. */
   abstract get percpu(): PercpuAllocator;
 
-  /** Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. */
+  /**
+   * Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. `__GFP_DMA`,
+   * `__GFP_RECLAIMABLE` and `__GFP_ACCOUNT` ask for caches of another type, where the arena has them (`kmalloc: { types }`).
+   */
   kmalloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
     return this.caches.kmallocs.alloc(size, gfp, node);
   }
@@ -84,7 +87,7 @@ export abstract class ArenaHeap {
   /**
    * kmalloc for callbacks that run inside the allocator, whatever lock this thread holds there: it waits for nothing.
    * Returns 0 when out of memory, when a lock that it needs is taken, and above KMALLOC_MAX_CACHE_SIZE. `gfp` may have
-   * `__GFP_ZERO` and `__GFP_NOWARN`, else it throws RangeError. Kernel: `kmalloc_nolock`.
+   * `__GFP_ZERO`, `__GFP_NOWARN` and `__GFP_ACCOUNT`, else it throws RangeError. Kernel: `kmalloc_nolock`.
    * @example
    * const p = arena.kmallocNolock(64, __GFP_ZERO);
    * if (p !== 0) arena.kfreeNolock(p);

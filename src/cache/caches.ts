@@ -127,6 +127,11 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
+    return this.openSlot(slot);
+  }
+
+  /** Apart from what is asked at each kfree. */
+  private openSlot(slot: number): KmemCache {
     const primary = this.primarySlot(slot);
     const opened =
       primary === slot

@@ -19,6 +19,7 @@ export const __GFP_HIGH = 1 << 5;
 export const __GFP_NOFAIL = 1 << 6;
 /** No page from the reserve on the ground that this thread is reclaiming. */
 export const __GFP_NOMEMALLOC = 1 << 7;
+// The next three are neighbours: kmalloc looks its type up by all of them as one number.
 /** From the caches of memory that can be reclaimed, if the arena has them. */
 export const __GFP_RECLAIMABLE = 1 << 8;
 /** From the caches for DMA, if the arena has them. */
