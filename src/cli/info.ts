@@ -37,10 +37,18 @@ Examples:
 Exit status: 0 the arena is sound; 1 it is not; 2 wrong options.`;
 
 async function info(name: RegExp | undefined, options: Options): Promise<void> {
-  const { json, policy, bytes, cpus, threads, nodes, merge, ...flags } = options;
+  const { json, policy, bytes, cpus, threads, nodes, merge, locks = false, ...flags } = options;
   const { shrink = false, validate = false } = flags;
   const size = { bytes, cpus, nodes, ...(threads === undefined ? {} : { threads }) };
-  const report = await demoInfo({ ...size, lockPolicy: policy, merge, shrink, validate, pattern: name });
+  const report = await demoInfo({
+    ...size,
+    lockPolicy: policy,
+    merge,
+    locks,
+    shrink,
+    validate,
+    pattern: name,
+  });
   const tool = toolOptions(flags, name);
   const text = tool === undefined ? infoText(report) : slabinfoTool(report.caches, tool);
   process.stdout.write(json ? `${JSON.stringify(report)}\n` : text);

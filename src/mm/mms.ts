@@ -2,7 +2,7 @@
 import type { Caches, KmemCache } from '../cache/index.js';
 import { initMapleTree, Maple, type MapleTreePtr } from '../maple/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
-import { SLAB_ACCOUNT, SLAB_HWCACHE_ALIGN, SLAB_PANIC, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
+import { SLAB_HWCACHE_ALIGN, SLAB_PANIC, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
 import { describe, requireInteger, WORD_BYTES } from '../struct/index.js';
 import { FREEPTR_OFFSET, MM_BYTES, type MmPtr, MmStruct, VM_AREA_BYTES } from './layout.js';
 import { Mm } from './mm.js';
@@ -36,7 +36,8 @@ export class Mms {
     if (this.vmaCache?.isAlive) return this.vmaCache;
     this.vmaCache = this.caches.openOrCreate(VMA_CACHE, {
       size: VM_AREA_BYTES,
-      flags: SLAB_TYPESAFE_BY_RCU | SLAB_HWCACHE_ALIGN | SLAB_ACCOUNT | SLAB_PANIC,
+      // The kernel's has SLAB_ACCOUNT, too: here a word behind each object, which would make it 256 bytes.
+      flags: SLAB_TYPESAFE_BY_RCU | SLAB_HWCACHE_ALIGN | SLAB_PANIC,
       freeptrOffset: FREEPTR_OFFSET,
       sheafCapacity: VMA_SHEAF_CAPACITY,
     });
@@ -48,7 +49,7 @@ export class Mms {
     if (this.mmCache?.isAlive) return this.mmCache;
     this.mmCache = this.caches.openOrCreate(MM_CACHE, {
       size: MM_BYTES,
-      flags: SLAB_HWCACHE_ALIGN | SLAB_ACCOUNT | SLAB_PANIC,
+      flags: SLAB_HWCACHE_ALIGN | SLAB_PANIC,
     });
     return this.mmCache;
   }
