@@ -1,12 +1,12 @@
 /**
  * `npm run bench:rcu`: what a read section costs beside the bare loop, how long grace periods take while others are
- * idle, read, or are parked, how many callbacks a second there are, and how much memory they hold back.
+ * idle, read, or are parked, how many objects a second are freed after one, and how much memory that holds back.
  */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { Arena, type Rcu } from '../src/index.js';
-import { bootstrapMedian, formatNs, type Interval, table } from '../src/lab/stats.js';
+import { Arena, type KmemCache, type Rcu } from '../src/index.js';
+import { bootstrapMedian, formatCount, formatNs, type Interval, table } from '../src/lab/stats.js';
 import { Control } from '../workers/litmus/control.js';
 
 const USAGE = `usage: npm run bench:rcu -- [options]
@@ -20,7 +20,10 @@ const USAGE = `usage: npm run bench:rcu -- [options]
 const ROUNDS_MIN = 15;
 const SECTIONS = 200_000;
 const GRACE_PERIODS = 200;
-const CALLBACKS = 50_000;
+const FREES = 20_000;
+/** Operations between two quiescent states of the thread that frees. */
+const QUIESCENT_EVERY = 256;
+const PAGE_KIB = 4;
 const READ_SECTION_NS_BAR = 2;
 const LITMUS = fileURLToPath(new URL('../workers/litmus.js', import.meta.url));
 
@@ -64,9 +67,9 @@ function readSections(arena: Arena, rounds: number): { bare: Interval; section: 
   return { bare: bootstrapMedian(bare), section: bootstrapMedian(section), extra };
 }
 
-/** Latency of synchronize() while `role` runs on the other CPU; '' is nobody. */
-async function latency(role: string, rounds: number): Promise<Interval> {
-  const arena = Arena.create({ bytes: 16 << 20, cpus: 2 });
+/** Runs `measure` on an arena on whose other CPU a thread has `role`; '' is nobody. */
+async function beside<T>(role: string, measure: (arena: Arena) => T): Promise<T> {
+  const arena = Arena.create({ bytes: 64 << 20, cpus: 2 });
   arena.online();
   arena.createCache('c', { size: 64 });
   arena.endTurn();
@@ -77,47 +80,55 @@ async function latency(role: string, rounds: number): Promise<Interval> {
   while (worker !== undefined && control.arrived === 0)
     await new Promise((resolve) => setTimeout(resolve, 1));
   control.open();
-  const samples: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    samples.push(
-      timed(GRACE_PERIODS, () => {
-        for (let i = 0; i < GRACE_PERIODS; i++) arena.rcu.synchronize();
-      }),
-    );
-  }
+  const measured = measure(arena);
   control.stop();
   if (worker !== undefined) await new Promise((resolve) => worker.once('exit', resolve));
-  return bootstrapMedian(samples);
+  arena.offline();
+  return measured;
 }
 
-/** Frees through call(): how long each takes, and the most objects that waited. */
-function callbacks(rounds: number): { ns: Interval; heldBack: number } {
-  const arena = Arena.create({ bytes: 64 << 20, cpus: 2 });
-  arena.online();
-  const cache = arena.createCache('c', { size: 64 });
-  const { rcu } = arena;
-  const samples: number[] = [];
-  let waiting = 0;
-  let heldBack = 0;
-  const freeLater = (p: number): void => {
-    heldBack = Math.max(heldBack, ++waiting);
-    rcu.call(() => {
-      waiting--;
-      cache.free(p);
-    });
+/** Of one synchronize() after the other. */
+function latency({ rcu }: Arena, rounds: number): Interval {
+  const wait = (): void => {
+    for (let i = 0; i < GRACE_PERIODS; i++) rcu.synchronize();
   };
-  for (let round = 0; round < rounds; round++) {
-    samples.push(
-      timed(CALLBACKS, () => {
-        for (let i = 0; i < CALLBACKS; i++) {
-          freeLater(cache.alloc());
-          if (i % 256 === 255) rcu.quiescent();
-        }
-        rcu.barrier();
-      }),
-    );
-  }
-  return { ns: bootstrapMedian(samples), heldBack };
+  return bootstrapMedian(Array.from({ length: rounds }, () => timed(GRACE_PERIODS, wait)));
+}
+
+const WAYS = {
+  'call(), which frees': { layer: 'sheaves', later: (cache, rcu, p) => rcu.call(() => cache.free(p)) },
+  'freeRcu, in sheaves': { layer: 'sheaves', later: (cache, _, p) => cache.freeRcu(p) },
+  'freeRcu, in pages of addresses': { layer: 'none', later: (cache, _, p) => cache.freeRcu(p) },
+} as const satisfies Record<string, { layer: string; later(cache: KmemCache, rcu: Rcu, p: number): unknown }>;
+
+interface Frees {
+  /** Of an allocation and its free. */
+  ns: Interval;
+  perSecond: number;
+  /** Most pages in use above those before. */
+  heldBackKib: number;
+}
+
+function frees(arena: Arena, way: keyof typeof WAYS, rounds: number): Frees {
+  const { layer, later } = WAYS[way];
+  const { rcu } = arena;
+  const cache = arena.createCache('freed', { size: 64, layer });
+  const before = arena.meminfo().usedPages;
+  let most = before;
+  const run = (): void => {
+    for (let i = 0; i < FREES; i++) {
+      later(cache, rcu, cache.alloc());
+      if (i % QUIESCENT_EVERY !== QUIESCENT_EVERY - 1) continue;
+      rcu.quiescent();
+      most = Math.max(most, arena.meminfo().usedPages);
+    }
+    rcu.barrier();
+    cache.rcuBarrier();
+  };
+  run(); // warm
+  const ns = bootstrapMedian(Array.from({ length: rounds }, () => timed(FREES, run)));
+  cache.destroy();
+  return { ns, perSecond: Math.round(1e9 / ns.estimate), heldBackKib: (most - before) * PAGE_KIB };
 }
 
 const { values } = parseArgs({
@@ -137,15 +148,23 @@ if (values.help || !Number.isInteger(rounds) || rounds < ROUNDS_MIN) {
 const arena = Arena.create({ bytes: 16 << 20, cpus: 2 });
 arena.online();
 const sections = readSections(arena, rounds);
-const latencies = {
-  'nobody else': await latency('', rounds),
-  'a CPU that reads in turns of 200 sections': await latency('rcu-torture', rounds),
-  'a CPU that is parked': await latency('rcu-park', rounds),
+arena.offline();
+const OTHERS = {
+  'nobody else': '',
+  'a CPU that reads in turns of 200 sections': 'rcu-torture',
+  'a CPU that is parked': 'rcu-park',
 };
-const called = callbacks(rounds);
+const latencies: Record<string, Interval> = {};
+const freed: Record<string, Frees> = {};
+for (const [who, role] of Object.entries(OTHERS)) {
+  latencies[who] = await beside(role, (each) => latency(each, rounds));
+  if (role === 'rcu-park') continue;
+  for (const way of Object.keys(WAYS) as (keyof typeof WAYS)[])
+    freed[`${way}, beside ${who}`] = await beside(role, (each) => frees(each, way, Math.ceil(rounds / 4)));
+}
 
 if (values.json) {
-  process.stdout.write(`${JSON.stringify({ rounds, sections, latencies, callbacks: called })}\n`);
+  process.stdout.write(`${JSON.stringify({ rounds, sections, latencies, frees: freed })}\n`);
 } else {
   const cells = (each: Interval): string[] => [
     formatNs(each.estimate),
@@ -155,11 +174,19 @@ if (values.json) {
     ['bare loop, per round', ...cells(sections.bare)],
     ['the same in a read section', ...cells(sections.section)],
     ...Object.entries(latencies).map(([who, each]) => [`synchronize(), beside ${who}`, ...cells(each)]),
-    ['alloc, call(), free in the callback', ...cells(called.ns)],
   ];
-  const columns = [{ title: 'what', align: 'left' as const }, { title: 'median' }, { title: '95 %' }];
-  process.stdout.write(`${table(rows, columns)}\n`);
-  process.stdout.write(`at most ${called.heldBack} objects waited for their callbacks\n`);
+  const left = { title: 'what', align: 'left' as const };
+  process.stdout.write(`${table(rows, [left, { title: 'median' }, { title: '95 %' }])}\n\n`);
+  const freeRows = Object.entries(freed).map(([what, { ns, perSecond, heldBackKib }]) => [
+    what,
+    ...cells(ns),
+    formatCount(perSecond),
+    heldBackKib,
+  ]);
+  const titles = ['median', '95 %', 'frees/s', 'held back KiB'].map((title) => ({ title }));
+  process.stdout.write(
+    `${table(freeRows, [{ ...left, title: 'an allocation and its free by' }, ...titles])}\n\n`,
+  );
 }
 const holds = sections.extra.estimate <= READ_SECTION_NS_BAR;
 process.stdout.write(

@@ -2,69 +2,52 @@
  * The arena: one SharedArrayBuffer that holds all that is shared. This file boots it and attaches to it; each layer
  * does its own work below.
  */
+import { ArenaHeap } from './arenaHeap.js';
+import { ABI, type AttachOptions, BOOTED, checkOnline, readArena } from './attach.js';
 import { bootArena } from './boot.js';
 import {
   type CacheOptions,
   Caches,
-  type Failslab,
-  type FailslabOptions,
+  type DefinedCache,
   type HotCode,
   type KmemCache,
+  type MemoryGroups,
   makeHotCode,
   ReclaimWorker,
   type Shrinker,
   Shrinkers,
+  type StaticCache,
 } from './cache/index.js';
-import { onlineCpus, onlineThreads, sharesCpus, ThisCpu, type Views } from './cpu/index.js';
-import {
-  connectSlabDebug,
-  type Finding,
-  type SlabReportHandler,
-  SlabReports,
-  validateArena,
-} from './debug/index.js';
-import { type CacheInfo, cacheInfo, slabinfo } from './observe/index.js';
-import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE, stopReclaim } from './page/index.js';
-import { allocBlock } from './pageBlocks.js';
-import { type ArenaOptions, arenaBuffer, isSharedArrayBuffer, planArena } from './plan.js';
+import { LockdepCpu, onlineCpus, onlineThreads, ThisCpu, type Views } from './cpu/index.js';
+import { connectSlabDebug, type Finding, validateArena } from './debug/index.js';
+import type { ArenaHandle, OnlineOptions } from './handle.js';
+import { Maple } from './maple/index.js';
+import { Mms } from './mm/index.js';
+import { type CacheInfo, cacheInfo, readAttribute, slabinfo, writeAttribute } from './observe/index.js';
+import { stopReclaim } from './page/index.js';
+import { PercpuAllocator } from './percpu/index.js';
+import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { type Meminfo, type ReclaimInfo, reclaimInfo, sumMeminfo } from './reports.js';
-import { slabDebugText, writeSlabDebug } from './slab/index.js';
+import { lockStatOf, type Meminfo, type ReclaimInfo, reclaimInfoOf, sumMeminfo } from './reports.js';
+import { type CallbackError, slabDebugText, writeSlabDebug } from './slab/index.js';
 import {
-  AttachError,
   abiHash,
   type Bytes,
   CpuError,
   type Doubles,
   describe,
   type Geometry,
-  readSuperblock,
-  requireInteger,
   Superblock,
   type Words,
   writeSuperblock,
 } from './struct/index.js';
-import { LOCK_STAT_TIERS, type LockStatRow, loadAcquire, readLockStat, storeRelease } from './sync/index.js';
+import { type LockdepInfo, type LockStatRow, loadAcquire, readLockdep, storeRelease } from './sync/index.js';
+import { UserCopy } from './view/index.js';
 
-/** What a worker needs to attach: plain data that survives postMessage, workerData and piscina tasks. */
-export interface ArenaHandle {
-  readonly granary: 1;
-  readonly buffer: SharedArrayBuffer;
-}
+export type { ArenaHandle, OnlineOptions };
 
-export interface OnlineOptions {
-  /** The CPU slot to run on; by default that of the thread slot. */
-  cpu?: number;
-  /** The thread slot to take; the lowest free one by default. The same as `cpu`, unless threads share CPUs. */
-  thread?: number;
-  /** Any integer by which the thread can be told later, e.g. its threadId. */
-  tid?: number;
-}
-
-const BOOTED = 1;
-
-export class Arena {
+export class Arena extends ArenaHeap {
   readonly buffer: SharedArrayBuffer;
   /** Views over the whole arena: index = address / element size. */
   readonly i32: Words;
@@ -73,12 +56,20 @@ export class Arena {
   readonly f64: Doubles;
   readonly geometry: Geometry;
   private readonly views: Views;
+  private readonly usercopy: UserCopy;
   private readonly code: HotCode;
   private readonly shrinkers = new Shrinkers();
-  private readonly reports = new SlabReports();
   private current: Caches | undefined;
+  private currentPercpu: PercpuAllocator | undefined;
+  private readonly definitions: readonly StaticCache[];
 
-  private constructor(buffer: SharedArrayBuffer, geometry: Geometry) {
+  private constructor(
+    buffer: SharedArrayBuffer,
+    geometry: Geometry,
+    definitions: readonly StaticCache[] = [],
+  ) {
+    super();
+    this.definitions = definitions;
     this.buffer = buffer;
     this.i32 = new Int32Array(buffer);
     this.u32 = new Uint32Array(buffer);
@@ -88,6 +79,7 @@ export class Arena {
     const shadowBytes = geometry.shadow === 0 ? 0 : geometry.bytes / 8;
     const shadow = new Uint8Array(buffer, geometry.shadow, shadowBytes);
     this.views = { m: this.i32, u8: this.u8, f64: this.f64, shadow };
+    this.usercopy = new UserCopy(this.views, geometry);
     this.code = makeHotCode(this.views, geometry);
   }
 
@@ -106,32 +98,22 @@ export class Arena {
     }
     writeSuperblock(m, geometry, abiHash(ABI));
     writeSlabDebug(m, geometry, slabDebugText(options.slabDebug));
-    const arena = new Arena(buffer, geometry);
-    bootArena(arena.views, geometry, arena.code, arena.reports);
+    const definitions = [...(options.caches ?? [])];
+    const arena = new Arena(buffer, geometry, definitions);
+    bootArena(arena.views, geometry, arena.code, arena.reports, definitions);
     // Pairs with the load in attach: a thread that sees it sees a booted arena.
     storeRelease(m, Superblock.booted, BOOTED);
     return arena;
   }
 
-  /** Attaches to an arena that another thread made. Throws AttachError that says why it cannot be. */
-  static attach(handle: ArenaHandle | SharedArrayBuffer): Arena {
-    const buffer = isSharedArrayBuffer(handle) ? handle : (handle as ArenaHandle | null | undefined)?.buffer;
-    if (!isSharedArrayBuffer(buffer)) {
-      throw new AttachError(
-        `cannot attach to ${describe(handle)}; pass arena.handle or its SharedArrayBuffer`,
-      );
-    }
-    if (buffer.byteLength < Superblock.SIZEOF * 4 || buffer.byteLength % 4096 !== 0) {
-      throw new AttachError(`not an arena: a buffer of ${buffer.byteLength} bytes is no multiple of 4096`);
-    }
-    const m = new Int32Array(buffer);
-    // Pairs with the store in create, and so comes before the geometry is read.
-    const booted = loadAcquire(m, Superblock.booted) === BOOTED;
-    const geometry = readSuperblock(m, abiHash(ABI));
-    if (!booted) {
-      throw new AttachError('the arena is still being booted; attach after Arena.create has returned');
-    }
-    return new Arena(buffer, geometry);
+  /**
+   * Attaches to an arena that another thread made. Throws AttachError that says why it cannot be.
+   * @example
+   * const arena = Arena.attach(workerData, { caches: [mmStruct, vmArea] }); // the ones it was made with
+   */
+  static attach(handle: ArenaHandle | SharedArrayBuffer, options: AttachOptions = {}): Arena {
+    const { buffer, geometry } = readArena(handle, options);
+    return new Arena(buffer, geometry, options.caches);
   }
 
   /** Plain data from which any thread can attach. */
@@ -144,23 +126,18 @@ export class Arena {
     if (this.current !== undefined) {
       throw new CpuError(`this thread is CPU ${this.current.cpu.id} already; call offline() first`);
     }
-    const { cpu, thread, tid = 0 } = options;
-    if (cpu !== undefined) requireInteger('cpu', cpu, 0, this.geometry.cpus - 1);
-    if (thread !== undefined) requireInteger('thread', thread, 0, this.geometry.threads - 1);
-    if ((thread ?? cpu) !== (cpu ?? thread) && !sharesCpus(this.geometry)) {
-      throw new RangeError(
-        `thread is ${thread}; it must be the same as cpu, ${cpu}, unless threads share CPUs`,
-      );
-    }
-    requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+    const { wanted, tid } = checkOnline(options, this.geometry);
+    const Cpu = this.geometry.lockdep === 0 ? ThisCpu : LockdepCpu;
     const caches = new Caches(
-      new ThisCpu(this.views, this.geometry, { cpu, thread }, tid),
+      new Cpu(this.views, this.geometry, wanted, tid),
       this.code,
       this.shrinkers,
+      this,
     );
     connectSlabDebug(caches, this.reports);
     caches.openAll();
     this.current = caches;
+    this.currentPercpu = new PercpuAllocator(caches);
     return caches.cpu;
   }
 
@@ -171,9 +148,12 @@ export class Arena {
   offline(): void {
     const caches = this.caches;
     if (caches.reclaim.running) throw new CpuError('a shrinker may not take its thread offline');
+    caches.statics.assertMayLeave();
     caches.finishRcu();
     caches.leaveCpu();
+    this.percpu.leaveCpu();
     this.current = undefined;
+    this.currentPercpu = undefined;
     caches.cpu.goOffline();
   }
 
@@ -190,6 +170,16 @@ export class Arena {
   /** RCU for this thread. */
   get rcu(): Rcu {
     return this.caches.rcu;
+  }
+
+  /** The maple trees of the arena, for this thread. */
+  get maple(): Maple {
+    return Maple.of(this.caches);
+  }
+
+  /** The address spaces of the arena, for this thread. */
+  get mms(): Mms {
+    return Mms.of(this.caches);
   }
 
   /** CPUs that have a thread. */
@@ -213,120 +203,76 @@ export class Arena {
    * if no other thread runs there. Call it when the worker's 'exit' event has come, never before.
    */
   cpuDead(thread: number): ReapReport {
-    return reapThread(this.caches, thread);
+    return reapThread(this.caches, this.percpu, thread);
   }
 
-  /** Makes a cache for objects of one size. Throws on bad options, a name that exists, or no memory. */
-  createCache(name: string, options: CacheOptions): KmemCache {
-    return this.caches.create(name, options);
+  /**
+   * Makes a cache for objects of one size, of a name and options or of what {@link defineCache} returned. Throws on bad
+   * options, a name that exists, or no memory.
+   */
+  createCache(definition: DefinedCache): KmemCache;
+  createCache(name: string, options: CacheOptions): KmemCache;
+  createCache(wanted: string | DefinedCache, options?: CacheOptions): KmemCache {
+    return this.caches.create(wanted, options);
   }
 
-  /** Opens a cache that any thread has made. */
-  openCache(name: string): KmemCache {
-    return this.caches.open(name);
+  /**
+   * Opens a cache that any thread has made. Throws CacheDefinitionError that names the module to import when it has a
+   * constructor or destructor which this thread does not know.
+   */
+  openCache(wanted: string | DefinedCache): KmemCache {
+    return this.caches.open(wanted);
   }
 
-  /** Names of all caches. */
+  /** Limits on the memory of workers and tasks, for caches with SLAB_ACCOUNT. */
+  get groups(): MemoryGroups {
+    return this.caches.groups;
+  }
+
+  /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */
+  get callbackErrors(): readonly CallbackError[] {
+    return this.caches.slabs.callbacks.errors;
+  }
+
+  /**
+   * The static caches in the order of `caches`, which is where each has its place: no name is looked up. A module's that is
+   * not set up is missing from its number.
+   * @example
+   * const [mm, vma] = arena.staticCaches as [KmemCache, KmemCache];
+   */
+  get staticCaches(): ReadonlyArray<KmemCache | undefined> {
+    return this.caches.statics.all();
+  }
+
+  /**
+   * The static cache of a definition that this thread gave to create or attach. Throws RangeError when it gave none such,
+   * or the cache is a module's and not set up.
+   */
+  staticCache(definition: StaticCache): KmemCache {
+    const cache = this.caches.statics.at(this.placeOf(definition));
+    if (cache !== undefined) return cache;
+    throw new RangeError(`${definition.name} is a module's and not set up; call setupCache`);
+  }
+
+  /**
+   * Sets up the static cache of a module, in the thread that it belongs to: it must be destroyed before that thread goes
+   * offline. Throws RangeError or OutOfMemoryError, and then the place is as it was. Kernel: seed 000's `kmem_cache_setup`.
+   */
+  setupCache(definition: StaticCache): KmemCache {
+    return this.caches.statics.setUp(this.placeOf(definition), definition);
+  }
+
+  private placeOf(definition: StaticCache): number {
+    const i = this.definitions.indexOf(definition);
+    if (i >= 0) return i;
+    throw new RangeError(
+      `${describe(definition?.name)} is no static cache of this thread; pass its definition to Arena.create and Arena.attach`,
+    );
+  }
+
+  /** Names of all caches, those that merged into others too. */
   cacheNames(): string[] {
     return this.caches.names();
-  }
-
-  /** Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. */
-  kmalloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
-    return this.caches.kmallocs.alloc(size, gfp, node);
-  }
-
-  /** kmalloc, zeroed. */
-  kzalloc(size: number, gfp: number = GFP_KERNEL): number {
-    return this.caches.kmallocs.alloc(size, gfp | __GFP_ZERO);
-  }
-
-  /** Frees what kmalloc returned, on any CPU. NULL and ZERO_SIZE_PTR are nothing to free. */
-  kfree(p: number): void {
-    this.caches.kmallocs.free(p);
-  }
-
-  /**
-   * Frees what kmalloc or a cache gave, after a grace period: threads that read it go on. Counts as freed at once.
-   * Kernel: `kfree_rcu`.
-   */
-  kfreeRcu(p: number): void {
-    this.caches.kmallocs.freeRcu(p);
-  }
-
-  /** Waits, blocking, until everything that was given to kfreeRcu and freeRcu is free. Kernel: `kvfree_rcu_barrier`. */
-  kfreeRcuBarrier(): void {
-    this.caches.kfreeRcu.barrierAll();
-  }
-
-  /**
-   * kmalloc for callbacks that run inside the allocator, whatever lock this thread holds there: it waits for nothing.
-   * Returns 0 when out of memory, when a lock that it needs is taken, and above KMALLOC_MAX_CACHE_SIZE. `gfp` may have
-   * `__GFP_ZERO` and `__GFP_NOWARN`, else it throws RangeError. Kernel: `kmalloc_nolock`.
-   * @example
-   * const p = arena.kmallocNolock(64, __GFP_ZERO);
-   * if (p !== 0) arena.kfreeNolock(p);
-   */
-  kmallocNolock(size: number, gfp = 0): number {
-    return this.caches.nolock.alloc(size, gfp);
-  }
-
-  /**
-   * kfree for the same callbacks, of what kmallocNolock or kmalloc returned. What it cannot free at once it defers: such
-   * an object counts as free, and its memory comes back with the end of the turn or an operation after it. Throws
-   * SlabBugError as kfree does. Kernel: `kfree_nolock`.
-   */
-  kfreeNolock(p: number): void {
-    this.caches.nolock.free(p);
-  }
-
-  /** Frees `list[0..n)`, of any kmalloc sizes. */
-  kfreeBulk(list: Int32Array, n: number): void {
-    this.caches.kmallocs.freeBulk(list, n);
-  }
-
-  /** Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. */
-  krealloc(p: number, size: number, gfp: number = GFP_KERNEL): number {
-    return this.caches.kmallocs.realloc(p, size, gfp);
-  }
-
-  /** Bytes usable at `p`. */
-  ksize(p: number): number {
-    return this.caches.kmallocs.ksize(p);
-  }
-
-  /** Allocates 2^order pages; returns their address or 0. */
-  allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
-    return allocBlock(this.caches, order, gfp, node);
-  }
-
-  /** Frees what allocPages returned, with the same order. */
-  freePages(address: number, order: number): void {
-    this.caches.pages.freePages(address, order);
-  }
-
-  /** Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. */
-  failPageAlloc(every: number): { refused: number } {
-    return this.caches.pages.failFrom(every);
-  }
-
-  /**
-   * Makes allocations of this thread fail, from the caches that are marked for it (SLAB_FAILSLAB, `A` in slabDebug);
-   * `{}` ends it. What it returns tells how many have. Kernel: failslab, fail-nth.
-   * @example
-   * for (let nth = 1, more = true; more; nth++) { const fault = arena.failslab({ nth }); work(); more = !fault.pending; }
-   */
-  failslab(options: FailslabOptions): Failslab {
-    this.caches.failslab.set(options);
-    return this.caches.failslab;
-  }
-
-  /**
-   * Calls `handler` with each report about debug caches that this thread makes, instead of printing them to the console.
-   * The function that is returned ends it.
-   */
-  onSlabReport(handler: SlabReportHandler): () => void {
-    return this.reports.on(handler);
   }
 
   /**
@@ -340,7 +286,7 @@ export class Arena {
     return this.shrinkers.register(shrinker);
   }
 
-  /** This thread as a reclaim worker: call `run()`, which blocks. workers/reclaim.ts is a thread that does no more. */
+  /** This thread as a reclaim worker: call `run()`, which blocks. workers/reclaim.ts is no more than that. */
   reclaimWorker(): ReclaimWorker {
     return new ReclaimWorker(this.caches);
   }
@@ -352,12 +298,38 @@ export class Arena {
 
   /** What this thread's allocations had to do for memory since it went online. */
   reclaimInfo(): ReclaimInfo {
-    return reclaimInfo(this.caches);
+    return reclaimInfoOf(this.caches);
   }
 
   /** The report of this thread's latest allocation that failed without __GFP_NOWARN; at most ten in five seconds. */
   get lastOom(): string | undefined {
     return this.current?.pages.oom.last;
+  }
+
+  /**
+   * Copies bytes into the arena. With `hardenedUsercopy` they must lie in the usercopy range of one object, or in one block
+   * of kmalloc; else in the heap. Throws SlabBugError, and copies nothing. Kernel: `copy_from_user`.
+   */
+  copyFromUser(to: number, from: Uint8Array): void {
+    this.usercopy.from(to, from);
+  }
+
+  /** Copies `to.length` bytes out of the arena, checked like copyFromUser. Kernel: `copy_to_user`. */
+  copyToUser(to: Uint8Array, from: number): void {
+    this.usercopy.to(to, from);
+  }
+
+  /**
+   * Writes text as UTF-8 into `room` bytes, with a zero behind if it is shorter. Returns its bytes. Throws RangeError when it
+   * does not fit, and as copyFromUser does.
+   */
+  writeText(p: number, room: number, text: string): number {
+    return this.usercopy.writeText(p, room, text);
+  }
+
+  /** The text in `room` bytes, up to the first zero. Checked like copyToUser. */
+  readText(p: number, room: number): string {
+    return this.usercopy.readText(p, room);
   }
 
   /** Checks the whole arena against its invariants; empty when it is sound. Other CPUs must be quiet. */
@@ -371,15 +343,37 @@ export class Arena {
     return this.caches.withSlabMutex(() => slabinfo(this.caches));
   }
 
+  /**
+   * Reads a file of /sys/kernel/slab/<name>, by one of the names of a cache or by its id; {@link attributeFiles} has the
+   * files. Throws RangeError when there is no such cache or file.
+   * @example
+   * arena.readAttribute('vm_area_struct', 'slabs'); // '12 N0=12'
+   */
+  readAttribute(name: string, file: string): string {
+    return readAttribute(this.caches, name, file);
+  }
+
+  /**
+   * Writes one: `min_partial`, `remote_node_defrag_ratio`, '1' to `shrink` and `validate`, '0' to a counter. Throws
+   * RangeError where the kernel says EINVAL, and SlabBugError when validate finds something.
+   */
+  writeAttribute(name: string, file: string, text: string): void {
+    writeAttribute(this.caches, name, file, text);
+  }
+
   /** Attributes and counters of each cache, by the names under /sys/kernel/slab. */
   cacheInfo(): CacheInfo[] {
     return this.caches.withSlabMutex(() => this.caches.all().map((cache) => cacheInfo(this.caches, cache)));
   }
 
-  /** Lock statistics by class; empty when the arena was made without. */
+  /** Lock statistics by class; empty when the arena was made without. lockStatText and the perf reports show them. */
   lockStat(): LockStatRow[] {
-    if (LOCK_STAT_TIERS[this.geometry.lockStat] === 'off') return [];
-    return readLockStat(this.f64, this.geometry.lockStats, this.geometry.threads);
+    return lockStatOf(this.i32, this.f64, this.geometry);
+  }
+
+  /** What lockdep has seen and reported on all threads; empty when the arena was made without. */
+  lockdep(): LockdepInfo {
+    return readLockdep(this.i32, this.geometry.lockdep);
   }
 
   /** Pages in total, free and at the high-water mark. */
@@ -387,13 +381,15 @@ export class Arena {
     return sumMeminfo(this.caches.pages.meminfo());
   }
 
-  private get caches(): Caches {
-    if (this.current === undefined) {
-      throw new CpuError('this thread is no CPU of the arena: call arena.online() first');
-    }
-    return this.current;
+  protected override get caches(): Caches {
+    return this.current ?? this.noCpu();
+  }
+
+  override get percpu(): PercpuAllocator {
+    return this.currentPercpu ?? this.noCpu();
+  }
+
+  private noCpu(): never {
+    throw new CpuError('this thread is no CPU of the arena: call arena.online() first');
   }
 }
-
-/** Hashed with all struct layouts: what else two threads must agree on. */
-const ABI = 'granary 0.1.0';

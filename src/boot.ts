@@ -1,12 +1,18 @@
 /** The first life of an arena: zones, then caches, on CPU 0, which is free again afterwards. */
-import { bootstrap, Caches, type HotCode } from './cache/index.js';
+import { bootstrap, Caches, type HotCode, makeStaticCaches, type StaticCache } from './cache/index.js';
 import { ThisCpu, type Views } from './cpu/index.js';
 import { connectSlabDebug, type SlabReports } from './debug/index.js';
 import { initZone, setWatermarks, Zone, zoneOf } from './page/index.js';
 import { initGracePeriods } from './rcu/index.js';
 import type { Geometry } from './struct/index.js';
 
-export function bootArena(views: Views, geometry: Geometry, code: HotCode, reports: SlabReports): void {
+export function bootArena(
+  views: Views,
+  geometry: Geometry,
+  code: HotCode,
+  reports: SlabReports,
+  definitions: readonly StaticCache[],
+): void {
   const { m } = views;
   const pages = geometry.endPfn - geometry.firstPfn;
   for (let node = 0; node < geometry.nodes; node++) {
@@ -20,6 +26,7 @@ export function bootArena(views: Views, geometry: Geometry, code: HotCode, repor
   const caches = new Caches(new ThisCpu(views, geometry, { cpu: 0 }, 0), code);
   connectSlabDebug(caches, reports);
   bootstrap(caches);
+  makeStaticCaches(caches, definitions);
   caches.leaveCpu();
   caches.cpu.goOffline();
   setWatermarks(m, geometry);

@@ -3,20 +3,38 @@
  * @module
  */
 export { Arena, type ArenaHandle, type OnlineOptions } from './arena.js';
+export type { AttachOptions } from './attach.js';
 export {
+  type BucketsLeakReport,
+  type BucketsOptions,
   type CacheDebug,
+  type CacheDefinition,
   type CacheOptions,
+  DefinedCache,
   type Failslab,
   type FailslabOptions,
+  type GroupInfo,
+  type GroupOptions,
   KMALLOC_MAX_CACHE_SIZE,
   KMALLOC_MAX_SIZE,
+  KmallocSite,
+  type KmallocSiteOptions,
+  KmemBuckets,
   KmemCache,
+  kmemCacheSetup,
+  kmemCacheSetupUsercopy,
   type LeakReport,
+  MemoryGroup,
+  type MemoryGroups,
+  type NamedCache,
   PrefilledSheaf,
   type ReclaimWorker,
   type ReclaimWorkerReport,
   type Shrinker,
   type ShrinkReport,
+  STOCK_BYTES,
+  type StaticCache,
+  type StructLike,
   type TraceGroup,
   type TrackInfo,
   ZERO_SIZE_PTR,
@@ -41,14 +59,52 @@ export {
   type SlabReport,
   type SlabReportHandler,
 } from './debug/index.js';
-export type { CacheInfo } from './observe/index.js';
+export { defineCache } from './define.js';
+export { KMALLOC_COPIES_MAX, type KmallocOptions } from './kmallocPlan.js';
 export {
+  MAPLE_MAX,
+  type Maple,
+  type MapleCursor,
+  type MapleRange,
+  type MapleTree,
+  type MapleTreeOptions,
+  STORE_TYPES,
+  type StoreType,
+} from './maple/index.js';
+export {
+  type Area,
+  type FaultStats,
+  type Mm,
+  type Mms,
+  VM_EXEC,
+  VM_GROWSDOWN,
+  VM_READ,
+  VM_WRITE,
+} from './mm/index.js';
+export {
+  attributeFiles,
+  type CacheInfo,
+  lockStatText,
+  type NodeInfo,
+  PERF_LOCK_KEYS,
+  type PerfLockKey,
+  perfLockContention,
+  perfLockReport,
+  type SlabinfoOptions,
+  type SlabinfoSort,
+  slabinfoTool,
+} from './observe/index.js';
+
+export {
+  __GFP_ACCOUNT,
   __GFP_DIRECT_RECLAIM,
+  __GFP_DMA,
   __GFP_HIGH,
   __GFP_NOFAIL,
   __GFP_NOMEMALLOC,
   __GFP_NORETRY,
   __GFP_NOWARN,
+  __GFP_RECLAIMABLE,
   __GFP_THISNODE,
   __GFP_ZERO,
   GFP_ATOMIC,
@@ -57,14 +113,28 @@ export {
   type NodeMeminfo,
   NUMA_NO_NODE,
 } from './page/index.js';
+export {
+  type BalanceReport,
+  PCPU_MIN_UNIT_SIZE,
+  PERCPU_COUNTER_BYTES,
+  type PercpuAllocator,
+  type PercpuChunkInfo,
+  type PercpuCounters,
+  type PercpuInfo,
+  type PercpuOptions,
+} from './percpu/index.js';
 export { ARENA_BYTES_MAX, type ArenaOptions, CPUS_MAX, NODES_MAX, THREADS_MAX } from './plan.js';
 export { Rcu, type RcuCallback, type RcuStall, RcuStallError } from './rcu/index.js';
 export type { ReapReport } from './reap.js';
 export type { Meminfo, ReclaimInfo } from './reports.js';
 export {
+  type CallbackError,
+  type CtorResult,
   type DamagedBytes,
+  type ObjectCallbacks,
   SLAB_ACCOUNT,
   SLAB_CACHE_DMA,
+  SLAB_CACHE_DMA32,
   SLAB_CONSISTENCY_CHECKS,
   SLAB_FAILSLAB,
   SLAB_HWCACHE_ALIGN,
@@ -76,17 +146,48 @@ export {
   SLAB_RED_ZONE,
   SLAB_STORE_USER,
   SLAB_TRACE,
+  SLAB_TYPESAFE_BY_RCU,
+  SlabObjects,
 } from './slab/index.js';
 export {
   AttachError,
+  CacheDefinitionError,
   type CheckLevel,
+  ConstructorError,
   CpuError,
   GranaryError,
+  type KmallocCopyRule,
+  type KmallocType,
   type Layer,
+  LockdepError,
+  type LockdepKind,
   LockError,
   type LockPolicy,
+  type MergeMode,
   OutOfMemoryError,
   SlabBugError,
   type SlabBugKind,
 } from './struct/index.js';
-export { LOCK_CLASS_NAMES, type LockStatRow, type LockStatTier } from './sync/index.js';
+export {
+  LOCK_CLASS_NAMES,
+  type LockdepInfo,
+  type LockOrderEdge,
+  type LockPoint,
+  type LockStatRow,
+  type LockStatTier,
+} from './sync/index.js';
+export {
+  type ArrayType,
+  type ArrayView,
+  arrayOf,
+  type Cursor,
+  type FieldPlace,
+  type Fields,
+  type FieldTypes,
+  type Scalar,
+  type StructShape,
+  type StructType,
+  structOf,
+  type TextType,
+  textOf,
+} from './view/index.js';

@@ -1,33 +1,32 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
-import { bootCacheWords, MAX_CACHES, registryWords } from './cache/index.js';
-import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
-import { Page, Pressure, Zone } from './page/index.js';
-import { rcuWords } from './rcu/index.js';
+import { checkStaticCaches, KMALLOC_SIZES, MAX_CACHES, type StaticCache } from './cache/index.js';
+import { type KmallocOptions, kmallocFamilyCount, planKmalloc } from './kmallocPlan.js';
+import { type PercpuOptions, planPercpu } from './percpu/index.js';
+import { layOut, leastBytes } from './regions.js';
 import { SHEAF_CAPACITY_MAX } from './sheaf/index.js';
-import { slabDebugText, slabDebugWords } from './slab/index.js';
+import { slabDebugText } from './slab/index.js';
 import {
-  alignUp,
   CHECK_LEVELS,
   type CheckLevel,
   describe,
   type Geometry,
+  hasKmallocType,
   INIT_ON_ALLOC,
   INIT_ON_FREE,
   LAYERS,
   type Layer,
-  LINE_WORDS,
   LOCK_POLICIES,
   type LockPolicy,
+  MERGE_MODES,
+  type MergeMode,
   optionError,
   PAGE_SIZE,
   REFINEMENTS,
   type Refinement,
   requireInteger,
   requireOneOf,
-  Superblock,
-  WORD_BYTES,
 } from './struct/index.js';
-import { LOCK_STAT_TIERS, LOCK_STAT_WORDS, type LockStatTier } from './sync/index.js';
+import { LOCK_STAT_TIERS, type LockStatTier } from './sync/index.js';
 
 export interface ArenaOptions {
   /** Size of the arena in bytes, a multiple of 4096; reserved at once, touched when used. */
@@ -41,7 +40,7 @@ export interface ArenaOptions {
   threads?: number;
   /** Into how many NUMA-like nodes CPUs and pages are divided. Default 1. */
   nodes?: number;
-  /** Caches there may be at a time, the 15 of the arena itself included. Default 200. */
+  /** Caches there may be at a time, static ones and the 15 of the arena itself included. Default 200. */
   maxCaches?: number;
   /** 'turn' keeps a CPU's sheaf locks for one run of JavaScript, 'op' for one operation. Default 'turn'. */
   lockPolicy?: LockPolicy;
@@ -56,11 +55,18 @@ export interface ArenaOptions {
   barnFullMax?: number;
   /** Empty sheaves that a barn keeps after a grace period, 0 to 1000; exchanges ask for no limit. Default 10. */
   barnEmpty?: number;
+  /** Which kmalloc caches there are beside the normal ones, and what they keep. Default none, nothing. */
+  kmalloc?: KmallocOptions;
+  /**
+   * For little memory: nothing in front of the slabs, slabs of one or two pages where that will do, none kept empty, one
+   * object at a time under list_lock. Kernel: CONFIG_SLUB_TINY. Default false.
+   */
+  tiny?: boolean;
   /** Newer kernels' refinements of the slab path; with one off, slabs are worked on as in 7.1. All on by default. */
   refinements?: Partial<Record<Refinement, boolean>>;
   /** What a free checks: 'none', 'free' (the address is an allocated object of the cache), 'full'. Default 'free'. */
   check?: CheckLevel;
-  /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full'. Default 'off'. */
+  /** Lock statistics: 'off', 'contended', 'sampled' hold times, 'full' with all of them and call sites. Default 'off'. */
   lockStat?: LockStatTier;
   /**
    * Debugging of caches, in the letters of the kernel's slab_debug: `'FZPU'` for all, `'FZPU,kmalloc-*;U,node'` for some,
@@ -71,8 +77,25 @@ export interface ArenaOptions {
   initOnAlloc?: boolean;
   /** Zero all memory that is freed, with the same exceptions. */
   initOnFree?: boolean;
+  /**
+   * Whether the order of locks is checked at run time, on all threads: a LockdepError names what broke a rule of
+   * docs/locking.md. For tests; it makes slow paths slower and costs nothing where it is off. Default false.
+   */
+  lockdep?: boolean;
   /** Objects in a sheaf of every cache, whatever its own rule says; 0, the default, leaves it to the rule. For studies. */
   sheafCapacity?: number;
+  /**
+   * Whether caches that suit each other share their slabs. 'kernel': later ones are links to the first, with one refcount;
+   * 'primary': they are caches of their own that share its storage, static ones too. Default 'off': every cache counts
+   * for itself.
+   */
+  merge?: MergeMode;
+  /** Static caches, which exist from the beginning, each at its place. Default none. */
+  caches?: readonly StaticCache[];
+  /** Whether copies and views check that they stay in an object, and copies in its usercopy range. Default false. */
+  hardenedUsercopy?: boolean;
+  /** Dynamic percpu memory: the size of its chunks, and caches of areas. For studies. */
+  percpu?: PercpuOptions;
   /** Memory to use instead of a new buffer, e.g. that of a shared WebAssembly.Memory. Must be zeroed. */
   buffer?: SharedArrayBuffer;
 }
@@ -84,11 +107,6 @@ export const THREADS_MAX = 1024;
 export const BARN_SHEAVES_MAX = 1000;
 const BARN_FULL_MAX_DEFAULT = 100;
 export const NODES_MAX = 16;
-/** A node must at least hold the slabs of the first caches. */
-const NODE_PAGES_MIN = 64;
-/** A CPU's sheaves of the kmalloc caches come to 2240 bytes, its arrays to 4480. */
-const CPU_PAGES_MIN = 0.6;
-const CPU_ARRAY_PAGES_MIN = 1.1;
 
 export function isSharedArrayBuffer(value: unknown): value is SharedArrayBuffer {
   return Object.prototype.toString.call(value) === '[object SharedArrayBuffer]';
@@ -104,7 +122,10 @@ export function planArena(options: ArenaOptions): Geometry {
   const cpus = requireInteger('cpus', options.cpus ?? 8, 1, CPUS_MAX);
   const threads = requireInteger('threads', options.threads ?? cpus, cpus, THREADS_MAX);
   const nodes = requireInteger('nodes', options.nodes ?? 1, 1, Math.min(NODES_MAX, cpus));
-  const maxCaches = requireInteger('maxCaches', options.maxCaches ?? 200, 16, MAX_CACHES);
+  const kmalloc = planKmalloc(options.kmalloc ?? {});
+  const ownCaches = 2 + KMALLOC_SIZES.length * kmallocFamilyCount(kmalloc);
+  const enough = Math.min(MAX_CACHES, Math.max(200, ownCaches + 50));
+  const maxCaches = requireInteger('maxCaches', options.maxCaches ?? enough, ownCaches + 1, MAX_CACHES);
   const lockPolicy = requireOneOf('lockPolicy', options.lockPolicy ?? 'turn', LOCK_POLICIES);
   if (threads > cpus && lockPolicy !== 'op') {
     throw new RangeError(
@@ -112,7 +133,9 @@ export function planArena(options: ArenaOptions): Geometry {
         "sheaves for a whole turn; threads can share a CPU only with lockPolicy 'op'",
     );
   }
-  const layer = requireOneOf('layer', options.layer ?? 'sheaves', LAYERS);
+  const tiny = requireBoolean('tiny', options.tiny ?? false);
+  const layer = requireOneOf('layer', options.layer ?? (tiny ? 'none' : 'sheaves'), LAYERS);
+  if (tiny) checkTiny(layer, kmalloc);
   const barnFull = requireInteger('barnFull', options.barnFull ?? 10, 0, BARN_SHEAVES_MAX);
   const barnFullMax = requireInteger(
     'barnFullMax',
@@ -124,10 +147,26 @@ export function planArena(options: ArenaOptions): Geometry {
   const sheafCapacity = requireInteger('sheafCapacity', options.sheafCapacity ?? 0, 0, SHEAF_CAPACITY_MAX);
   const check = requireOneOf('check', options.check ?? 'free', CHECK_LEVELS);
   const lockStat = requireOneOf('lockStat', options.lockStat ?? 'off', LOCK_STAT_TIERS);
-
+  const lockdep = requireBoolean('lockdep', options.lockdep ?? false);
   const slabDebug = slabDebugText(options.slabDebug);
-
-  const shape = { cpus, threads, nodes, maxCaches, check, lockStat, layer, slabDebug };
+  const merge = requireOneOf('merge', options.merge ?? 'off', MERGE_MODES);
+  const hardenedUsercopy = requireBoolean('hardenedUsercopy', options.hardenedUsercopy ?? false);
+  const nrStatics = checkStaticCaches(options.caches ?? [], {
+    cpus,
+    tiny: tiny ? 1 : 0,
+    layer,
+    merge,
+  }).length;
+  if (nrStatics > maxCaches - ownCaches) {
+    throw new RangeError(
+      `caches has ${nrStatics} definitions; with maxCaches ${maxCaches} there is room for ${maxCaches - ownCaches}`,
+    );
+  }
+  const percpu = planPercpu(options.percpu);
+  const families = kmallocFamilyCount(kmalloc);
+  const { requestedSize } = kmalloc;
+  const slots = { cpus, threads, nodes, maxCaches, nrStatics, families };
+  const shape = { ...slots, check, lockStat, lockdep, layer, slabDebug, requestedSize, percpu };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -148,10 +187,34 @@ export function planArena(options: ArenaOptions): Geometry {
     barnEmpty,
     sheafCapacity,
     refinements: refinementBits(options.refinements ?? {}),
+    merge: MERGE_MODES.indexOf(merge),
+    hardenedUsercopy: hardenedUsercopy ? 1 : 0,
+    nrStatics,
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
     init: initBits(options),
+    ...percpu,
+    ...kmalloc,
+    tiny: tiny ? 1 : 0,
     ...layOut(bytes, shape),
   };
+}
+
+function requireBoolean(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw new TypeError(`${name} is ${describe(value)}; it must be a boolean`);
+  return value;
+}
+
+/** What a kernel with CONFIG_SLUB_TINY cannot be configured with. */
+function checkTiny(layer: Layer, { kmallocCopies, kmallocTypes }: ReturnType<typeof planKmalloc>): void {
+  if (layer !== 'none') {
+    throw new RangeError(`layer is '${layer}'; a tiny arena has nothing in front of its slabs, only 'none'`);
+  }
+  if (kmallocCopies !== 0) {
+    throw new RangeError(`kmalloc.copies is ${kmallocCopies}; a tiny arena has none`);
+  }
+  if (hasKmallocType({ kmallocTypes }, 'reclaimable')) {
+    throw new RangeError('kmalloc.types has reclaimable; in a tiny arena the normal caches serve that');
+  }
 }
 
 function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {
@@ -160,77 +223,14 @@ function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {
   }
   for (const [name, on] of Object.entries(wanted)) {
     requireOneOf('refinements', name, REFINEMENTS);
-    if (typeof on !== 'boolean')
-      throw new TypeError(`refinements.${name} is ${describe(on)}; it must be a boolean`);
+    requireBoolean(`refinements.${name}`, on);
   }
   return REFINEMENTS.reduce((bits, name, i) => bits | (wanted[name] === false ? 0 : 1 << i), 0);
 }
 
 function initBits({ initOnAlloc = false, initOnFree = false }: ArenaOptions): number {
-  for (const [name, on] of Object.entries({ initOnAlloc, initOnFree })) {
-    if (typeof on !== 'boolean') throw new TypeError(`${name} is ${describe(on)}; it must be a boolean`);
-  }
-  return (initOnAlloc ? INIT_ON_ALLOC : 0) | (initOnFree ? INIT_ON_FREE : 0);
-}
-
-interface Shape {
-  cpus: number;
-  threads: number;
-  nodes: number;
-  maxCaches: number;
-  check: CheckLevel;
-  lockStat: LockStatTier;
-  layer: Layer;
-  slabDebug: string;
-}
-
-/** Where each region begins, in the order in which they lie. */
-function layOut(bytes: number, { threads, nodes, maxCaches, check, lockStat, slabDebug: text }: Shape) {
-  let end = alignUp(Superblock.SIZEOF, LINE_WORDS);
-  const region = (words: number): number => {
-    const at = end;
-    end = alignUp(end + words, LINE_WORDS);
-    return at;
-  };
-  const threadRecords = region(threads * ThreadRecord.SIZEOF);
-  const lockStats = region(lockStat === 'off' ? 0 : threads * LOCK_STAT_WORDS);
-  const zones = region(nodes * Zone.SIZEOF);
-  const pressure = region(Pressure.SIZEOF);
-  const slabDebug = region(slabDebugWords(text));
-  const registry = region(registryWords(maxCaches));
-  const bootCaches = region(bootCacheWords(nodes));
-  const percpu = region(threads * maxCaches * PERCPU_BLOCK_WORDS);
-  const rcu = region(rcuWords(threads));
-  const memmap = region((bytes / PAGE_SIZE) * Page.SIZEOF);
-  const shadow = check === 'none' ? 0 : region(alignUp(bytes / 8, WORD_BYTES) / WORD_BYTES) * WORD_BYTES;
-  const firstPfn = Math.ceil((end * WORD_BYTES) / PAGE_SIZE);
-  const endPfn = bytes / PAGE_SIZE;
-  return {
-    threadRecords,
-    lockStats,
-    percpu,
-    rcu,
-    zones,
-    pressure,
-    slabDebug,
-    registry,
-    bootCaches,
-    memmap,
-    shadow,
-    firstPfn,
-    endPfn,
-  };
-}
-
-/** `bytes` if that will do, or else the least that will: what lies before the heap grows with the arena, too. */
-function leastBytes(bytes: number, shape: Shape): number {
-  const cpuPages = shape.layer === 'percpu-array' ? CPU_ARRAY_PAGES_MIN : CPU_PAGES_MIN;
-  const heapPages = shape.nodes * NODE_PAGES_MIN + Math.ceil(shape.cpus * cpuPages);
-  for (let least = bytes; ; ) {
-    const wanted = (layOut(least, shape).firstPfn + heapPages) * PAGE_SIZE;
-    if (wanted <= least) return least;
-    least = wanted;
-  }
+  const onAlloc = requireBoolean('initOnAlloc', initOnAlloc) ? INIT_ON_ALLOC : 0;
+  return requireBoolean('initOnFree', initOnFree) ? onAlloc | INIT_ON_FREE : onAlloc;
 }
 
 /** The buffer for an arena: the caller's, if it is one that will do, or a new one. */

@@ -2,12 +2,14 @@
 import type { Caches } from './cache/index.js';
 import {
   cpuOfThread,
+  hasOtherThread,
   releaseThread,
   ThreadRecord,
   ThreadState,
   threadName,
   threadRecordOf,
 } from './cpu/index.js';
+import type { PercpuAllocator } from './percpu/index.js';
 import { CpuError } from './struct/index.js';
 import {
   cmpxchg,
@@ -17,6 +19,7 @@ import {
   isOwnedBy,
   LockRecord,
   loadAcquire,
+  NO_CACHE,
   OWNER_DIED,
   ownerWord,
   storeRelease,
@@ -36,7 +39,7 @@ export interface ReapReport {
  * run on the same CPU; locks that it died in are marked, so that whoever comes next gets an error that says so instead
  * of a wait without end.
  */
-export function reapThread(caches: Caches, thread: number): ReapReport {
+export function reapThread(caches: Caches, percpu: PercpuAllocator, thread: number): ReapReport {
   caches.assertThread(thread);
   const { geometry, views } = caches;
   const { m } = views;
@@ -54,7 +57,11 @@ export function reapThread(caches: Caches, thread: number): ReapReport {
   const heldLocks = markHeldLocks(caches, record + ThreadRecord.locks, owner);
   const notes = intentOf(caches, record + ThreadRecord.locks);
   try {
+    // First: what the caches flush may have percpu areas, which are given back under a lock that died perhaps.
+    notes.push(...percpu.reap(thread, owner, Math.max(0, ranOn)));
     notes.push(...caches.reap(thread, owner));
+    if (ranOn >= 0 && !hasOtherThread(m, geometry, ranOn, thread))
+      notes.push(...percpu.counters.cpuDead(ranOn));
   } catch (error) {
     // A lock that the flush needs died with the thread. The slot stays taken, and can be reaped again.
     storeRelease(m, state, ThreadState.ONLINE);
@@ -63,6 +70,7 @@ export function reapThread(caches: Caches, thread: number): ReapReport {
   const callbacks = caches.rcu.gracePeriods.forget(thread);
   if (callbacks > 0) notes.push(`${callbacks} RCU callbacks died with their thread`);
   releaseThread(m, geometry, thread);
+  percpu.counters.updateBatch();
   return { cpu: ranOn >= 0 ? ranOn : thread % geometry.cpus, heldLocks, notes };
 }
 
@@ -88,6 +96,7 @@ function intentOf(caches: Caches, record: number): string[] {
   if (m[record + LockRecord.intentDepth] === 0) return [];
   const sheaf = m[record + LockRecord.intentSheaf]!;
   const what = INTENT_NAMES[m[record + LockRecord.intentOp]!] ?? 'an unknown operation';
-  const where = `cache slot ${m[record + LockRecord.intentSlot]}`;
-  return [`died while ${what}, ${where}${sheaf !== 0 ? `, with the sheaf at word ${sheaf} in hand` : ''}`];
+  const slot = m[record + LockRecord.intentSlot]!;
+  const where = slot === NO_CACHE ? '' : `, cache slot ${slot}`;
+  return [`died while ${what}${where}${sheaf !== 0 ? `, with the sheaf at word ${sheaf} in hand` : ''}`];
 }

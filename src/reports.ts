@@ -1,6 +1,8 @@
 /** What an arena tells about itself, as plain data. */
 import type { Caches } from './cache/index.js';
 import type { NodeMeminfo } from './page/index.js';
+import type { Doubles, Geometry, Words } from './struct/index.js';
+import { LOCK_STAT_TIERS, type LockStatRow, readLockPoints, readLockStat } from './sync/index.js';
 
 export interface Meminfo {
   totalPages: number;
@@ -22,15 +24,6 @@ export interface ReclaimInfo {
   obstacles: string[];
 }
 
-export function reclaimInfo({ pages, reclaim }: Caches): ReclaimInfo {
-  return {
-    directReclaims: pages.reclaims.direct,
-    pages: pages.reclaims.pages,
-    failures: pages.oom.failures,
-    obstacles: reclaim.obstacles(),
-  };
-}
-
 /** The nodes' figures and their sums. */
 export function sumMeminfo(nodes: NodeMeminfo[]): Meminfo {
   const sum = (pick: (node: NodeMeminfo) => number): number =>
@@ -43,5 +36,24 @@ export function sumMeminfo(nodes: NodeMeminfo[]): Meminfo {
     usedPages: totalPages - freePages,
     highWaterPages: sum((node) => node.highWaterPages),
     nodes,
+  };
+}
+
+/** Lock statistics by class, summed over threads; empty when the arena was made without. */
+export function lockStatOf(m: Words, f64: Doubles, geometry: Geometry): LockStatRow[] {
+  const { lockStat, lockStats, lockSites, threads } = geometry;
+  if (LOCK_STAT_TIERS[lockStat] === 'off') return [];
+  const rows = readLockStat(f64, lockStats, threads);
+  if (lockSites === 0) return rows;
+  return rows.map((row, cls) => ({ ...row, ...readLockPoints(m, f64, lockSites, threads, cls) }));
+}
+
+/** What the thread of these caches had to do for memory. */
+export function reclaimInfoOf({ pages, reclaim }: Caches): ReclaimInfo {
+  return {
+    directReclaims: pages.reclaims.direct,
+    pages: pages.reclaims.pages,
+    failures: pages.oom.failures,
+    obstacles: reclaim.obstacles(),
   };
 }

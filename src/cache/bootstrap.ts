@@ -11,9 +11,11 @@
 import { __GFP_THISNODE, GFP_NOWAIT, Page, type PagePtr } from '../page/index.js';
 import {
   addPartialHead,
+  BOOT_REFCOUNT,
   calculateSizes,
   KmemCacheNode,
   type KmemCachePtr,
+  KmemCacheStruct,
   kmemCacheBytes,
   linkObjects,
   nodeOf,
@@ -25,8 +27,9 @@ import {
 import { PAGE_SIZE, WORD_BYTES } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { createInSlot, initKmemCache, LAYER_SETUP } from './create.js';
-import { planKmalloc } from './debugPlan.js';
-import { KMALLOC_SIZES, kmallocName } from './kmalloc.js';
+import { type CachePlan, planKmalloc } from './debugPlan.js';
+import { KMALLOC_SIZES, kmallocFamilies, kmallocSizeName } from './kmallocTypes.js';
+import { withArray } from './options.js';
 import { nextSerial, publishSlot } from './registry.js';
 
 export const KMEM_CACHE_NODE_SLOT = 0;
@@ -64,9 +67,21 @@ function need(p: number): number {
 function staticCache(caches: Caches, ptr: KmemCachePtr, slot: number, name: string, bytes: number): void {
   const { m } = caches.views;
   const { geometry } = caches;
-  const layout = calculateSizes({ objectSize: bytes, hwcacheAlign: true, cpus: geometry.cpus });
+  const layout = calculateSizes({
+    objectSize: bytes,
+    hwcacheAlign: true,
+    cpus: geometry.cpus,
+    tiny: geometry.tiny !== 0,
+  });
   const serial = nextSerial(m, geometry);
-  initKmemCache(m, ptr, geometry.nodes, slot, serial, name, bytes, SLAB_NO_SHEAVES, 'none', layout);
+  initKmemCache(m, ptr, geometry.nodes, slot, serial, {
+    name,
+    objectSize: bytes,
+    flags: SLAB_NO_SHEAVES,
+    layer: 'none',
+    layout: withArray(layout),
+    refcount: BOOT_REFCOUNT,
+  });
   publishSlot(m, geometry, slot, serial, ptr);
 }
 
@@ -95,6 +110,7 @@ function moveToSlab(caches: Caches, from: KmemCachePtr, slot: number): void {
   const { geometry } = caches;
   const to = (need(caches.boot.kmemCache.alloc(GFP_NOWAIT)) >> 2) as KmemCachePtr;
   m.copyWithin(to, from, from + kmemCacheBytes(geometry.nodes) / WORD_BYTES);
+  m[to + KmemCacheStruct.primary] = to;
   const s = readCacheDesc(m, to, geometry.nodes);
   for (let node = 0; node < geometry.nodes; node++) {
     for (let page = m[nodeOf(m, s, node) + KmemCacheNode.head] as PagePtr; page !== 0; ) {
@@ -109,18 +125,24 @@ function moveToSlab(caches: Caches, from: KmemCachePtr, slot: number): void {
 }
 
 function bootKmalloc(caches: Caches): void {
-  const plans = KMALLOC_SIZES.map((size) => planKmalloc(caches, kmallocName(size), size));
-  KMALLOC_SIZES.forEach((size, i) => {
-    const { flags, layer, layout } = plans[i]!;
-    createInSlot(caches, FIRST_KMALLOC_SLOT + i, kmallocName(size), size, flags, layer, layout);
-  });
+  const made: CachePlan[] = [];
+  for (const { prefix, flags } of kmallocFamilies(caches.geometry)) {
+    for (const size of KMALLOC_SIZES) {
+      const name = prefix + kmallocSizeName(size);
+      const plan = planKmalloc(caches, name, size, flags);
+      // What kmalloc gives is for any use, and so may be copied whole.
+      const usersize = size;
+      createInSlot(caches, FIRST_KMALLOC_SLOT + made.length, { name, objectSize: size, usersize, ...plan });
+      made.push(plan);
+    }
+  }
   caches.kmallocs.bind(FIRST_KMALLOC_SLOT);
-  KMALLOC_SIZES.forEach((_, i) => {
-    const cache = caches.handle(FIRST_KMALLOC_SLOT + i);
-    if (!LAYER_SETUP[cache.layer].add(caches, cache.desc, plans[i]!.layout)) need(0);
-  });
+  for (const [i, { layer, layout }] of made.entries()) {
+    const { desc } = caches.handle(FIRST_KMALLOC_SLOT + i);
+    if (!LAYER_SETUP[layer].add(caches, desc, layout)) need(0);
+  }
   // Handles that were opened before the layer was there learn of it.
-  for (let i = 0; i < KMALLOC_SIZES.length; i++) {
+  for (let i = 0; i < made.length; i++) {
     const cache = caches.handle(FIRST_KMALLOC_SLOT + i);
     cache.release();
     cache.learnCapacity();

@@ -49,10 +49,11 @@ export class BulkKmemCache extends PrefillKmemCache {
     this.assertAlive();
     requireList('out', out, n);
     checkGfp(gfp);
+    this.checkZero(gfp);
     if (n === 0) return false;
     this.cpu.enter(Intent.BULK_ALLOC, this.desc.slot);
     try {
-      return this.allocAll(out, n, gfp);
+      return this.allocAll(out, n, gfp) || this.noObject() !== 0;
     } finally {
       this.cpu.leave();
     }
@@ -83,7 +84,7 @@ export class BulkKmemCache extends PrefillKmemCache {
     let have = before;
     const fill = (): number => {
       have += this.slabs.refillObjects(this.desc, out, have, n - have, n - have, gfp);
-      return have === n ? 1 : 0;
+      return have === n ? 1 : this.noObject();
     };
     try {
       this.slabs.pages.insist(fill, `${n} objects of ${this.name}`);
@@ -144,22 +145,26 @@ export class BulkKmemCache extends PrefillKmemCache {
     try {
       for (; i < n; i++) this.takeBack(list[i]!);
     } catch (error) {
-      while (--i >= 0) this.shadow[list[i]! >> 3] = this.tag;
+      while (--i >= 0) this.shadow[list[i]! >> 3] = this.markOf(list[i]!);
       throw error;
     }
   }
 
   protected freeAll(list: Int32Array, n: number): void {
     if (this.m[this.request]! < 0) this.cpu.serveRequests();
-    const remote = this.desc.nodes === 1 ? 0 : this.remoteToFront(list, n);
+    const remote = this.remoteToFront(list, n);
     const pushed = this.pushBulk(list, remote, n);
     if (remote > 0) this.slabs.freeObjectsSlow(this.desc, list, 0, remote);
     if (pushed < n) this.slabs.freeObjectsSlow(this.desc, list, pushed, n - pushed);
   }
 
-  /** Objects of other nodes never enter a sheaf: they go to the front of the list. Returns how many there are. */
+  /**
+   * Objects of other nodes and of the reserve never enter a sheaf: they go to the front of the list. Returns how many
+   * there are.
+   */
   private remoteToFront(list: Int32Array, n: number): number {
     let remote = 0;
+    if (this.desc.nodes === 1 && !this.slabs.hasReserve) return remote;
     for (let i = 0; i < n; i++) {
       const p = list[i]!;
       if (this.isLocal(p)) continue;

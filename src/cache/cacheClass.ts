@@ -1,30 +1,24 @@
-/** Which class a cache's handle has: that of its layer, or one that does more before and after. */
+/** Classes of handles that do more before and after than those that they extend: failslab, initOnAlloc, initOnFree. */
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
-import { type CacheDesc, isDebug, SLAB_FAILSLAB, SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
+import { SLAB_CTOR, SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
 import { INIT_ON_ALLOC, INIT_ON_FREE } from '../struct/index.js';
 import type { BulkKmemCache } from './bulk.js';
-import { DebugKmemCache } from './debugCache.js';
-import type { HotCode, KmemCacheClass } from './fastPath.js';
+import type { KmemCacheClass } from './fastPath.js';
 
 type BulkClass = new (...args: ConstructorParameters<typeof BulkKmemCache>) => BulkKmemCache;
-
-export function cacheClass(code: HotCode, s: CacheDesc): KmemCacheClass {
-  const layered = isDebug(s) ? DebugKmemCache : code.classes[s.layer];
-  return (s.flags & SLAB_FAILSLAB) === 0 ? layered : failing(layered);
-}
 
 const failingClasses = new WeakMap<KmemCacheClass, KmemCacheClass>();
 
 /** The same class with failslab in front of its allocations; made once for each. */
-function failing(base: KmemCacheClass): KmemCacheClass {
+export function withFailslab(base: KmemCacheClass): KmemCacheClass {
   const known = failingClasses.get(base);
   if (known !== undefined) return known;
-  const made = withFailslab(base as BulkClass);
+  const made = failingClass(base as BulkClass);
   failingClasses.set(base, made);
   return made;
 }
 
-function withFailslab(Base: BulkClass): KmemCacheClass {
+function failingClass(Base: BulkClass): KmemCacheClass {
   return class FailingKmemCache extends Base {
     /** A slow path ends in the fast one: that is the same allocation. */
     private within = false;
@@ -66,7 +60,7 @@ export function withInit(base: KmemCacheClass, init: number): KmemCacheClass {
 
 function initClass(Base: BulkClass, onAlloc: boolean, onFree: boolean): KmemCacheClass {
   return class InitKmemCache extends Base {
-    private readonly keeps = (this.desc.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON)) !== 0;
+    private readonly keeps = (this.desc.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON | SLAB_CTOR)) !== 0;
     private readonly wipes = onFree && !this.keeps;
     private readonly zeroes = onAlloc && !this.keeps ? __GFP_ZERO : 0;
 
@@ -110,6 +104,10 @@ function initClass(Base: BulkClass, onAlloc: boolean, onFree: boolean): KmemCach
     /** An rcu_free sheaf goes back to the barn as it is: what it holds would not be wiped after its grace period. */
     protected override pushRcu(p: number): boolean {
       return this.wipes ? false : super.pushRcu(p);
+    }
+
+    protected override pushRcuNolock(p: number): boolean {
+      return this.wipes ? false : super.pushRcuNolock(p);
     }
 
     override freePastLayer(p: number): void {

@@ -1,18 +1,17 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
 import { cpuOfThread, hasOtherThread, leaveCpu, sharesCpus, type ThisCpu, type Views } from '../cpu/index.js';
-import { __GFP_NOWARN, __GFP_THISNODE, __GFP_ZERO, GFP_NOWAIT, PageAllocator } from '../page/index.js';
+import { __GFP_NOWARN, GFP_NOWAIT, PageAllocator, sheafMemoryGfp } from '../page/index.js';
 import { Rcu } from '../rcu/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
 import {
   type CacheDesc,
-  isSlabDebugOff,
   KmemCacheStruct,
   readCacheDesc,
-  readName,
   readSlabDebug,
   SLAB_KMALLOC,
   SlabAllocator,
   type SlabDebugSpec,
+  TinySlabAllocator,
 } from '../slab/index.js';
 import {
   CHECK_LEVELS,
@@ -26,28 +25,35 @@ import {
   WORD_BYTES,
 } from '../struct/index.js';
 import { Intent, LockClass, loadAcquire } from '../sync/index.js';
+import { AliasKmemCache } from './aliasCache.js';
+import { findByAnyName, liveNames } from './aliasLinks.js';
 import { FIRST_KMALLOC_SLOT, KMEM_CACHE_NODE_SLOT, KMEM_CACHE_SLOT } from './bootstrap.js';
-import { cacheClass } from './cacheClass.js';
 import { type DebugServices, NO_DEBUG_SERVICES } from './cacheDebug.js';
+import { Endings, withDefinition } from './callbacks.js';
 import type { CacheContext } from './context.js';
-import { countSheaf, createInSlot } from './create.js';
-import { DebugKmallocs } from './debugKmalloc.js';
-import { planCache } from './debugPlan.js';
-import { destroyCache, reapPcs, shrinkCache } from './drain.js';
+import { countSheaf } from './create.js';
+import { DefinedCache, whatToMake } from './define.js';
+import { reapPcs, shrinkCache } from './drain.js';
 import { Failslab } from './failslab.js';
-import type { HotCode } from './fastPath.js';
+import { classOf, type HotCode } from './fastPath.js';
+import { MemoryGroups } from './groups.js';
 import { KfreeRcu } from './kfreeRcu.js';
-import { Kmallocs } from './kmalloc.js';
+import type { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
+import { Accounting } from './memoryGroup.js';
+import { createOrMerge, dropCache } from './merging.js';
+import { newCache } from './newCache.js';
 import { Nolock } from './nolock.js';
 import { type CacheOptions, checkName } from './options.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import { CacheReclaim } from './reclaim.js';
-import { findByName, findFreeSlot, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
+import { findByName, liveSlots, RegistrySlot, registrySlot, slabMutex } from './registry.js';
 import { lockWithin } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 import { setUpArrays } from './setupArray.js';
 import { Shrinkers } from './shrinkers.js';
+import { assertMayEnd, leavePlace, modulesCaches, Statics } from './staticCaches.js';
+import { makeKmallocs } from './typedKmallocs.js';
 
 export class Caches implements CacheContext {
   readonly cpu: ThisCpu;
@@ -55,7 +61,6 @@ export class Caches implements CacheContext {
   readonly geometry: Geometry;
   readonly policy: LockPolicy;
   readonly check: CheckLevel;
-  /** Of caches that do not say it themselves. */
   readonly layer: Layer;
   readonly pages: PageAllocator;
   readonly slabs: SlabAllocator;
@@ -64,6 +69,10 @@ export class Caches implements CacheContext {
   readonly kfreeRcu: KfreeRcu;
   readonly nolock: Nolock;
   readonly reclaim: CacheReclaim;
+  readonly endings: Endings;
+  readonly statics: Statics;
+  /** What the layers above put off, for a reclaim worker; they set it. */
+  background: () => void = () => {};
   /** Whether this thread has slab_mutex now. */
   ownsSlabMutex = false;
   /** The caches that caches are made of. */
@@ -74,10 +83,13 @@ export class Caches implements CacheContext {
   readonly failslab = new Failslab();
   /** The layer above puts itself here. */
   debug: DebugServices = NO_DEBUG_SERVICES;
+  readonly accountedSheaf: PrefilledSheafClass;
+  readonly accounting: Accounting;
+  readonly groups: MemoryGroups;
   private readonly code: HotCode;
   private readonly handles: KmemCache[] = [];
 
-  constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers()) {
+  constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers(), arena?: unknown) {
     this.cpu = cpu;
     this.views = cpu.views;
     this.geometry = cpu.geometry;
@@ -85,15 +97,22 @@ export class Caches implements CacheContext {
     this.check = CHECK_LEVELS[cpu.geometry.check]!;
     this.layer = LAYERS[cpu.geometry.layer]!;
     this.pages = new PageAllocator(cpu);
-    this.slabs = new SlabAllocator(cpu, this.pages, code.freelists);
+    const Slabs = cpu.geometry.tiny === 0 ? SlabAllocator : TinySlabAllocator;
+    this.slabs = new Slabs(cpu, this.pages, code.freelists);
     this.code = code;
-    this.slabDebug = readSlabDebug(cpu.m, cpu.geometry);
+    this.accounting = new Accounting(cpu);
+    this.groups = new MemoryGroups(this);
     this.prefilledSheaf = code.prefilledSheaf;
-    this.kmallocs = isSlabDebugOff(this.slabDebug) ? new Kmallocs(this) : new DebugKmallocs(this);
+    this.accountedSheaf = code.accountedSheaf;
+    this.slabDebug = readSlabDebug(cpu.m, cpu.geometry);
+    this.kmallocs = makeKmallocs(this);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
+    this.slabs.slabWaits = (s) => this.kfreeRcu.slabWaits(s);
     this.nolock = new Nolock(this);
     this.reclaim = new CacheReclaim(this, shrinkers);
+    this.endings = new Endings(this, arena);
+    this.statics = new Statics(this);
   }
 
   /** Opens the caches that every arena has. Until then there are none to reclaim from. */
@@ -118,45 +137,78 @@ export class Caches implements CacheContext {
     const known = this.handles[slot];
     const serial = this.views.m[registrySlot(this.geometry, slot) + RegistrySlot.serial];
     if (known !== undefined && known.desc.serial === serial) return known;
-    const opened = new (cacheClass(this.code, this.describe(slot)))(this, slot);
+    return this.openSlot(slot);
+  }
+
+  /** Apart from what is asked at each kfree. */
+  private openSlot(slot: number): KmemCache {
+    const primary = this.primarySlot(slot);
+    const opened =
+      primary === slot
+        ? new (classOf(this.code, this.describe(slot)))(this, slot)
+        : new AliasKmemCache(this, slot, this.handle(primary));
     this.handles[slot] = opened;
     return opened;
   }
 
-  /** Makes a cache. Throws on bad options, a duplicate name, too many caches, or no memory; then nothing was made. */
-  create(name: string, options: CacheOptions): KmemCache {
+  /** The slot of the cache whose storage the cache in `slot` uses. */
+  private primarySlot(slot: number): number {
+    const { m } = this.views;
+    const ptr = m[registrySlot(this.geometry, slot) + RegistrySlot.cache]!;
+    return m[m[ptr + KmemCacheStruct.primary]! + KmemCacheStruct.slot]!;
+  }
+
+  /** Makes a cache, or lets one serve it. Throws on bad options, a duplicate name, too many caches, no memory: then nothing was made. */
+  create(wanted: string | DefinedCache, given?: CacheOptions): KmemCache {
     this.cpu.assertOnline();
-    checkName(name);
-    const { layout, layer, flags } = planCache(this, name, options);
+    const made = newCache(whatToMake(wanted, given), this.geometry, this.layer, this.slabDebug);
+    const { name } = made;
     return this.withSlabMutex(() => {
       if (findByName(this.views.m, this.geometry, name) >= 0) {
         throw new RangeError(`name is ${JSON.stringify(name)}; a cache of that name exists, use openCache`);
       }
-      const slot = findFreeSlot(this.views.m, this.geometry);
-      if (slot < 0) {
-        throw new RangeError(
-          `all ${this.geometry.maxCaches} cache slots are taken; make the arena with more \`maxCaches\``,
-        );
-      }
-      createInSlot(this, slot, name, options.size, flags, layer, layout);
-      return this.handle(slot);
+      return createOrMerge(this, made);
+    });
+  }
+
+  /** Opens a cache that any thread made, or else makes it. Throws as create does, but for a duplicate name. */
+  openOrCreate(name: string, options: CacheOptions): KmemCache {
+    this.cpu.assertOnline();
+    const made = newCache(whatToMake(name, options), this.geometry, this.layer, this.slabDebug);
+    return this.withSlabMutex(() => {
+      const slot = findByName(this.views.m, this.geometry, name);
+      return slot >= 0 ? this.current(slot) : createOrMerge(this, made);
     });
   }
 
   /** Opens a cache that any thread made. Throws with the names there are. */
-  open(name: string): KmemCache {
+  open(wanted: string | DefinedCache): KmemCache {
     this.cpu.assertOnline();
-    checkName(name);
-    const known = this.handles.find((cache) => cache?.name === name && this.isLive(cache));
-    if (known !== undefined) return known;
+    const name = checkName(wanted instanceof DefinedCache ? wanted.name : wanted);
+    const known = this.handles.find(
+      (cache) => cache?.name === name && this.isLive(cache) && !this.isHidden(cache),
+    );
+    if (known !== undefined) return withDefinition(this, known);
     return this.withSlabMutex(() => {
-      const slot = findByName(this.views.m, this.geometry, name);
-      if (slot >= 0) return this.current(slot);
-      const names = this.liveNames().filter((known) => !known.startsWith('km'));
+      const slot = findByAnyName(this, name);
+      if (slot >= 0) return withDefinition(this, this.opened(slot));
+      const names = liveNames(this).filter((known) => !/^(dma-)?km/.test(known));
       throw new RangeError(
         `no cache is named ${JSON.stringify(name)}; there are ${names.length > 0 ? names.join(', ') : 'only the kmalloc caches'}`,
       );
     });
+  }
+
+  /** A handle whose sizes are those that the cache has now. slab_mutex held. */
+  private opened(slot: number): KmemCache {
+    const cache = this.current(slot);
+    cache.learnSizes();
+    return cache;
+  }
+
+  /** Whether the cache lives for its aliases alone. */
+  private isHidden({ desc }: KmemCache): boolean {
+    return this.views.m[desc.ptr + KmemCacheStruct.hidden] === 1;
   }
 
   /** Whether a handle's cache still exists, with its layer; needs no lock, since the registry's slots never move. */
@@ -176,17 +228,14 @@ export class Caches implements CacheContext {
   }
 
   names(): string[] {
-    return this.withSlabMutex(() => this.liveNames());
+    return this.withSlabMutex(() => liveNames(this));
   }
 
-  /** slab_mutex held: without it, a struct may be another's memory by the time its name is read. */
-  private liveNames(): string[] {
-    return [...liveSlots(this.views.m, this.geometry)].map(({ ptr }) => readName(this.views.m, ptr));
-  }
-
-  /** All live caches, opened. slab_mutex held, or nobody else about. */
+  /** All live caches that have slabs of their own, opened. slab_mutex held, or nobody else about. */
   all(): KmemCache[] {
-    return [...liveSlots(this.views.m, this.geometry)].map(({ slot }) => this.current(slot));
+    return [...liveSlots(this.views.m, this.geometry)]
+      .filter(({ slot }) => this.primarySlot(slot) === slot)
+      .map(({ slot }) => this.current(slot));
   }
 
   shrink(cache: KmemCache): ShrinkReport {
@@ -197,14 +246,18 @@ export class Caches implements CacheContext {
   }
 
   destroy(cache: KmemCache): LeakReport {
-    if (cache.desc.slot < FIRST_KMALLOC_SLOT || (cache.desc.flags & SLAB_KMALLOC) !== 0) {
-      throw new RangeError(`${cache.name} is one of the arena's own caches; it lives as long as the arena`);
-    }
-    this.kfreeRcu.barrier(cache);
-    return this.withSlabMutex(() => {
+    assertMayEnd(this, cache.desc);
+    const { ptr, slot } = cache.desc;
+    this.endings.assertPossible(cache.desc);
+    this.kfreeRcu.barrier(cache.primary);
+    const report = this.withSlabMutex(() => {
       this.nolock.drainAll();
-      return destroyCache(this, this.current(cache.desc.slot));
+      const dropped = dropCache(this, this.current(slot));
+      leavePlace(this, ptr);
+      return dropped;
     });
+    this.endings.finish(cache.desc);
+    return report;
   }
 
   setupPercpuArray(cache: KmemCache, count: number): KmemCache {
@@ -222,8 +275,7 @@ export class Caches implements CacheContext {
     this.cpu.sheafAllocDepth += nested;
     let p = 0;
     try {
-      // A sheaf lies where its allocator works, whatever node its objects must come from.
-      p = this.kmallocs.alloc(sheafBytes(capacity), gfp & ~(__GFP_ZERO | __GFP_THISNODE));
+      p = this.kmallocs.alloc(sheafBytes(capacity), sheafMemoryGfp(gfp));
     } finally {
       this.cpu.sheafAllocDepth -= nested;
     }
@@ -246,10 +298,12 @@ export class Caches implements CacheContext {
    * other threads run there. A CPU's sheaves are not its threads': those who stay would only have to fill them again.
    */
   leaveCpu(): void {
-    const { cpu, geometry } = this;
-    this.withSlabMutex(() => {
-      for (const cache of this.handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
-      if (!hasOtherThread(cpu.m, geometry, cpu.id, cpu.thread)) this.flushThisCpu();
+    const { cpu, geometry, handles } = this;
+    const flush = (): void => this.flushIfLast();
+    this.endings.leave(handles, flush, () => {
+      for (const cache of handles) if (cache !== undefined) cache.endLoans(this.isLive(cache));
+      this.flushIfLast();
+      this.groups.workFor(null);
       leaveCpu(cpu.m, geometry, cpu.thread);
     });
   }
@@ -262,11 +316,13 @@ export class Caches implements CacheContext {
         for (const cache of this.all()) kfreeRcu.submitSheafOf(cache, cpu.id);
       });
       rcu.goOffline();
-    } while (rcu.pending > 0);
+    } while (kfreeRcu.submitOwn() || rcu.pending > 0);
     kfreeRcu.leave();
   }
 
-  private flushThisCpu(): void {
+  private flushIfLast(): void {
+    const { cpu, geometry } = this;
+    if (hasOtherThread(cpu.m, geometry, cpu.id, cpu.thread)) return;
     // Sheaves are objects of kmalloc caches, which must therefore come last.
     const caches = this.all().reverse();
     for (const cache of caches) cache.flushThisCpu();
@@ -280,11 +336,14 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => {
       const cpu = cpuOfThread(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
-      const notes: string[] = [];
-      this.kfreeRcu.takeOver(thread);
+      const notes = this.slabs.callbacks.inherit(thread);
+      this.accounting.inherit(thread);
+      this.kfreeRcu.shrink(thread);
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);
       leaveCpu(m, geometry, thread);
+      for (const name of modulesCaches(this, thread))
+        notes.push(`${name}: nobody destroys it for its module`);
       return notes;
     });
   }
@@ -324,6 +383,7 @@ export class Caches implements CacheContext {
       this.cpu.leave();
       this.ownsSlabMutex = false;
       this.cpu.locks.unlock(slabMutex(this.geometry), LockClass.SlabMutex);
+      if (this.cpu.callbacksDue) this.cpu.runCallbacks();
     }
   }
 

@@ -7,6 +7,7 @@ import type { DebugServices } from './cacheDebug.js';
 import type { Failslab } from './failslab.js';
 import type { KfreeRcu } from './kfreeRcu.js';
 import type { KmemCache } from './kmemCache.js';
+import type { Accounting } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
@@ -23,6 +24,9 @@ export interface CacheContext extends SheafSource {
   /** What debugging does beyond checking. */
   readonly debug: DebugServices;
   readonly failslab: Failslab;
+  /** The same for caches with SLAB_ACCOUNT. */
+  readonly accountedSheaf: PrefilledSheafClass;
+  readonly accounting: Accounting;
   /** What the cache in a registry slot is. */
   describe(slot: number): CacheDesc;
   setupPercpuArray(cache: KmemCache, count: number): KmemCache;

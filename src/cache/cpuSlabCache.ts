@@ -113,7 +113,7 @@ export class CpuSlabKmemCache extends BulkKmemCache {
     try {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
       if (!this.lockForTurn()) return this.handOut(this.allocFromSlab(gfp), gfp);
-      if (this.m[this.pcs + FREELIST] !== 0) return this.alloc(gfp);
+      if (this.m[this.pcs + FREELIST] !== 0) return this.allocAgain(gfp);
       return this.handOut(this.allocFrozen(gfp, NUMA_NO_NODE), gfp);
     } finally {
       this.cpu.leave();
@@ -141,7 +141,7 @@ export class CpuSlabKmemCache extends BulkKmemCache {
     this.cpu.enter(FREE, this.desc.slot);
     try {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
-      if (this.lockForTurn() && this.isOwn(p)) return this.free(p);
+      if (this.lockForTurn() && this.isOwn(p)) return this.freeAgain(p);
       this.takeBack(p);
       this.freeToSlab(p);
     } finally {
@@ -227,7 +227,7 @@ export class CpuSlabKmemCache extends BulkKmemCache {
       // What made room for the pages may have used this cache, and have the lock and a slab by now.
       const locked = this.locked || this.trylockPcs();
       if (locked) this.holdForTurn();
-      if (page !== 0 && locked) {
+      if (page !== 0 && locked && !slabs.isReserve(page)) {
         slabs.installNewSlab(desc, pcs, page);
         return this.popObject();
       }

@@ -71,7 +71,7 @@ export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClas
       m[c + FREELIST] = p;
       m[c + ALLOCS] = allocs;
       if (CHECKED) for (let i = 0; i < n; i = (i + 1) | 0) shadow[out[i]! >> 3] = tag;
-      if ((gfp & ZERO) !== 0) for (let i = 0; i < n; i++) this.zero(out[i]!);
+      if ((gfp & ZERO) !== 0) this.zeroAll(out, n);
       return true;
     }
 

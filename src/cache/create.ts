@@ -16,11 +16,12 @@ import {
   nodeSlot,
   readCacheDesc,
   SLAB_KMALLOC,
-  type SlabLayout,
   writeName,
 } from '../slab/index.js';
-import { LAYERS, type Layer, OutOfMemoryError, WORD_BYTES, type Words } from '../struct/index.js';
+import { LAYERS, type Layer, OutOfMemoryError, PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
+import { forgetModule, noteModule } from './callbacks.js';
+import type { NewCache } from './newCache.js';
 import type { CacheLayout } from './options.js';
 import { addArrays, releaseArrays } from './percpuArray.js';
 import { nextSerial, publishSlot } from './registry.js';
@@ -32,13 +33,10 @@ export function initKmemCache(
   nodes: number,
   slot: number,
   serial: number,
-  name: string,
-  objectSize: number,
-  flags: number,
-  layer: Layer,
-  layout: SlabLayout,
+  made: NewCache,
 ): void {
   const K = KmemCacheStruct;
+  const { layout } = made;
   m.fill(0, ptr, ptr + kmemCacheBytes(nodes) / WORD_BYTES);
   const set = (field: number, value: number): void => {
     m[ptr + field] = value;
@@ -46,42 +44,40 @@ export function initKmemCache(
   set(K.slot, slot);
   set(K.serial, serial);
   set(K.tag, slot + 1);
-  set(K.flags, flags);
-  set(K.objectSize, objectSize);
+  set(K.flags, made.flags);
+  set(K.objectSize, made.objectSize);
   set(K.size, layout.size);
   set(K.redLeftPad, layout.redLeftPad);
   set(K.inuse, layout.inuse);
   set(K.offset, layout.offset);
+  set(K.origSize, layout.origSize);
   set(K.align, layout.align);
   set(K.order, layout.order);
   set(K.objects, layout.objects);
   set(K.minOrder, layout.minOrder);
   set(K.minObjects, layout.minObjects);
   set(K.minPartial, layout.minPartial);
-  set(K.layer, LAYERS.indexOf(layer));
+  set(K.layer, LAYERS.indexOf(made.layer));
   // Sheaves come last: until then the cache works without.
   set(K.sheafCapacity, 0);
   set(K.defragRatio, DEFRAG_RATIO_DEFAULT);
-  writeName(m, ptr, name);
+  set(K.refcount, made.refcount ?? 1);
+  set(K.primary, made.primary ?? ptr);
+  set(K.hidden, made.hidden === true ? 1 : 0);
+  set(K.useroffset, made.useroffset ?? 0);
+  set(K.usersize, made.usersize ?? 0);
+  set(K.module, made.module ?? 0);
+  writeName(m, ptr, made.name);
 }
 
 /** Makes and publishes a cache in a free slot. slab_mutex held. Throws OutOfMemoryError, with nothing made. */
-export function createInSlot(
-  caches: Caches,
-  slot: number,
-  name: string,
-  objectSize: number,
-  flags: number,
-  layer: Layer,
-  layout: CacheLayout,
-): CacheDesc {
+export function createInSlot(caches: Caches, slot: number, made: NewCache): CacheDesc {
   const { m } = caches.views;
   const { geometry } = caches;
-  const p = caches.boot.kmemCache.alloc(GFP_KERNEL);
-  if (p === 0) throw outOfMemory(name, 'its struct');
-  const ptr = (p >> 2) as KmemCachePtr;
+  const { name, flags, layer, layout } = made;
+  const ptr = allocStruct(caches, made);
   const serial = nextSerial(m, geometry);
-  initKmemCache(m, ptr, geometry.nodes, slot, serial, name, objectSize, flags, layer, layout);
+  initKmemCache(m, ptr, geometry.nodes, slot, serial, made);
   clearPercpuBlocks(m, geometry, slot);
   const desc = readCacheDesc(m, ptr, geometry.nodes);
   if (!addNodes(caches, desc)) {
@@ -92,8 +88,34 @@ export function createInSlot(
     releaseCache(caches, desc);
     throw outOfMemory(name, `its ${layer}`);
   }
+  if (made.definedIn) noteModule(caches, desc, made.definedIn);
   publishSlot(m, geometry, slot, serial, ptr);
   return desc;
+}
+
+/** Makes and publishes another name for `made.primary`'s storage. slab_mutex held. Throws as createInSlot does. */
+export function createAliasInSlot(caches: Caches, slot: number, made: NewCache): void {
+  const { m } = caches.views;
+  const { geometry } = caches;
+  const ptr = allocStruct(caches, made);
+  const serial = nextSerial(m, geometry);
+  initKmemCache(m, ptr, geometry.nodes, slot, serial, made);
+  clearPercpuBlocks(m, geometry, slot);
+  publishSlot(m, geometry, slot, serial, ptr);
+}
+
+function allocStruct(caches: Caches, { name, preallocated }: NewCache): KmemCachePtr {
+  if (preallocated !== undefined) return preallocated;
+  const p = caches.boot.kmemCache.alloc(GFP_KERNEL);
+  if (p === 0) throw outOfMemory(name, 'its struct');
+  return (p >> 2) as KmemCachePtr;
+}
+
+/** Gives a struct back, unless it is one that has its place for ever. */
+export function freeStruct(caches: Caches, ptr: KmemCachePtr): void {
+  // Below the heap nothing was allocated.
+  if (ptr * WORD_BYTES < caches.geometry.firstPfn * PAGE_SIZE) return;
+  caches.boot.kmemCache.free(ptr * WORD_BYTES);
 }
 
 function outOfMemory(name: string, what: string): OutOfMemoryError {
@@ -178,7 +200,8 @@ export function releaseCache(caches: Caches, desc: CacheDesc): void {
     const n = m[nodeSlot(desc, node)]!;
     if (n !== 0) caches.boot.kmemCacheNode.free(n * WORD_BYTES);
   }
-  caches.boot.kmemCache.free(desc.ptr * WORD_BYTES);
+  forgetModule(caches, desc);
+  freeStruct(caches, desc.ptr);
 }
 
 /** Counts sheaf allocations of a cache on the calling CPU. */

@@ -40,7 +40,7 @@ export class DebugKmemCache extends BulkKmemCache {
    * what is behind it is red zone. Kernel: `__kmalloc_cache`.
    */
   allocRequested(size: number, gfp: number, node: number): number {
-    const p = this.allocDirect(gfp, node);
+    const p = this.allocNode(node, gfp); // of the class that this handle has, which may charge it or make it fail
     if (p === 0) return 0;
     const { checks } = this.slabs;
     checks.setOrigSize(this.desc, p, size);
@@ -100,7 +100,7 @@ export class DebugKmemCache extends BulkKmemCache {
   protected override freeToSlab(p: number): void {
     this.count(FREE_SLOWPATH);
     const freed = this.slabs.freeChecked(this.desc, p);
-    if (!freed && this.checked) this.shadow[p >> 3] = this.tag;
+    if (!freed && this.checked) this.shadow[p >> 3] = this.markOf(p);
   }
 
   protected override takeBack(p: number): void {

@@ -4,14 +4,16 @@ import {
   debugFlagsFor,
   getOrder,
   objectPoison,
+  SLAB_ACCOUNT,
+  SLAB_CTOR,
   SLAB_DEBUG_FLAGS,
   SLAB_DEBUG_METADATA,
-  SLAB_KMALLOC,
-  SLAB_NO_MERGE,
+  SLAB_DTOR,
+  type SlabDebugSpec,
 } from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
 import type { Caches } from './caches.js';
-import { type CacheLayout, type CacheOptions, layoutFor, withArray } from './options.js';
+import { type CacheLayout, withArray } from './options.js';
 
 export interface CachePlan {
   flags: number;
@@ -20,25 +22,30 @@ export interface CachePlan {
   layout: CacheLayout;
 }
 
-/** Throws as layoutFor does. */
-export function planCache(caches: Caches, name: string, options: CacheOptions): CachePlan {
-  const { cpus } = caches.geometry;
-  layoutFor(options, cpus, caches.layer); // says what is wrong with the options before they are looked into
-  const own = (options.flags ?? 0) | (options.sheafCapacity || options.arraySize ? SLAB_NO_MERGE : 0);
-  const layoutWith = (flags: number): CacheLayout => layoutFor(options, cpus, caches.layer, flags);
-  return withDebug(caches, name, own, options.size, options.layer ?? caches.layer, layoutWith);
+export function planKmalloc(
+  { geometry, layer, slabDebug }: Caches,
+  name: string,
+  size: number,
+  flags: number,
+): CachePlan {
+  const layoutWith = (layoutFlags: number): CacheLayout =>
+    withArray(
+      calculateSizes({
+        objectSize: size,
+        align: size & -size,
+        origSize: geometry.requestedSize !== 0,
+        objExt: (flags & SLAB_ACCOUNT) !== 0,
+        flags: layoutFlags,
+        cpus: geometry.cpus,
+        tiny: geometry.tiny !== 0,
+      }),
+    );
+  return withDebug(slabDebug, name, flags, size, layer, layoutWith);
 }
 
-export function planKmalloc(caches: Caches, name: string, size: number): CachePlan {
-  const { cpus } = caches.geometry;
-  const layoutWith = (flags: number): CacheLayout =>
-    withArray(calculateSizes({ objectSize: size, align: size & -size, flags, cpus }));
-  return withDebug(caches, name, SLAB_KMALLOC, size, caches.layer, layoutWith);
-}
-
-/** Kernel: `kmem_cache_flags`, and what `O` means in `kmem_cache_open`. */
-function withDebug(
-  { slabDebug }: Caches,
+/** What is asked for as `own`, laid out by `layoutWith`. Kernel: `kmem_cache_flags`, and what `O` means in `kmem_cache_open`. */
+export function withDebug(
+  slabDebug: SlabDebugSpec,
   name: string,
   own: number,
   objectSize: number,
@@ -53,5 +60,9 @@ function withDebug(
     if ((flags & SLAB_DEBUG_FLAGS) === 0) return { flags, layer, layout: layoutWith(flags) };
     layout = layoutWith(flags);
   }
-  return { flags: flags | objectPoison(flags, false), layer: 'none', layout };
+  return {
+    flags: flags | objectPoison(flags, (flags & (SLAB_CTOR | SLAB_DTOR)) !== 0),
+    layer: 'none',
+    layout,
+  };
 }

@@ -8,7 +8,7 @@ import {
   barnOf,
   prefilledSheaves,
 } from '../sheaf/index.js';
-import { SLAB_KMALLOC } from '../slab/index.js';
+import { type CacheDesc, SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
 import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
 import type { Caches } from './caches.js';
@@ -17,7 +17,7 @@ import type { KmemCache } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
 import { type DeadThread, LAYER_REAP } from './reapLayer.js';
 import { publishSlot } from './registry.js';
-import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
+import { forEachPcs, lockRemotePcs, noteRemotePcs, unlockRemotePcs } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
 /** Empties both lists of every barn. Kernel: `barn_shrink`. */
@@ -51,6 +51,7 @@ export function shrinkCache(caches: Caches, cache: KmemCache): ShrinkReport {
     (pcs) => cache.detachPcs(pcs),
     () => cache.flushDetachedPcs(),
   );
+  cache.recycleAllRcuSheaves(); // those that may be
   shrinkBarns(caches, cache);
   return { slabs: shrinkNodes(caches, cache), skippedCpus };
 }
@@ -74,19 +75,42 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
     }
     shrinkBarns(caches, cache);
     const sheaves = countPrefilled(caches, cache);
-    if (shrinkNodes(caches, cache) > 0 || sheaves > 0) {
+    const slabs = shrinkNodes(caches, cache);
+    if (caches.slabs.freeAllRipeSlabs(desc)) {
+      caches.rcu.synchronize();
+      caches.slabs.freeAllRipeSlabs(desc);
+    }
+    if (slabs > 0 || sheaves > 0) {
       const objects = allocatedObjects(caches, desc);
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
       caches.debug.leaked(cache, objects);
       const report = { cache: desc.name, leaked: objects.length, objects };
       return sheaves > 0 ? { ...report, sheaves } : report;
     }
-    publishSlot(views.m, geometry, desc.slot, 0, 0);
-    releaseCache(caches, desc);
+    // With destructors to run it keeps its slot until they have, which is not under these locks.
+    if (caches.slabs.callbacks.hasWaiting(desc))
+      publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
+    else endCache(caches, desc);
     return { cache: desc.name, leaked: 0, objects: [] };
   } finally {
     for (let id = 0; id < geometry.cpus; id++) unlockRemotePcs(cpu, pcsOf(geometry, id, desc.slot));
   }
+}
+
+/**
+ * The cache has nothing left. Callbacks of other threads may still be looking into its barns and nodes, in read sections
+ * in which they found it alive: its memory goes when those are over.
+ */
+export function endCache(caches: Caches, desc: CacheDesc): void {
+  const { geometry, views, rcu } = caches;
+  publishSlot(views.m, geometry, desc.slot, 0, 0);
+  try {
+    rcu.synchronize();
+  } catch (error) {
+    publishSlot(views.m, geometry, desc.slot, desc.serial, desc.ptr); // destroy again when they are over
+    throw error;
+  }
+  releaseCache(caches, desc);
 }
 
 /** Sheaves of the cache that threads have borrowed: nobody but their threads may touch them. */
@@ -135,6 +159,7 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
   if (cmpxchg(m, pcs + Pcs.lock, word, caches.cpu.locks.owner) !== word) {
     return lockedByOther(caches, `${cache.name}: its pcs lock changed hands while it was reaped`);
   }
+  noteRemotePcs(caches.cpu, pcs);
   try {
     if (held) LAYER_REAP[cache.layer].fold(caches, cache, dead);
     if (!dead.othersStay) cache.detachPcs(pcs);

@@ -17,28 +17,57 @@
  *      the end. To store it in each round would lose nothing to a death in between, but costs every batch more than an
  *      intent on record, by which the reaper says that there may be a loss.
  */
-import { ThreadRecord, type Views } from '../cpu/index.js';
+import { Pcs, Stat, ThreadRecord, type Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
-import { type FreelistLoops, makeFreelistLoops } from '../slab/index.js';
-import { CHECK_LEVELS, type CheckLevel, type Geometry, type Layer, LOCK_POLICIES } from '../struct/index.js';
+import {
+  type CacheDesc,
+  type FreelistLoops,
+  isDebug,
+  makeFreelistLoops,
+  SLAB_ACCOUNT,
+  SLAB_FAILSLAB,
+  SLAB_RCU_DEBUG,
+} from '../slab/index.js';
+import {
+  CHECK_LEVELS,
+  type CheckLevel,
+  type Geometry,
+  LAYERS,
+  type Layer,
+  LOCK_POLICIES,
+} from '../struct/index.js';
 import { cmpxchgByte, Intent, LockRecord } from '../sync/index.js';
+import { withAccounting, withForcedCharge } from './accounted.js';
 import { BulkKmemCache } from './bulk.js';
-import { withInit } from './cacheClass.js';
+import { withFailslab, withInit } from './cacheClass.js';
 import { CpuSlabKmemCache } from './cpuSlabCache.js';
 import { turnCpuSlabClass } from './cpuSlabPath.js';
+import { DebugKmemCache } from './debugCache.js';
 import { directClass } from './directCache.js';
 import { turnArrayClass } from './fastPathArray.js';
 import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
+import { withRcuDebug } from './rcuDebug.js';
+import { trackingClass } from './requestedSize.js';
 
 export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCache>) => KmemCache;
 
 /** What V8 compiles for one arena on one thread: its constants are that arena's. */
 export interface HotCode {
   readonly classes: Readonly<Record<Layer, KmemCacheClass>>;
+  /** The same for caches with rcuDebug. */
+  readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
+  /** The classes of debug caches, which have no layer. */
+  readonly debug: Readonly<Record<'plain' | 'accounted' | 'rcuDebug', KmemCacheClass>>;
+  /** The class of kmalloc caches that keep requested sizes. */
+  readonly tracking: KmemCacheClass;
+  readonly accountedTracking: KmemCacheClass;
+  /** The same for caches with SLAB_ACCOUNT. */
+  readonly accountedClasses: Readonly<Record<Layer, KmemCacheClass>>;
   readonly prefilledSheaf: PrefilledSheafClass;
+  readonly accountedSheaf: PrefilledSheafClass;
   readonly freelists: FreelistLoops;
 }
 
@@ -48,19 +77,56 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const check = CHECK_LEVELS[geometry.check]!;
   const turn = policy === 'turn';
   const { nodes, init } = geometry;
-  const sheaves = turn ? turnClass(views, nodes, check) : BulkKmemCache;
-  const cpuSlab = turn ? turnCpuSlabClass(views, check) : CpuSlabKmemCache;
-  const arrays = turn ? turnArrayClass(views, nodes, check) : ArrayKmemCache;
+  const sheaves = withInit(turn ? turnClass(views, nodes, check) : BulkKmemCache, init);
+  const cpuSlab = withInit(turn ? turnCpuSlabClass(views, check) : CpuSlabKmemCache, init);
+  const arrays = withInit(turn ? turnArrayClass(views, nodes, check) : ArrayKmemCache, init);
+  const none = withInit(directClass(), init);
+  const classes = { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none };
+  const prefilledSheaf = makePrefilledSheaf(views, check !== 'none', init !== 0);
+  const tracking = trackingClass(classes[LAYERS[geometry.layer]!]);
   return {
-    classes: {
-      sheaves: withInit(sheaves, init),
-      'percpu-array': withInit(arrays, init),
-      'cpu-slab': withInit(cpuSlab, init),
-      none: withInit(directClass(), init),
+    classes,
+    rcuDebugClasses: {
+      sheaves: withRcuDebug(sheaves),
+      'percpu-array': withRcuDebug(arrays),
+      'cpu-slab': withRcuDebug(cpuSlab),
+      none: withRcuDebug(classes.none),
     },
-    prefilledSheaf: makePrefilledSheaf(views, check !== 'none', init !== 0),
+    debug: {
+      plain: DebugKmemCache,
+      accounted: withAccounting(DebugKmemCache, views.m),
+      rcuDebug: withRcuDebug(DebugKmemCache),
+    },
+    tracking,
+    accountedTracking: withAccounting(tracking, views.m),
+    accountedClasses: {
+      sheaves: withAccounting(sheaves, views.m),
+      'percpu-array': withAccounting(arrays, views.m),
+      'cpu-slab': withAccounting(cpuSlab, views.m),
+      none: withAccounting(classes.none, views.m),
+    },
+    prefilledSheaf,
+    accountedSheaf: withForcedCharge(prefilledSheaf),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };
+}
+
+/** The class of a cache's handles. */
+export function classOf(code: HotCode, s: CacheDesc): KmemCacheClass {
+  const made = isDebug(s) ? debugClassOf(code, s) : layeredClassOf(code, s);
+  return (s.flags & SLAB_FAILSLAB) === 0 ? made : withFailslab(made);
+}
+
+function debugClassOf({ debug }: HotCode, { flags }: CacheDesc): KmemCacheClass {
+  if ((flags & SLAB_RCU_DEBUG) !== 0) return debug.rcuDebug;
+  return (flags & SLAB_ACCOUNT) !== 0 ? debug.accounted : debug.plain;
+}
+
+function layeredClassOf(code: HotCode, { layer, flags, origSize }: CacheDesc): KmemCacheClass {
+  const accounted = (flags & SLAB_ACCOUNT) !== 0;
+  if (origSize !== 0) return accounted ? code.accountedTracking : code.tracking;
+  if ((flags & SLAB_RCU_DEBUG) !== 0) return code.rcuDebugClasses[layer];
+  return (accounted ? code.accountedClasses : code.classes)[layer];
 }
 
 function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheClass {
@@ -74,6 +140,8 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
   const ONE = ONE_ALLOC;
   const MASK = SIZE_MASK;
   const ZERO = __GFP_ZERO;
+  const RCU_FREE = Pcs.rcuFree;
+  const { FREE_RCU_SHEAF } = Stat;
   const INTENT = ThreadRecord.locks;
   const { intentDepth: DEPTH, intentOp: OP, intentSlot: SLOT } = LockRecord;
   const { BULK_PUSH } = Intent;
@@ -109,6 +177,22 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       if (CHECKED && !EXACT) shadow[state] = 0;
     }
 
+    /** P4 holds here too. The last place of the sheaf is the slow path's, which submits it. */
+    override freeRcu(p: number, head?: number): void {
+      const sheaf = m[this.pcs + RCU_FREE]!;
+      const size = m[sheaf + SIZE]!;
+      const state = p >> 3;
+      if (EXACT || sheaf === 0 || size + 1 >= this.capacity || head !== undefined)
+        return super.freeRcu(p, head);
+      if (CHECKED && ((shadow[state]! ^ this.tag) | (p & 7)) !== 0) return super.freeRcu(p);
+      if (CHECKED && p !== (p | 0)) return super.freeRcu(p);
+      if (NUMA && (p - this.nodeStart) >>> 0 >= this.nodeBytes) return super.freeRcu(p);
+      m[sheaf + OBJECTS + size] = p;
+      m[sheaf + SIZE] = size + 1;
+      if (CHECKED) shadow[state] = 0;
+      this.count(FREE_RCU_SHEAF);
+    }
+
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
       const sheaf = this.main;
       const word = m[sheaf + SIZE]!;
@@ -125,7 +209,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
         if (CHECKED) shadow[p >> 3] = tag;
       }
       m[sheaf + SIZE] = (word + n * ONE) | 0;
-      if ((gfp & ZERO) !== 0) for (let i = 0; i < n; i++) this.zero(out[i]!);
+      if ((gfp & ZERO) !== 0) this.zeroAll(out, n);
       return true;
     }
 

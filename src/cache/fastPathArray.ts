@@ -69,7 +69,7 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
         if (CHECKED) shadow[p >> 3] = tag;
       }
       m[array + USED] = (word + n * ONE) | 0;
-      if ((gfp & ZERO) !== 0) for (let i = 0; i < n; i++) this.zero(out[i]!);
+      if ((gfp & ZERO) !== 0) this.zeroAll(out, n);
       return true;
     }
 

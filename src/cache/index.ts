@@ -2,11 +2,18 @@ export { bootCacheWords, bootstrap } from './bootstrap.js';
 export type { CacheDebug, DebugServices, TraceGroup, TrackInfo } from './cacheDebug.js';
 export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
+export { type CacheDefinition, DefinedCache, defineCache, definitionOf } from './define.js';
 export { barnFigures } from './drain.js';
 export type { Failslab, FailslabOptions } from './failslab.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
-export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.js';
+export { type GroupInfo, type GroupOptions, MemoryGroup, MemoryGroups } from './groups.js';
+export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, type Kmallocs, ZERO_SIZE_PTR } from './kmalloc.js';
+export { callerSite, familyOfSite, KmallocSite, type KmallocSiteOptions } from './kmallocSite.js';
+export { KMALLOC_SIZES, kmallocFamilies } from './kmallocTypes.js';
+export { type BucketsOptions, createBuckets, KmemBuckets, openBuckets } from './kmemBuckets.js';
 export { KmemCache } from './kmemCache.js';
+export { STOCK_BYTES } from './memoryGroup.js';
+export { mergeMode, namesOf, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';
@@ -15,10 +22,24 @@ export {
   findByName,
   liveSlots,
   MAX_CACHES,
+  RESERVE_MARK,
   Registry,
   RegistrySlot,
   registrySlot,
   registryWords,
 } from './registry.js';
-export type { LeakReport, ShrinkReport } from './reports.js';
+export type { BucketsLeakReport, LeakReport, ShrinkReport } from './reports.js';
+export {
+  kmemCacheSetup,
+  kmemCacheSetupUsercopy,
+  type NamedCache,
+  type StaticCache,
+  type StructLike,
+} from './setup.js';
 export { type Shrinker, Shrinkers } from './shrinkers.js';
+export {
+  checkPlaces,
+  checkStaticCaches,
+  makeStaticCaches,
+  staticCacheWords,
+} from './staticCaches.js';

@@ -1,69 +1,90 @@
 /**
- * kfree_rcu, past the sheaves: objects of other nodes, of caches without sheaves, of large kmalloc, and those for which
- * there was no sheaf. Their addresses are gathered in pages; when the pages gathered so far begin to wait for a grace
- * period, the next ones gather.
+ * kfree_rcu: what becomes of an object between the call and the free.
  *
- * The pages hang on the CPU's RCU record in the arena, under its krcp lock: a barrier takes over what other CPUs have
- * gathered, and a reaper what a dead one has.
+ *  1. The CPU's rcu_free sheaf takes it (sheaf/rcuSheaf.ts).
+ *  2. What no sheaf takes, objects of other nodes, of caches without sheaves, large blocks, is gathered in pages of
+ *     addresses, a channel for slabs and one for large blocks (kfreeRcuLists.ts).
+ *  3. Without memory for a page it is linked through a word of itself, if the caller gave one.
+ *  4. Without that either, the caller waits for the grace period, or, in a read section, a callback has it.
  *
- * | list      | holds                                  | moves on                              |
- * |-----------|----------------------------------------|---------------------------------------|
- * | gathering | pages, the first of them has room      | to waiting, when nothing waits        |
- * | waiting   | pages whose grace period was asked for | to the caches, when that is over      |
+ * Gathered pages begin to wait when they are full, and otherwise after five seconds. No timer is relied on: barriers,
+ * destroy, reclaim, offline, and the next call that finds the time passed do the same, for all CPUs, since everything
+ * lies in the arena. A thread that blocks for ever holds back at most what it has gathered, until one of those.
  */
 import { Pcs, pcsOf } from '../cpu/index.js';
-import { __GFP_NOWARN, GFP_NOWAIT, virtToPage } from '../page/index.js';
-import { type Rcu, RcuCpu, type RcuCpuPtr, rcuCpuOf } from '../rcu/index.js';
-import { PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
-import { LockClass, type LockPtr } from '../sync/index.js';
+import { type KfreeRcuCpuPtr, krcpOf, type Rcu } from '../rcu/index.js';
+import type { CacheDesc } from '../slab/index.js';
+import { optionError, requireInteger, WORD_BYTES } from '../struct/index.js';
+import { loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
+import { Channel, type ChannelId, KfreeRcuLists } from './kfreeRcuLists.js';
 import type { KmemCache } from './kmemCache.js';
+import { RegistrySlot, registrySlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
-
-/** A page of addresses: link to the next page (word index), how many, and they. */
-const NEXT = 0;
-const COUNT = 1;
-const FIRST = 2;
-const PER_PAGE = PAGE_SIZE / WORD_BYTES - FIRST;
 
 /** Addresses that are taken out of a page at once. */
 const BATCH = 32;
+/** Kernel: KFREE_DRAIN_JIFFIES. */
+const DRAIN_MS = 5_000;
+/** The clock is looked at once in so many calls. */
+const LOOK_MASK = 63;
+/** The caller has no word of the object to give. */
+export const HEADLESS = -1;
 
-const { gathering: GATHERING, waiting: WAITING, waitingFor: WAITING_FOR } = RcuCpu;
+/** Throws unless a whole word of an object of `bytes` bytes lies at byte `head`. */
+export function checkHead(head: number, bytes: number): number {
+  requireInteger('head', head, 0, bytes - WORD_BYTES);
+  if (head % WORD_BYTES !== 0) throw optionError('head', head, `a multiple of ${WORD_BYTES}`);
+  return head;
+}
 
 export class KfreeRcu {
   private readonly caches: Caches;
   private readonly rcu: Rcu;
-  private readonly m: Words;
-  private readonly own: RcuCpuPtr;
+  readonly lists: KfreeRcuLists;
+  private readonly own: KfreeRcuCpuPtr;
   private leaving = false;
   private readonly batch = new Int32Array(BATCH);
-  private readonly drain = (): void => this.drainWaiting();
+  /** Lists that a callback will look at; there is one while it is not empty. */
+  private readonly toDrain = new Set<KfreeRcuCpuPtr>();
+  /** Of the drain of what gathers, and when it is due. */
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private dueAt = Number.POSITIVE_INFINITY;
+  private calls = 0;
+  /** Caches whose slabs wait, as far as this thread discarded them. */
+  private readonly slabsWaitOf = new Set<CacheDesc>();
 
   constructor(caches: Caches, rcu: Rcu) {
     this.caches = caches;
     this.rcu = rcu;
-    this.m = caches.views.m;
-    this.own = rcuCpuOf(caches.geometry, caches.cpu.thread);
+    const { views, geometry, cpu, pages } = caches;
+    this.lists = new KfreeRcuLists(views.m, geometry, cpu.locks, pages, rcu.gracePeriods);
+    this.own = krcpOf(geometry, cpu.thread);
   }
 
-  /** Takes an object whose mark is gone already. Without memory for a page it waits for the grace period here. */
-  add(p: number): void {
-    if (!this.locked(this.own, () => this.append(p))) this.freeWithoutPage(p);
+  /** Takes an object whose mark is gone already; `head` is the address of a word of it, or HEADLESS. */
+  add(p: number, channel: ChannelId = Channel.SLAB, head = HEADLESS): void {
+    const { lists, own } = this;
+    if ((++this.calls & LOOK_MASK) === 0 && performance.now() > this.dueAt) this.monitor();
+    const appended = lists.append(own, channel, p);
+    if (appended === 'waits') return this.armDrain(own);
+    if (appended === 'no page' && head === HEADLESS) return this.freeWithoutPage(p);
+    if (appended === 'no page') lists.pushHead(own, head >> 2);
+    this.armMonitor();
   }
 
-  private append(p: number): boolean {
-    const { m, own } = this;
-    let page = m[own + GATHERING]!;
-    if (page === 0 || m[page + COUNT] === PER_PAGE) {
-      page = this.addPage();
-      if (page === 0) return false;
-    }
-    const count = m[page + COUNT]!;
-    m[page + FIRST + count] = p;
-    m[page + COUNT] = count + 1;
-    if (m[own + WAITING] === 0) this.startWaiting();
-    return true;
+  /** The same in a restricted context: takes no lock. Kernel: the llist objects_by_rcu. */
+  addNolock(head: number): void {
+    this.lists.pushHead(this.own, head >> 2);
+    this.armMonitor();
+  }
+
+  /** Slabs of a cache wait for a grace period: this thread looks again when it is over, if nobody has before. */
+  slabWaits(s: CacheDesc): void {
+    if (this.leaving) return;
+    const known = this.slabsWaitOf.size > 0;
+    this.slabsWaitOf.add(s);
+    if (!known) this.rcu.call(this.freeRipeSlabs);
   }
 
   /** A full sheaf was submitted: when its grace period is over, this thread looks, if nobody has before. */
@@ -73,46 +94,81 @@ export class KfreeRcu {
   }
 
   /**
-   * Waits until what was given so far is free. It takes over what other CPUs have gathered, so it need not wait for
-   * their threads. Kernel: `kvfree_rcu_barrier_on_cache`.
+   * Waits until what was given so far is free. It frees what other CPUs have gathered, so it need not wait for their
+   * threads. Kernel: `kvfree_rcu_barrier_on_cache`.
    */
   barrier(cache: KmemCache): void {
-    this.flushSheaves(cache);
-    this.takeOverAll();
-    this.rcu.synchronize();
-    this.drainAll();
-    this.recycle(cache);
+    this.barrierOn(() => [cache]);
   }
 
   /** Kernel: `kvfree_rcu_barrier`. */
   barrierAll(): void {
-    const all = this.caches.withSlabMutex(() => this.caches.all());
-    for (const cache of all) this.flushSheaves(cache);
-    this.takeOverAll();
+    this.barrierOn(() => this.caches.all());
+    this.eachList((krcp) => this.lists.dropCachedPages(krcp, 0)); // so that nothing at all is left of it
+  }
+
+  private barrierOn(which: () => readonly KmemCache[]): void {
+    const caches = this.caches.withSlabMutex(() => {
+      const live = which();
+      for (const cache of live) this.flushSheaves(cache);
+      return live;
+    });
+    this.eachList((krcp) => this.lists.startWaiting(krcp));
     this.rcu.synchronize();
-    this.drainAll();
-    for (const cache of all) this.recycle(cache);
+    this.eachList((krcp) => this.drain(krcp));
+    for (const cache of caches) this.recycle(cache);
+    this.rcu.synchronize(); // others may have had a batch in their hands
+  }
+
+  /** Frees what a CPU has gathered, now or when its grace period is over. Kernel: the shrinker slab-kvfree-rcu. */
+  shrink(thread: number): void {
+    const krcp = this.lists.of(thread);
+    this.lists.startWaiting(krcp);
+    this.drain(krcp);
+    this.lists.dropCachedPages(krcp);
+    this.armDrain(krcp);
+  }
+
+  /** Addresses that have been gathered and are not free, and the pages kept for more, over all CPUs; others are quiet. */
+  pending(): { addresses: number; cachedPages: number } {
+    let addresses = 0;
+    let cachedPages = 0;
+    this.eachList((krcp) => {
+      this.lists.forEach(krcp, () => addresses++);
+      cachedPages += this.lists.cachedPages(krcp);
+    });
+    return { addresses, cachedPages };
   }
 
   /** Submits the rcu_free sheaf of one CPU; slab_mutex held. */
   submitSheafOf(cache: KmemCache, cpu: number): void {
     if (cache.sheafCapacity === 0) return;
     const pcs = pcsOf(this.caches.geometry, cpu, cache.desc.slot);
-    if (this.m[pcs + Pcs.rcuFree] === 0 || !lockRemotePcs(this.caches.cpu, pcs)) return;
+    if (this.caches.views.m[pcs + Pcs.rcuFree] === 0 || !lockRemotePcs(this.caches.cpu, pcs)) return;
     cache.detachRcuSheaf(pcs);
     unlockRemotePcs(this.caches.cpu, pcs);
     cache.flushDetachedPcs();
   }
 
-  /** From now on this thread gives RCU nothing more to do. */
-  leave(): void {
-    this.leaving = true;
+  /** Before this thread goes offline: callbacks free what it has gathered. True while there is more. */
+  submitOwn(): boolean {
+    if (!this.lists.gathers(this.own)) return false;
+    this.lists.startWaiting(this.own);
+    this.armDrain(this.own);
+    return true;
   }
 
-  /** Submits the rcu_free sheaves of all CPUs, however full. Kernel: `flush_rcu_sheaves_on_cache`. */
-  flushSheaves(cache: KmemCache): void {
+  /** From now on this thread gives RCU nothing more to do, and takes no timer with it. */
+  leave(): void {
+    this.leaving = true;
+    this.lists.dropCachedPages(this.own);
+    if (this.timer !== undefined) clearTimeout(this.timer);
+  }
+
+  /** Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Kernel: `flush_rcu_sheaves_on_cache`. */
+  private flushSheaves(cache: KmemCache): void {
     this.caches.cpu.endTurn();
-    if (cache.sheafCapacity === 0) return;
+    if (cache.sheafCapacity === 0 || !cache.isAlive) return;
     forEachPcs(
       this.caches.cpu,
       cache.desc.slot,
@@ -121,111 +177,68 @@ export class KfreeRcu {
     );
   }
 
-  /** The pages of another CPU become ours; its thread is gone, or need not notice. */
-  takeOver(cpu: number): void {
-    const { m, own } = this;
-    const other = rcuCpuOf(this.caches.geometry, cpu);
-    if (other === own) return;
-    let first = 0;
-    let last = 0;
-    this.locked(other, () => {
-      for (const list of [WAITING, GATHERING]) {
-        for (let page = m[other + list]!; page !== 0; page = m[page + NEXT]!) {
-          if (last === 0) first = page;
-          else m[last + NEXT] = page;
-          last = page;
-        }
-        m[other + list] = 0;
-      }
-    });
-    if (first === 0) return;
-    this.locked(own, () => {
-      m[last + NEXT] = m[own + GATHERING]!;
-      m[own + GATHERING] = first;
-      if (m[own + WAITING] === 0) this.startWaiting();
-    });
-  }
-
-  private takeOverAll(): void {
-    for (let cpu = 0; cpu < this.caches.geometry.threads; cpu++) this.takeOver(cpu);
-  }
-
-  /** Visits every object that any CPU's pages hold; others are quiet. */
+  /** Visits every object that any CPU has gathered; others are quiet. */
   forEachPending(visit: (p: number, place: string) => void): void {
-    const { m } = this;
-    for (let cpu = 0; cpu < this.caches.geometry.threads; cpu++) {
-      const record = rcuCpuOf(this.caches.geometry, cpu);
-      for (const list of [GATHERING, WAITING]) {
-        for (let page = m[record + list]!; page !== 0; page = m[page + NEXT]!) {
-          const count = Math.min(m[page + COUNT]!, PER_PAGE);
-          for (let i = 0; i < count; i++) visit(m[page + FIRST + i]!, `kfree_rcu of CPU ${cpu}`);
-        }
-      }
-    }
-  }
-
-  private addPage(): number {
-    const { m, own } = this;
-    const block = this.caches.pages.alloc(0, GFP_NOWAIT | __GFP_NOWARN);
-    if (block === 0) return 0;
-    const page = this.caches.pages.address(block) / WORD_BYTES;
-    m[page + NEXT] = m[own + GATHERING]!;
-    m[page + COUNT] = 0;
-    m[own + GATHERING] = page;
-    return page;
-  }
-
-  private startWaiting(): void {
-    const { m, own } = this;
-    m[own + WAITING] = m[own + GATHERING]!;
-    m[own + GATHERING] = 0;
-    m[own + WAITING_FOR] = this.rcu.request();
-    this.rcu.call(this.drain);
-  }
-
-  /** The grace period of the waiting pages is over. */
-  private drainWaiting(): void {
-    // A barrier may have freed what this callback was for, and other pages wait now, with a callback of their own.
-    if (!this.rcu.poll(this.m[this.own + WAITING_FOR]!)) return;
-    while (this.drainSome(WAITING));
-    this.locked(this.own, () => {
-      if (this.m[this.own + WAITING] === 0 && this.m[this.own + GATHERING] !== 0) this.startWaiting();
+    this.eachList((krcp, cpu) => {
+      this.lists.forEach(krcp, (p, isHead) => {
+        visit(isHead ? this.caches.kmallocs.objectAt(p) : p, `kfree_rcu of CPU ${cpu}`);
+      });
     });
   }
 
-  /** A grace period has passed since anything was added. */
-  private drainAll(): void {
-    while (this.drainSome(WAITING) || this.drainSome(GATHERING));
+  private eachList(visit: (krcp: KfreeRcuCpuPtr, cpu: number) => void): void {
+    for (let cpu = 0; cpu < this.caches.geometry.threads; cpu++) visit(this.lists.of(cpu), cpu);
   }
 
-  /** Frees up to a batch of a list's first page; false when the list is empty. */
-  private drainSome(list: number): boolean {
-    const { m, own, batch } = this;
-    let n = 0;
-    this.locked(own, () => {
-      const page = m[own + list]!;
-      if (page === 0) return;
-      const count = m[page + COUNT]!;
-      for (; n < BATCH && n < count; n++) batch[n] = m[page + FIRST + count - 1 - n]!;
-      m[page + COUNT] = count - n;
-      if (count > n) return;
-      m[own + list] = m[page + NEXT]!;
-      this.caches.pages.free(virtToPage(this.caches.geometry, page * WORD_BYTES), 0);
+  private armMonitor(): void {
+    if (this.timer !== undefined || this.leaving) return;
+    this.dueAt = performance.now() + DRAIN_MS;
+    this.timer = setTimeout(() => this.monitor(), DRAIN_MS);
+    // A browser's timers are numbers. Nobody needs to live for this one.
+    (this.timer as { unref?: () => void }).unref?.();
+  }
+
+  /** Five seconds have passed. Kernel: `kfree_rcu_monitor`. */
+  private monitor(): void {
+    if (this.timer !== undefined) clearTimeout(this.timer);
+    this.timer = undefined;
+    this.dueAt = Number.POSITIVE_INFINITY;
+    if (!this.caches.cpu.online) return;
+    this.lists.startWaiting(this.own);
+    this.armDrain(this.own);
+  }
+
+  private armDrain(krcp: KfreeRcuCpuPtr): void {
+    if (!this.lists.waits(krcp)) return;
+    const known = this.toDrain.size > 0;
+    this.toDrain.add(krcp);
+    if (!known) this.rcu.call(this.drainArmed);
+  }
+
+  private readonly drainArmed = (): void => {
+    const all = [...this.toDrain];
+    this.toDrain.clear();
+    for (const krcp of all) this.drain(krcp);
+    this.armDrain(this.own); // what others have added to theirs since is their own callback's
+  };
+
+  /** Frees a CPU's addresses whose grace period is over. */
+  private drain(krcp: KfreeRcuCpuPtr): void {
+    while (this.drainSome(krcp));
+  }
+
+  /** A batch of them; in a read section, for which barriers of other threads wait. */
+  private drainSome(krcp: KfreeRcuCpuPtr): boolean {
+    if (!this.lists.waits(krcp)) return false;
+    const { batch, lists, caches } = this;
+    let taken = 0;
+    this.rcu.briefly(() => {
+      const { n, heads } = lists.take(krcp, batch);
+      if (heads) for (let i = 0; i < n; i++) batch[i] = caches.kmallocs.objectAt(batch[i]!);
+      caches.kmallocs.freeBulkAfterGracePeriod(batch, n);
+      taken = n;
     });
-    for (let i = 0; i < n; i++) this.caches.kmallocs.freeAfterGracePeriod(batch[i]!);
-    return n > 0;
-  }
-
-  /** Runs `body` under a CPU's krcp lock, in which zone->lock may be taken, but no other. */
-  private locked<T>(record: RcuCpuPtr, body: () => T): T {
-    const { locks } = this.caches.cpu;
-    const lock = (record + RcuCpu.krcp) as unknown as LockPtr;
-    locks.lock(lock, LockClass.Krcp);
-    try {
-      return body();
-    } finally {
-      locks.unlock(lock, LockClass.Krcp);
-    }
+    return taken > 0;
   }
 
   private freeWithoutPage(p: number): void {
@@ -235,7 +248,30 @@ export class KfreeRcu {
     free();
   }
 
+  /**
+   * What waits in a cache's barns and nodes and whose grace period is over. The cache may be another's to destroy: it
+   * waits for read sections between its end and the release of its memory.
+   */
   private recycle(cache: KmemCache): void {
-    if (cache.isAlive) cache.recycleAllRcuSheaves();
+    this.rcu.briefly(() => {
+      if (!cache.isAlive) return;
+      cache.recycleAllRcuSheaves();
+      this.caches.slabs.freeAllRipeSlabs(cache.desc);
+    });
+  }
+
+  private readonly freeRipeSlabs = (): void => {
+    const all = [...this.slabsWaitOf];
+    this.slabsWaitOf.clear();
+    for (const s of all) this.freeSlabsOf(s);
+  };
+
+  private freeSlabsOf(s: CacheDesc): void {
+    this.rcu.briefly(() => {
+      const at = registrySlot(this.caches.geometry, s.slot) + RegistrySlot.serial;
+      // G1: pairs with the store that ends the cache.
+      if (loadAcquire(this.caches.views.m, at) !== s.serial) return;
+      if (this.caches.slabs.freeAllRipeSlabs(s)) this.slabWaits(s);
+    });
   }
 }

@@ -7,6 +7,7 @@
 import {
   __GFP_ZERO,
   checkGfp,
+  compoundHead,
   GFP_KERNEL,
   isHeapAddress,
   NUMA_NO_NODE,
@@ -20,7 +21,16 @@ import {
   pageAddress,
   virtToPage,
 } from '../page/index.js';
-import { KmemCacheStruct, tracksOrigSize } from '../slab/index.js';
+import {
+  type CacheDesc,
+  KmemCacheStruct,
+  SLAB_ACCOUNT,
+  SLAB_POISON,
+  SLAB_RED_ZONE,
+  SLAB_STORE_USER,
+  SLAB_TYPESAFE_BY_RCU,
+  tracksOrigSize,
+} from '../slab/index.js';
 import {
   describe,
   INIT_ON_ALLOC,
@@ -32,6 +42,15 @@ import {
 import type { Caches } from './caches.js';
 import type { DebugKmemCache } from './debugCache.js';
 import { reallocRequested } from './debugRealloc.js';
+import { checkHead, HEADLESS } from './kfreeRcu.js';
+import { Channel } from './kfreeRcuLists.js';
+import {
+  familyByFlags,
+  GFP_TYPE_MASK,
+  GFP_TYPE_SHIFT,
+  KMALLOC_SIZES,
+  kmallocFamilies,
+} from './kmallocTypes.js';
 import type { KmemCache } from './kmemCache.js';
 
 /** What kmalloc(0) returns: not NULL, and not an address either. */
@@ -41,12 +60,6 @@ export const KMALLOC_MAX_CACHE_SIZE = 2 * PAGE_SIZE;
 /** The largest block of pages. */
 export const KMALLOC_MAX_SIZE = PAGE_SIZE << 10;
 
-export const KMALLOC_SIZES = [8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192];
-
-export function kmallocName(size: number): string {
-  return size < 1024 ? `kmalloc-${size}` : `kmalloc-${size / 1024}k`;
-}
-
 /** Up to here the cache is looked up by (size - 1) / 8, above by the number of bits. */
 const TABLE_MAX = 192;
 const BITS_BASE = TABLE_MAX / 8;
@@ -55,6 +68,16 @@ const BITS_BASE = TABLE_MAX / 8;
 function kmallocIndex(size: number): number {
   return size <= TABLE_MAX ? (size - 1) >> 3 : BITS_BASE + 32 - Math.clz32(size - 1);
 }
+
+/** Caches by {@link kmallocIndex}. */
+export type KmallocTable = readonly KmemCache[];
+
+const TYPE_SHIFT = GFP_TYPE_SHIFT;
+const TYPE_MASK = GFP_TYPE_MASK;
+
+/** The cache for objects of 1 to KMALLOC_MAX_CACHE_SIZE bytes, from tables by what the flags that choose a type come to. */
+export const cacheFor = (rows: readonly KmallocTable[], size: number, gfp: number): KmemCache =>
+  rows[(gfp >> TYPE_SHIFT) & TYPE_MASK]![kmallocIndex(size)]!;
 
 /** Throws unless a large kmalloc starts at `p`, whose page has these flags. */
 function assertLarge(p: number, flags: number): void {
@@ -67,26 +90,60 @@ function assertLarge(p: number, flags: number): void {
   throw new SlabBugError('not-a-slab', 'kmalloc', p, `${hex} did not come from kmalloc: ${why}`);
 }
 
+/** A table from the caches of the sizes, `cacheAt(i)` being that of KMALLOC_SIZES[i]. */
+export function kmallocTable(cacheAt: (i: number) => KmemCache): KmallocTable {
+  const table: KmemCache[] = [];
+  for (let size = 8; size <= KMALLOC_MAX_CACHE_SIZE; size = size < TABLE_MAX ? size + 8 : size * 2) {
+    if (size === TABLE_MAX * 2) size = 256;
+    table[kmallocIndex(size)] = cacheAt(KMALLOC_SIZES.findIndex((bucket) => bucket >= size));
+  }
+  return table;
+}
+
+/** Kernel: `slab_ksize`. Behind an object may lie its free pointer or its requested size; padding is its own. */
+function usableBytes({ flags, inuse, objectSize, offset, origSize, size }: CacheDesc): number {
+  if ((flags & (SLAB_RED_ZONE | SLAB_POISON)) !== 0) return objectSize;
+  const follows =
+    (flags & (SLAB_TYPESAFE_BY_RCU | SLAB_ACCOUNT | SLAB_STORE_USER)) !== 0 ||
+    origSize !== 0 ||
+    offset >= inuse;
+  return follows ? inuse : size;
+}
+
 export class Kmallocs {
-  private readonly caches: Caches;
+  protected readonly caches: Caches;
   private readonly table: KmemCache[] = [];
+  /** Tables by family. */
+  private families: KmallocTable[] = [];
+  /** Tables by what the flags that choose a type come to. */
+  protected rows: readonly KmallocTable[] = [];
 
   constructor(caches: Caches) {
     this.caches = caches;
   }
 
-  /** The handles of the family, in the order of {@link KMALLOC_SIZES}, from the slot of the first. */
+  /** The handles of all families, which lie one after the other from this slot, each in the order of the sizes. */
   bind(firstSlot: number): void {
-    for (let size = 8; size <= KMALLOC_MAX_CACHE_SIZE; size = size < TABLE_MAX ? size + 8 : size * 2) {
-      if (size === TABLE_MAX * 2) size = 256;
-      const at = KMALLOC_SIZES.findIndex((bucket) => bucket >= size);
-      this.table[kmallocIndex(size)] = this.caches.handle(firstSlot + at);
-    }
+    const { caches } = this;
+    const { geometry } = caches;
+    this.families = kmallocFamilies(geometry).map((_, family) =>
+      kmallocTable((i) => caches.handle(firstSlot + family * KMALLOC_SIZES.length + i)),
+    );
+    this.families[0]!.forEach((cache, i) => {
+      this.table[i] = cache;
+    });
+    this.rows = familyByFlags(geometry).map((family) => this.families[family]!);
   }
 
   /** The cache for objects of 1 to KMALLOC_MAX_CACHE_SIZE bytes. */
-  bucket(size: number): KmemCache {
-    return this.table[kmallocIndex(size)]!;
+  bucket(size: number, gfp = 0): KmemCache {
+    return this.rows[(gfp >> TYPE_SHIFT) & TYPE_MASK]![kmallocIndex(size)]!;
+  }
+
+  /** What {@link allocFrom} takes for a site that a copy of the normal caches serves. */
+  rowsOfFamily(family: number): readonly KmallocTable[] {
+    const normal = this.families[0]!;
+    return this.rows.map((table) => (table === normal ? this.families[family]! : table));
   }
 
   /** Kernel: `kmalloc`, `kmalloc_node`. Returns 0 when out of memory, ZERO_SIZE_PTR for size 0. */
@@ -96,6 +153,22 @@ export class Kmallocs {
       return node === NUMA_NO_NODE ? cache.alloc(gfp) : cache.allocNode(node, gfp);
     }
     return this.allocLarge(size, gfp, node);
+  }
+
+  /** The same from tables of the caller's, by the flags that choose a type. */
+  allocFrom(rows: readonly KmallocTable[], size: number, gfp: number, node: number): number {
+    if (size > 0 && size <= KMALLOC_MAX_CACHE_SIZE && size === (size | 0)) {
+      const cache = rows[(gfp >> TYPE_SHIFT) & TYPE_MASK]![kmallocIndex(size)]!;
+      const p = node === NUMA_NO_NODE ? cache.alloc(gfp) : cache.allocNode(node, gfp);
+      this.setRequested(cache, p, size);
+      return p;
+    }
+    return this.allocLarge(size, gfp, node);
+  }
+
+  /** Notes what an object was asked for, where caches keep that; 0 is no object. Kernel: `set_orig_size`. */
+  setRequested({ desc }: KmemCache, p: number, size: number): void {
+    if (p !== 0 && desc.origSize !== 0) this.caches.views.m[(p + desc.origSize) >> 2] = size;
   }
 
   /** The cache whose slab holds `p`, or undefined. */
@@ -131,13 +204,14 @@ export class Kmallocs {
   }
 
   /** Frees after a grace period. Kernel: `kfree_rcu`, `kvfree_rcu`. */
-  freeRcu(p: number): void {
+  freeRcu(p: number, head?: number): void {
     if (p === 0 || p === ZERO_SIZE_PTR) return;
     const cache = this.cacheOf(p);
-    if (cache !== undefined) return cache.freeRcu(p);
+    if (cache !== undefined) return cache.freeRcu(p, head);
     this.caches.cpu.assertOnline();
-    this.largePage(p); // says what is wrong with it now, not after the grace period
-    this.caches.kfreeRcu.add(p);
+    const page = this.largePage(p); // says what is wrong with it now, not after the grace period
+    const word = head === undefined ? HEADLESS : p + checkHead(head, this.caches.views.m[page + Page.size]!);
+    this.caches.kfreeRcu.add(p, Channel.LARGE, word);
   }
 
   /** What kfree_rcu gathered past the sheaves; its grace period is over. */
@@ -147,6 +221,30 @@ export class Kmallocs {
     else this.freeLarge(p);
   }
 
+  /** The same for `list[0..n)`: those of one cache that follow one another, in one call. */
+  freeBulkAfterGracePeriod(list: Int32Array, n: number): void {
+    for (let from = 0; from < n; ) {
+      const cache = this.cacheOf(list[from]!);
+      let to = from + 1;
+      if (cache === undefined) this.freeLarge(list[from]!);
+      else {
+        while (to < n && this.cacheOf(list[to]!) === cache) to++;
+        cache.freeBulkAfterGracePeriod(list.subarray(from, to), to - from);
+      }
+      from = to;
+    }
+  }
+
+  /** The object, or the large block, that a byte lies in. */
+  objectAt(address: number): number {
+    const { geometry, views } = this.caches;
+    const start = pageAddress(geometry, compoundHead(views.m, virtToPage(geometry, address)));
+    const cache = this.cacheOf(address);
+    return cache === undefined
+      ? start
+      : start + Math.floor((address - start) / cache.size) * cache.size + cache.desc.redLeftPad;
+  }
+
   /** Frees an object of a kmalloc cache past its sheaves, for reclaim. */
   freePastLayer(p: number): void {
     const cache = this.cacheOf(p);
@@ -154,36 +252,75 @@ export class Kmallocs {
     else cache.freePastLayer(p);
   }
 
-  /** Bytes usable at `p`: the size of its bucket, or of its pages. Kernel: `ksize`. */
+  /** Bytes usable at `p`: up to the next object, or to what the cache keeps behind it; whole pages. Kernel: `ksize`. */
   ksize(p: number): number {
     if (p === 0 || p === ZERO_SIZE_PTR) return 0;
-    const { m } = this.caches.views;
-    const { geometry } = this.caches;
-    const cache = isHeapAddress(geometry, p) ? m[virtToPage(geometry, p) + Page.cache]! : 0;
-    if (cache === 0) return PAGE_SIZE << orderOf(m[this.largePage(p) + Page.flags]!);
-    this.caches.handle(m[cache + KmemCacheStruct.slot]!).assertAllocated(p);
-    return m[cache + KmemCacheStruct.objectSize]!;
+    const cache = this.cacheOf(p);
+    if (cache === undefined) return this.largeBytes(p);
+    cache.assertAllocated(p);
+    return usableBytes(cache.desc);
   }
 
-  /** Kernel: `krealloc`. Keeps the block when the new size fits; on failure returns 0 and the old one stays. */
+  /** What was asked for at `p`, or 0 where that is not kept. Kernel: `get_orig_size`. */
+  requestedSize(p: number): number {
+    if (p === 0 || p === ZERO_SIZE_PTR) return 0;
+    const { m } = this.caches.views;
+    const cache = this.cacheOf(p);
+    if (cache === undefined) return m[this.largePage(p) + Page.size]!;
+    cache.assertAllocated(p);
+    return cache.desc.origSize === 0 ? 0 : m[(p + cache.desc.origSize) >> 2]!;
+  }
+
+  /** Overwrites a block with zeroes, all that is usable, and frees it. Kernel: `kfree_sensitive`. */
+  freeSensitive(p: number): void {
+    this.caches.cpu.assertOnline();
+    const bytes = this.ksize(p);
+    if (bytes !== 0) this.caches.views.u8.fill(0, p, p + bytes);
+    this.free(p);
+  }
+
+  /**
+   * Keeps the block when the new size fits; on failure returns 0 and the old one stays. With __GFP_ZERO what was not
+   * asked for before is zero, where requested sizes are kept; elsewhere it is if every call for the block had the flag,
+   * since each clears what it leaves over. Kernel: `krealloc`.
+   */
   realloc(p: number, size: number, gfp: number = GFP_KERNEL): number {
     if (p === 0 || p === ZERO_SIZE_PTR) return this.alloc(size, gfp);
     requireInteger('size', size, 0, KMALLOC_MAX_SIZE);
-    const old = this.ksize(p);
+    checkGfp(gfp);
+    const requested = this.requestedSize(p);
+    const cache = this.cacheOf(p);
+    const bytes = cache === undefined ? this.largeBytes(p) : cache.objectSize;
     if (size === 0) {
       this.free(p);
       return ZERO_SIZE_PTR;
     }
-    const cache = this.cacheOf(p);
     if (cache !== undefined && tracksOrigSize(cache.desc.flags)) {
       return reallocRequested(this.caches, cache as DebugKmemCache, p, size, gfp);
     }
-    if (size <= old) return p;
+    if (size <= bytes) {
+      if ((gfp & __GFP_ZERO) !== 0) this.clearSpare(p, requested, size, bytes);
+      if (cache !== undefined) this.setRequested(cache, p, size);
+      else this.caches.views.m[this.largePage(p) + Page.size] = size;
+      return p;
+    }
     const fresh = this.alloc(size, gfp);
     if (fresh === 0) return 0;
-    this.caches.views.u8.copyWithin(fresh, p, p + old);
+    this.caches.views.u8.copyWithin(fresh, p, p + (requested || bytes));
     this.free(p);
     return fresh;
+  }
+
+  /** Clears what a block of `bytes` gains by the new size, or what it leaves over if that is not known or less. */
+  private clearSpare(p: number, requested: number, size: number, bytes: number): void {
+    const { u8 } = this.caches.views;
+    if (requested !== 0 && requested < size) u8.fill(0, p + requested, p + size);
+    else u8.fill(0, p + size, p + bytes);
+  }
+
+  /** Bytes of a large kmalloc, its pages. */
+  private largeBytes(p: number): number {
+    return PAGE_SIZE << orderOf(this.caches.views.m[this.largePage(p) + Page.flags]!);
   }
 
   private allocLarge(size: number, gfp: number, node: number): number {

@@ -14,11 +14,10 @@ import {
   sumTrylockStats,
   type TrylockStats,
 } from '../cpu/index.js';
-import { __GFP_NOWARN, __GFP_ZERO, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
-import { PcsNolock, type SheafPtr } from '../sheaf/index.js';
-import { KmemCacheStruct, oomReport } from '../slab/index.js';
+import { __GFP_NOWARN, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
+import type { SheafPtr } from '../sheaf/index.js';
+import { KmemCacheStruct, oomReport, relearnSizes } from '../slab/index.js';
 import {
-  type Bytes,
   type Layer,
   OutOfMemoryError,
   PAGE_SHIFT,
@@ -26,39 +25,36 @@ import {
   requireInteger,
   SlabBugError,
 } from '../struct/index.js';
-import { cmpxchgByte, Intent } from '../sync/index.js';
+import { Intent, loadAcquire } from '../sync/index.js';
 import type { CacheDebug } from './cacheDebug.js';
-import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
+import { ObjectMarks } from './objectMarks.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
-const { ALLOC, FREE } = Intent;
+const { ALLOC } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.
-const { FREE_SLOWPATH, FREE_RCU_SHEAF_FAIL } = Stat;
+const { FREE_SLOWPATH } = Stat;
 
-export abstract class KmemCache extends PcsNolock {
-  protected readonly context: CacheContext;
-  protected readonly shadow: Bytes;
-  protected readonly checked: boolean;
-  private readonly exact: boolean;
-  private readonly serialWord: number;
+export abstract class KmemCache extends ObjectMarks {
+  protected readonly serialWord: number;
   /** Byte range of this CPU's node. */
   protected readonly nodeStart: number;
   protected readonly nodeBytes: number;
 
   constructor(context: CacheContext, slot: number) {
-    super(context.cpu, context.slabs, context, context.describe(slot));
+    super(context, slot);
     const { geometry, views, cpu } = context;
-    this.context = context;
-    this.shadow = views.shadow;
-    this.checked = context.check !== 'none';
-    this.exact = context.check === 'full';
     this.serialWord = registrySlot(geometry, slot) + RegistrySlot.serial;
     const zone = zoneOf(geometry, cpu.node);
     this.nodeStart = views.m[zone + Zone.startPfn]! << PAGE_SHIFT;
     this.nodeBytes = (views.m[zone + Zone.endPfn]! - views.m[zone + Zone.startPfn]!) * PAGE_SIZE;
+  }
+
+  /** The cache whose slabs and sheaves hold its objects: itself, unless it merged into another by `merge: 'primary'`. */
+  get primary(): KmemCache {
+    return this;
   }
 
   get name(): string {
@@ -91,8 +87,9 @@ export abstract class KmemCache extends PcsNolock {
   }
 
   /**
-   * Allocates one object. Returns its address, or 0 when out of memory. Contents are undefined unless `__GFP_ZERO`.
-   * Kernel: `kmem_cache_alloc`.
+   * Allocates one object. Returns its address, or 0 when out of memory or when a constructor failed by returning a
+   * number; throws ConstructorError when one threw. Contents are undefined unless `__GFP_ZERO`, which a cache with
+   * constructors refuses with RangeError. Kernel: `kmem_cache_alloc`.
    * @example
    * const p = cache.alloc();
    * if (p !== 0) arena.i32[p >> 2] = 42;
@@ -103,54 +100,35 @@ export abstract class KmemCache extends PcsNolock {
    * Frees one object, on any CPU. Throws SlabBugError, and changes nothing, unless `p` is an allocated object of this
    * cache (with `check: 'none'` it is not looked at). Kernel: `kmem_cache_free`.
    */
-  abstract free(p: number): void;
+  abstract override free(p: number): void;
 
   /**
    * Frees an object after a grace period: readers that have it go on reading. It counts as freed at once, so a second
-   * free of it is refused. Kernel: `kfree_rcu`.
+   * free of it is refused. `head` is the byte offset of a word of the object that no reader looks at, a multiple of 4:
+   * without memory for a list the object is linked through it, where the call would otherwise wait. Kernel: `kfree_rcu`.
    * @example
    * rcu.assignPointer(slot, fresh);
    * cache.freeRcu(old);
    */
-  freeRcu(p: number): void {
-    this.assertAlive();
-    this.cpu.enter(FREE, this.desc.slot);
-    try {
-      this.takeBack(p);
-      if (this.sheafCapacity > 0 && this.isLocal(p) && this.lockForRcu() && this.pushRcu(p)) return;
-      this.count(FREE_RCU_SHEAF_FAIL);
-    } finally {
-      if (this.context.policy === 'op') this.release();
-      this.cpu.leave();
-    }
-    this.context.kfreeRcu.add(p);
-  }
+  abstract freeRcu(p: number, head?: number): void;
+
+  /** freeRcu in a restricted context, which needs the word. Kernel: `kfree_rcu_nolock`. */
+  abstract freeRcuNolock(p: number, head: number): void;
 
   /** Waits, blocking, until what freeRcu was given is free. Kernel: `kvfree_rcu_barrier_on_cache`. */
-  rcuBarrier(): void {
-    this.assertAlive();
-    this.context.kfreeRcu.barrier(this);
-  }
+  abstract rcuBarrier(): void;
 
   /** The grace period of an object that no sheaf took is over: frees it as if only now. */
-  freeAfterGracePeriod(p: number): void {
-    if (this.checked) this.shadow[p >> 3] = this.tag;
-    this.free(p);
-  }
+  abstract freeAfterGracePeriod(p: number): void;
 
-  protected rcuSheafWaits(): void {
-    this.context.kfreeRcu.sheafWaits(this);
-  }
-
-  private lockForRcu(): boolean {
-    return this.context.policy === 'turn' ? this.lockForTurn() : this.trylockPcs();
-  }
+  /** The same for `list[0..n)`. */
+  abstract freeBulkAfterGracePeriod(list: Int32Array, n: number): void;
 
   /** Allocates `n` objects into `out[0..n)`, or none and returns false. Kernel: `kmem_cache_alloc_bulk`. */
   abstract allocBulk(out: Int32Array, n: number, gfp?: number): boolean;
 
   /** Frees `list[0..n)`; may reorder it. Throws, and frees none, if one of them is not an allocated object. */
-  abstract freeBulk(list: Int32Array, n: number): void;
+  abstract override freeBulk(list: Int32Array, n: number): void;
 
   /**
    * Borrows a sheaf with at least `n` objects, for a place where an allocation must not fail; null when out of memory,
@@ -174,9 +152,7 @@ export abstract class KmemCache extends PcsNolock {
   /** Takes a borrowed sheaf back, with what is left in it. Kernel: `kmem_cache_return_sheaf`. */
   abstract return(sheaf: PrefilledSheaf, gfp?: number): void;
 
-  /**
-   * Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0.
-   */
+  /** Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0. */
   allocOrThrow(gfp: number = GFP_KERNEL): number {
     const p = this.alloc(gfp | __GFP_NOWARN);
     if (p === 0) throw new OutOfMemoryError(oomReport(this.cpu, this.slabs.pages, this.desc, gfp));
@@ -267,6 +243,11 @@ export abstract class KmemCache extends PcsNolock {
     return this.context.debug.of(this);
   }
 
+  /** Reads again how large its objects are: another cache may have merged into it. slab_mutex held. */
+  learnSizes(): void {
+    relearnSizes(this.m, this.desc);
+  }
+
   /** Throws unless this thread is a CPU and the cache still exists. */
   assertAlive(): void {
     this.cpu.assertOnline();
@@ -276,7 +257,8 @@ export abstract class KmemCache extends PcsNolock {
   }
 
   get isAlive(): boolean {
-    return this.m[this.serialWord] === this.desc.serial;
+    // G1: what is asked in a read section pairs with the store that ends the cache.
+    return loadAcquire(this.m, this.serialWord) === this.desc.serial;
   }
 
   /** Visits each free object that the layer holds outside of slabs, other than in sheaves; others are quiet. */
@@ -341,50 +323,19 @@ export abstract class KmemCache extends PcsNolock {
     this.slabs.freeOne(this.desc, p);
   }
 
+  /** Whether a sheaf of this CPU may take the object. Kernel: `can_free_to_pcs`. */
   protected isLocal(p: number): boolean {
-    return this.desc.nodes === 1 || (p - this.nodeStart) >>> 0 < this.nodeBytes;
+    const near = this.desc.nodes === 1 || (p - this.nodeStart) >>> 0 < this.nodeBytes;
+    return near && !this.slabs.isOfReserve(p);
   }
 
-  /** Marks an object as allocated and zeroes it if asked; 0 passes through. */
-  protected handOut(p: number, gfp: number): number {
-    if (p === 0) return 0;
-    if (this.checked) this.shadow[p >> 3] = this.tag;
-    if ((gfp & __GFP_ZERO) !== 0) this.zero(p);
-    return p;
+  /** The fast path once more, after what it missed for was mended: still the same operation. */
+  protected allocAgain(gfp: number): number {
+    return this.alloc(gfp);
   }
 
-  /** Zeroes an object that was handed out just now. */
-  zero(p: number): void {
-    // Unsigned: the end of the last object of a 2 GiB arena needs the sign bit.
-    this.m.fill(0, p >> 2, (p + this.desc.inuse) >>> 2);
-  }
-
-  /** Throws the report of what is wrong with an address that is not an allocated object; reads only. */
-  protected assertFreeable(p: number): void {
-    if (this.checked && !this.isMarked(p)) throw badFree(this.context, this.desc, p);
-  }
-
-  private isMarked(p: number): boolean {
-    const { shadow } = this;
-    return p === (p | 0) && (p & 7) === 0 && p > 0 && p >> 3 < shadow.length && shadow[p >> 3] === this.tag;
-  }
-
-  /** Marks an object as free, or throws the report of what is wrong with the address. */
-  protected takeBack(p: number): void {
-    if (!this.checked) return;
-    const { shadow, tag } = this;
-    // An address is its own 32-bit integer: what is not, the shift would fold onto somebody's object.
-    const i = typeof p === 'number' && p === (p | 0) && (p & 7) === 0 ? p >> 3 : 0;
-    if (i > 0 && i < shadow.length && shadow[i] === tag) {
-      // 'full': of two threads that free the same object at once, exactly one wins.
-      if (this.exact ? cmpxchgByte(shadow, i, tag, 0) === tag : this.clearTag(i)) return;
-    }
-    throw badFree(this.context, this.desc, p);
-  }
-
-  private clearTag(i: number): true {
-    this.shadow[i] = 0;
-    return true;
+  protected freeAgain(p: number): void {
+    this.free(p);
   }
 
   /** Has the lock for this turn, taking it if it is free. */

@@ -33,13 +33,22 @@ import {
   takeDeferred,
   threadRecordOf,
 } from '../cpu/index.js';
-import { __GFP_NOWARN, __GFP_ZERO, orderOf, Page, PG_DEFERRED, virtToPage } from '../page/index.js';
+import {
+  __GFP_ACCOUNT,
+  __GFP_NOWARN,
+  __GFP_ZERO,
+  orderOf,
+  Page,
+  PG_DEFERRED,
+  virtToPage,
+} from '../page/index.js';
 import { describe, LockError, requireInteger } from '../struct/index.js';
 import { Intent, LOCK_CLASS_NAMES, LockClass } from '../sync/index.js';
 import type { Caches } from './caches.js';
+import { checkHead } from './kfreeRcu.js';
 import { KMALLOC_MAX_CACHE_SIZE, ZERO_SIZE_PTR } from './kmalloc.js';
 
-const NOLOCK_GFP = __GFP_ZERO | __GFP_NOWARN;
+const NOLOCK_GFP = __GFP_ZERO | __GFP_NOWARN | __GFP_ACCOUNT;
 /**
  * A second round for what was deferred in the first. No more: a context that defers at each lock that a drain takes would
  * keep it going for ever; the rest waits for the next operation.
@@ -57,16 +66,22 @@ export class Nolock {
   /** Kernel: `kmalloc_nolock`. Its bucket, then the next larger one; 0 when out of memory or contended. */
   alloc(size: number, gfp: number): number {
     if (gfp !== (gfp | 0) || (gfp & ~NOLOCK_GFP) !== 0) {
-      throw new RangeError(`gfp is ${describe(gfp)}; kmallocNolock allows __GFP_ZERO and __GFP_NOWARN alone`);
+      throw new RangeError(
+        `gfp is ${describe(gfp)}; kmallocNolock allows __GFP_ZERO, __GFP_NOWARN and __GFP_ACCOUNT alone`,
+      );
     }
     requireInteger('size', size, 0, Number.MAX_SAFE_INTEGER);
     if (size === 0) return ZERO_SIZE_PTR;
     if (size > KMALLOC_MAX_CACHE_SIZE) return 0;
     const { kmallocs } = this.caches;
-    const cache = kmallocs.bucket(size);
-    const p = cache.allocNolock(gfp);
-    if (p !== 0 || cache.objectSize === KMALLOC_MAX_CACHE_SIZE) return p;
-    return kmallocs.bucket(cache.objectSize + 1).allocNolock(gfp);
+    let cache = kmallocs.bucket(size, gfp);
+    let p = cache.allocNolock(gfp);
+    if (p === 0 && cache.objectSize !== KMALLOC_MAX_CACHE_SIZE) {
+      cache = kmallocs.bucket(cache.objectSize + 1, gfp);
+      p = cache.allocNolock(gfp);
+    }
+    kmallocs.setRequested(cache, p, size);
+    return p;
   }
 
   /** Kernel: `kfree_nolock`. */
@@ -85,6 +100,16 @@ export class Nolock {
   /** Frees what the CPUs of the arena have deferred. slab_mutex held. Kernel: `defer_free_barrier`. */
   drainAll(): void {
     for (let id = 0; id < this.caches.geometry.threads; id++) this.drain(id);
+  }
+
+  /** Kernel: `kfree_rcu_nolock`. */
+  freeRcu(p: number, head: number): void {
+    if (p === 0 || p === ZERO_SIZE_PTR) return;
+    const { kfreeRcu, kmallocs, views } = this.caches;
+    const cache = kmallocs.cacheOf(p);
+    if (cache !== undefined) return cache.freeRcuNolock(p, head);
+    const page = kmallocs.largePage(p);
+    kfreeRcu.addNolock(p + checkHead(head, views.m[page + Page.size]!));
   }
 
   /** Frees what a dead CPU had deferred, or was about to free. */

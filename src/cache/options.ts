@@ -4,6 +4,7 @@ import { ARRAY_SIZE_MAX, SHEAF_CAPACITY_MAX } from '../sheaf/index.js';
 import {
   calculateSizes,
   NAME_BYTES_MAX,
+  SLAB_ACCOUNT,
   SLAB_FLAGS_PERMITTED,
   SLAB_HWCACHE_ALIGN,
   SLAB_TYPESAFE_BY_RCU,
@@ -32,10 +33,26 @@ export interface CacheOptions {
   /** At least so many objects in a sheaf; by default 60, 28, 12 or 4 by size. Makes the cache unmergeable. */
   sheafCapacity?: number;
   /**
+   * Byte offset of a word of the object that the allocator may use while the object is free, a multiple of 8. For
+   * SLAB_TYPESAFE_BY_RCU or a constructor alone, whose objects are left alone otherwise; by default the word lies behind the object.
+   */
+  freeptrOffset?: number;
+  /**
+   * Puts each free of an object off for a grace period, to find readers that use what they found after their section has
+   * ended: within it, nothing is given out again. For SLAB_TYPESAFE_BY_RCU alone. Kernel: SLUB_RCU_DEBUG.
+   */
+  rcuDebug?: boolean;
+  /**
    * Objects in the array of each CPU, 1 to 16384, for the layer `percpu-array` alone; by default what two sheaves would
    * hold. Makes the cache unmergeable.
    */
   arraySize?: number;
+  /**
+   * The bytes of an object that may be copied in and out of a hardened arena: `usersize` from `useroffset` on; none by
+   * default. Makes the cache unmergeable.
+   */
+  useroffset?: number;
+  usersize?: number;
 }
 
 /** What a cache is made to: its slabs, and what the layers that may stand in front of them hold. */
@@ -68,15 +85,24 @@ export function checkName(name: unknown): string {
   return name;
 }
 
+function checkUsercopy({ size, useroffset = 0, usersize = 0 }: CacheOptions): void {
+  requireInteger('useroffset', useroffset, 0, size);
+  requireInteger('usersize', usersize, 0, size - useroffset);
+  if (useroffset > 0 && usersize === 0) throw optionError('usersize', usersize, 'given with useroffset');
+}
+
 /**
- * Checks every option and computes the layout. `layoutFlags` stand for the
- * options' flags where these are not what the slots are to be laid out for; `byDefault` is the layer of caches that name none. Throws RangeError or
+ * Checks every option and computes the layout. `byDefault` is the layer of caches that name none; with `hasCtor`, for
+ * a destructor too, the free pointer stays out of the object. `layoutFlags` stand for the options' flags where these are
+ * not what the slots are to be laid out for. Throws RangeError or
  * TypeError that names the option.
  */
 export function layoutFor(
   options: CacheOptions,
   cpus: number,
   byDefault: Layer,
+  hasCtor = false,
+  tiny = false,
   layoutFlags?: number,
 ): CacheLayout {
   if (typeof options !== 'object' || options === null) {
@@ -91,6 +117,11 @@ export function layoutFor(
     throw optionError('flags', `0x${flags.toString(16)}`, `within 0x${SLAB_FLAGS_PERMITTED.toString(16)}`);
   }
   if (options.layer !== undefined) requireOneOf('layer', options.layer, LAYERS);
+  if (tiny && (options.layer ?? 'none') !== 'none') {
+    throw new RangeError(
+      `layer is '${options.layer}'; a tiny arena has nothing in front of its slabs, only 'none'`,
+    );
+  }
   requireInteger('sheafCapacity', sheafCapacity, 0, SHEAF_CAPACITY_MAX);
   const { layer = byDefault, arraySize } = options;
   if (arraySize !== undefined) {
@@ -101,14 +132,44 @@ export function layoutFor(
       );
     }
   }
+  checkUsercopy(options);
+  checkRcuOptions(options, flags, hasCtor);
   const layout = calculateSizes({
     objectSize: size,
     align,
     hwcacheAlign: (flags & SLAB_HWCACHE_ALIGN) !== 0,
     typesafeByRcu: (flags & SLAB_TYPESAFE_BY_RCU) !== 0,
+    hasCtor,
+    objExt: (flags & SLAB_ACCOUNT) !== 0,
+    freeptrOffset: options.freeptrOffset,
     sheafCapacity,
     flags: layoutFlags ?? flags,
     cpus,
+    tiny,
   });
   return withArray(layout, arraySize);
+}
+
+function checkRcuOptions(
+  { freeptrOffset, rcuDebug = false, size }: CacheOptions,
+  flags: number,
+  hasCtor: boolean,
+): void {
+  if (typeof rcuDebug !== 'boolean')
+    throw new TypeError(`rcuDebug is ${describe(rcuDebug)}; it must be a boolean`);
+  const typesafe = (flags & SLAB_TYPESAFE_BY_RCU) !== 0;
+  if (rcuDebug && (flags & SLAB_ACCOUNT) !== 0) {
+    throw new RangeError('rcuDebug is true; a cache with SLAB_ACCOUNT gives its charges back at once');
+  }
+  if (rcuDebug && !typesafe) {
+    throw new RangeError('rcuDebug is true; only caches with SLAB_TYPESAFE_BY_RCU have frees to put off');
+  }
+  if (freeptrOffset === undefined) return;
+  requireInteger('freeptrOffset', freeptrOffset, 0, size - 1);
+  if (freeptrOffset % 8 !== 0) throw optionError('freeptrOffset', freeptrOffset, 'a multiple of 8');
+  if (!typesafe && !hasCtor) {
+    throw new RangeError(
+      `freeptrOffset is ${freeptrOffset}; without SLAB_TYPESAFE_BY_RCU or a constructor the allocator may use the whole of a free object`,
+    );
+  }
 }

@@ -7,7 +7,7 @@
  * back goes to the slabs, and a call that got the lock back finishes under it instead of starting over.
  */
 import { layerStats, nodeOfCpu, Pcs, pcsOf } from '../cpu/index.js';
-import { __GFP_DIRECT_RECLAIM, GFP_KERNEL } from '../page/index.js';
+import { __GFP_DIRECT_RECLAIM, __GFP_NOMEMALLOC, GFP_KERNEL } from '../page/index.js';
 import {
   ARRAY_BATCH_MAX,
   type MainCounters,
@@ -80,7 +80,8 @@ export class ArrayKmemCache extends BulkKmemCache {
     const { slabs, desc } = this;
     for (let left = count; left > 0; ) {
       const batch = Math.min(left, BATCH);
-      const got = slabs.refillObjects(desc, scratch, 0, batch, batch, gfp);
+      // Nothing of the reserve gets into the array, where anybody could take it.
+      const got = slabs.refillObjects(desc, scratch, 0, batch, batch, gfp | __GFP_NOMEMALLOC);
       if (got < batch) {
         slabs.freeObjects(desc, scratch, 0, got);
         // An earlier batch may be in the array, and serve the caller where the slabs cannot.
@@ -174,7 +175,7 @@ export class ArrayKmemCache extends BulkKmemCache {
       // Without the lock the array is somebody else's now, and what it holds a guess.
       const used = this.lockForTurn() ? this.m[this.main + USED]! : 0;
       if (this.locked) this.unlockPcs();
-      return used >= count || this.refillArray(count - used, gfp);
+      return used >= count || this.refillArray(count - used, gfp) || this.noObject() !== 0;
     } finally {
       if (this.context.policy === 'op') this.release();
       this.cpu.leave();

@@ -21,7 +21,7 @@ import {
 } from '../sheaf/index.js';
 import { describe, requireInteger, SlabBugError } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
-import { endedLoan, PrefilledSheaf } from './prefilledSheaf.js';
+import { endedLoan, PrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
 import { SlowKmemCache } from './slowPath.js';
 
 const { spare: SPARE } = Pcs;
@@ -41,7 +41,7 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
     if (n === 0) return null;
     this.begin(Intent.PREFILL);
     try {
-      return this.borrow(n, gfp);
+      return this.borrow(n, gfp) ?? this.noSheaf();
     } finally {
       this.finish();
     }
@@ -54,10 +54,10 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
     if (sheaf.size >= n) return sheaf;
     this.begin(Intent.REFILL);
     try {
-      if (sheaf.capacity >= n) return this.topUp(sheaf, gfp) ? sheaf : null;
+      if (sheaf.capacity >= n) return this.topUp(sheaf, gfp) ? sheaf : this.noSheaf();
       const larger = this.borrow(n, gfp);
       if (larger !== null) this.takeBackSheaf(sheaf, gfp, 'was replaced by a larger one');
-      return larger;
+      return larger ?? this.noSheaf();
     } finally {
       this.finish();
     }
@@ -99,10 +99,21 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
     this.cpu.leave();
   }
 
+  /** Out of memory, or a constructor failed: throws if that was by throwing. */
+  private noSheaf(): null {
+    this.noObject();
+    return null;
+  }
+
+  /** The class of what prefill returns. */
+  protected sheafClass(): PrefilledSheafClass {
+    return this.context.prefilledSheaf;
+  }
+
   private borrow(n: number, gfp: number): PrefilledSheaf | null {
     const sheaf = n > this.sheafCapacity ? this.borrowOversize(n, gfp) : this.borrowFilled(n, gfp);
     if (sheaf === 0) return null;
-    const handle = new this.context.prefilledSheaf(this, sheaf);
+    const handle = new (this.sheafClass())(this, sheaf);
     this.lent.push(handle);
     return handle;
   }

@@ -58,7 +58,7 @@ const sheaves: LayerReap = {
 /** An array is whole at any moment: it is drained like a living one's. */
 const arrays: LayerReap = { hasState: () => false, fold: foldMain, abandon: () => 'nothing' };
 
-/** Main, or the array in its place: what it counted, and objects that were pushed but are still marked (P4). */
+/** Main, or the array in its place: what it counted; and objects that were pushed, also on rcu_free, but are still marked (P4). */
 function foldMain(caches: Caches, { desc, mainCapacity, counters }: KmemCache, dead: DeadThread): void {
   if (mainCapacity === 0) return;
   const { m, f64, shadow } = caches.views;
@@ -73,6 +73,9 @@ function foldMain(caches: Caches, { desc, mainCapacity, counters }: KmemCache, d
   m[main + Sheaf.size] = size;
   if (caches.check === 'none') return;
   for (let i = 0; i < size; i++) shadow[m[main + Sheaf.SIZEOF + i]! >> 3] = 0;
+  const rcuFree = m[pcs + Pcs.rcuFree]!;
+  const waiting = rcuFree === 0 ? 0 : m[rcuFree + Sheaf.size]!;
+  for (let i = 0; i < waiting; i++) shadow[m[rcuFree + Sheaf.SIZEOF + i]! >> 3] = 0;
 }
 
 /**

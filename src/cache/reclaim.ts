@@ -59,7 +59,9 @@ export class CacheReclaim implements Reclaimer {
     pages.memalloc = true;
     try {
       cpu.endTurn();
+      cpu.lockdep.mightSleep('reclaim');
       if (!ownsSlabMutex) this.shrinkers.run(effort === Effort.BARNS ? 0.5 : 1);
+      for (let id = 0; id < caches.geometry.threads; id++) this.shrinkKfreeRcu(id);
       if (!caches.tryWithSlabMutex(MUTEX_LIMIT_MS, () => this.walk(effort))) {
         this.note(`slab_mutex was not free within ${MUTEX_LIMIT_MS} ms`);
       }
@@ -69,6 +71,11 @@ export class CacheReclaim implements Reclaimer {
       cpu.inHand(sheaf);
     }
     return pages.freed - before;
+  }
+
+  /** Kernel: the shrinker slab-kvfree-rcu. */
+  private shrinkKfreeRcu(thread: number): void {
+    this.sparing('kfree_rcu', () => this.caches.kfreeRcu.shrink(thread));
   }
 
   private refuse(why: string): number {
@@ -81,21 +88,22 @@ export class CacheReclaim implements Reclaimer {
     const { caches } = this;
     const all = caches.all();
     for (const cache of all) {
-      this.sparing(cache, () => {
+      this.sparing(cache.name, () => {
         if (effort > Effort.BARNS) this.drainCpus(cache, effort);
+        cache.recycleAllRcuSheaves();
         shrinkBarns(caches, cache);
       });
     }
-    for (const cache of all) this.sparing(cache, () => shrinkNodes(caches, cache));
+    for (const cache of all) this.sparing(cache.name, () => shrinkNodes(caches, cache));
   }
 
   /** A lock that a thread died in must not fail an allocation from another cache. */
-  private sparing(cache: KmemCache, action: () => void): void {
+  private sparing(what: string, action: () => void): void {
     try {
       action();
     } catch (error) {
       if (!(error instanceof LockError)) throw error;
-      this.note(`${cache.name}: ${error.message}`);
+      this.note(`${what}: ${error.message}`);
     }
   }
 
@@ -122,7 +130,9 @@ export class CacheReclaim implements Reclaimer {
   private looksEmpty({ sheafCapacity }: KmemCache, pcs: PcsPtr): boolean {
     const { m } = this.caches.views;
     if (sheafCapacity === 0) return true;
-    return m[pcs + Pcs.spare] === 0 && sheafSize(m, m[pcs + Pcs.main] as SheafPtr) === 0;
+    return (
+      (m[pcs + Pcs.spare]! | m[pcs + Pcs.rcuFree]!) === 0 && sheafSize(m, m[pcs + Pcs.main] as SheafPtr) === 0
+    );
   }
 
   private patience(id: number, effort: EffortId): number {

@@ -2,7 +2,7 @@
  * The reclaim worker, the kernel's kswapd: a thread of its own that sleeps until a zone goes below its low watermark,
  * and then reclaims until every zone has its high one. It never asks a running CPU for its sheaves.
  */
-import { belowMark, Effort, reclaimStops, sleepUntilPressure, Zone } from '../page/index.js';
+import { belowMark, Effort, reclaimStops, sleepUntilPressure, takeWork, Zone } from '../page/index.js';
 import type { Caches } from './caches.js';
 
 /** A wake can get lost with the thread that would have sent it. */
@@ -41,8 +41,10 @@ export class ReclaimWorker {
     let inVain = false;
     while (reclaimStops(views.m, geometry) === stops) {
       cpu.endTurn();
+      cpu.lockdep.mightSleep('a reclaim worker');
       sleepUntilPressure(views.m, geometry, inVain ? BACKOFF_MS : BACKSTOP_MS, inVain);
       cpu.serveRequests();
+      if (takeWork(views.m, geometry)) this.caches.background();
       if (!belowMark(views.m, geometry, Zone.wmarkLow)) inVain = false;
       else inVain = this.step() === 0;
     }

@@ -10,16 +10,18 @@
  *
  * Changes happen under slab_mutex; the serial is stored last and read first.
  */
-import { type KmemCachePtr, readName } from '../slab/index.js';
+import { type KmemCachePtr, KmemCacheStruct, readName } from '../slab/index.js';
 import { type Geometry, type Ptr, struct, type Words } from '../struct/index.js';
 import { Lock, type LockPtr, loadAcquire, storeRelease } from '../sync/index.js';
 
-export const Registry = struct('registry', { slabMutex: Lock.SIZEOF, nextSerial: 1, unused: 1 });
+export const Registry = struct('registry', { slabMutex: Lock.SIZEOF, nextSerial: 1, groups: 1 });
 export const RegistrySlot = struct('registry_slot', { serial: 1, cache: 1 });
 export type RegistrySlotPtr = Ptr<'registry_slot'>;
 
 /** Tags are bytes, and 0 means free. */
 export const MAX_CACHES = 254;
+/** In place of the cache's tag: an allocated object of a slab that was made of the reserve. */
+export const RESERVE_MARK = 255;
 
 export const registryWords = (maxCaches: number): number => Registry.SIZEOF + maxCaches * RegistrySlot.SIZEOF;
 
@@ -29,7 +31,7 @@ export const slabMutex = (geometry: Geometry): LockPtr =>
 export const registrySlot = (geometry: Geometry, slot: number): RegistrySlotPtr =>
   (geometry.registry + Registry.SIZEOF + slot * RegistrySlot.SIZEOF) as RegistrySlotPtr;
 
-/** Slots of live caches, in the order of the table. */
+/** Slots of live caches, aliases and hidden ones too, in the order of the table. */
 export function* liveSlots(m: Words, geometry: Geometry): Generator<{ slot: number; ptr: KmemCachePtr }> {
   for (let slot = 0; slot < geometry.maxCaches; slot++) {
     const at = registrySlot(geometry, slot);
@@ -40,17 +42,17 @@ export function* liveSlots(m: Words, geometry: Geometry): Generator<{ slot: numb
   }
 }
 
-/** The slot of the live cache `name`, or -1. */
+/** The slot of the live cache `name`, or -1. A hidden cache has no name. */
 export function findByName(m: Words, geometry: Geometry, name: string): number {
   for (const { slot, ptr } of liveSlots(m, geometry)) {
-    if (readName(m, ptr) === name) return slot;
+    if (m[ptr + KmemCacheStruct.hidden] === 0 && readName(m, ptr) === name) return slot;
   }
   return -1;
 }
 
-/** A free slot, or -1. slab_mutex held. */
-export function findFreeSlot(m: Words, geometry: Geometry): number {
-  for (let slot = 0; slot < geometry.maxCaches; slot++) {
+/** A free slot from `first` on, or -1. slab_mutex held. */
+export function findFreeSlot(m: Words, geometry: Geometry, first: number): number {
+  for (let slot = first; slot < geometry.maxCaches; slot++) {
     if (m[registrySlot(geometry, slot) + RegistrySlot.serial] === 0) return slot;
   }
   return -1;

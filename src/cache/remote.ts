@@ -8,25 +8,31 @@ import {
   cmpxchg,
   futexWait,
   futexWake,
+  LockClass,
   type LockClassId,
   type LockPtr,
   loadAcquire,
+  OWN_WORD_LOCK_CLASSES,
   ownerThread,
   storeRelease,
 } from '../sync/index.js';
+import { slabMutex } from './registry.js';
 
 /** How long an owner has to answer. It looks with every allocation, so an answer takes a microsecond or never comes. */
 export const REMOTE_LIMIT_MS = 100;
 const POLL_MS = 2;
 
 /**
- * Takes the lock of another CPU's pcs, asking for it if need be. False when its owner does not answer in time; with a
+ * Takes the lock of another CPU's pcs, asking for it if need be; slab_mutex held. False when its owner does not answer in time; with a
  * limit of 0 it is only tried.
  */
 export function lockRemotePcs(cpu: ThisCpu, pcs: PcsPtr, limitMs = REMOTE_LIMIT_MS): boolean {
   const { m } = cpu;
-  if (cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0) return true;
+  if (cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0) return noteRemotePcs(cpu, pcs);
   if (limitMs === 0) return false;
+  // One asker at a time: the end of one's request would end another's, too.
+  cpu.lockdep.assertHeld(slabMutex(cpu.geometry), LockClass.SlabMutex);
+  cpu.lockdep.mightSleep('a request for the sheaves of another CPU', OWN_WORD_LOCK_CLASSES);
   const deadline = performance.now() + limitMs;
   // Pairs with the plain read in trylockPcs: from when it is seen, the CPU's threads keep off the lock until we had it.
   storeRelease(m, pcs + Pcs.request, cpu.locks.owner);
@@ -41,7 +47,13 @@ export function lockRemotePcs(cpu: ThisCpu, pcs: PcsPtr, limitMs = REMOTE_LIMIT_
     taken = cmpxchg(m, pcs + Pcs.lock, 0, cpu.locks.owner) === 0;
   }
   storeRelease(m, pcs + Pcs.request, 0);
-  return taken;
+  return taken && noteRemotePcs(cpu, pcs);
+}
+
+/** The lock is ours, say the statistics and lockdep. What failed is not counted, since the owner was asked instead. */
+export function noteRemotePcs(cpu: ThisCpu, pcs: PcsPtr): true {
+  cpu.locks.noteTry((pcs + Pcs.lock) as unknown as LockPtr, LockClass.CpuSheaves, true);
+  return true;
 }
 
 /** Sleeps while the lock word at `at` is `word`, a moment at most. */
@@ -85,6 +97,7 @@ export function forEachPcs(
 /** Takes a lock that may be held long, within a limit, without a place in its line of sleepers. */
 export function lockWithin(cpu: ThisCpu, lock: LockPtr, cls: LockClassId, limitMs: number): boolean {
   if (cpu.locks.tryLock(lock, cls)) return true;
+  cpu.lockdep.mightSleep('a wait for a mutex');
   const deadline = performance.now() + limitMs;
   while (performance.now() < deadline) {
     const word = loadAcquire(cpu.m, lock);

@@ -8,6 +8,8 @@ export interface LeakReport {
   objects: number[];
   /** Prefilled sheaves that were not returned, if there are any. */
   sheaves?: number;
+  /** Other names that the cache merged with and that still use its slabs, if there are any: what leaked is not known. */
+  users?: number;
 }
 
 export interface ShrinkReport {
@@ -15,4 +17,12 @@ export interface ShrinkReport {
   slabs: number;
   /** CPUs that did not give up their sheaves in time. */
   skippedCpus: number[];
+}
+
+/** What the destruction of a private set of kmalloc caches found: its caches with objects that were not freed. */
+export interface BucketsLeakReport {
+  buckets: string;
+  /** Objects of all its caches that were not freed. */
+  leaked: number;
+  caches: LeakReport[];
 }

@@ -6,7 +6,7 @@ import { Stat, TrylockStat } from '../cpu/index.js';
 import { checkGfp, virtToPage } from '../page/index.js';
 import { SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { Intent } from '../sync/index.js';
-import { KmemCache } from './kmemCache.js';
+import { RcuKmemCache } from './rcuFree.js';
 
 const { size: SIZE } = Sheaf;
 const { ALLOC, FREE } = Intent;
@@ -15,7 +15,7 @@ const { ALLOC_NODE_MISMATCH } = Stat;
 const { allocBypasses: ALLOC_BYPASSES, freeBypasses: FREE_BYPASSES } = TrylockStat;
 const OBJECTS = SHEAF_OBJECTS;
 
-export abstract class SlowKmemCache extends KmemCache {
+export abstract class SlowKmemCache extends RcuKmemCache {
   /** The fast path missed: lock not ours, main empty, a request, or a full count. What it missed for is mended. */
   protected allocSlow(gfp: number): number {
     this.assertAlive();
@@ -24,7 +24,8 @@ export abstract class SlowKmemCache extends KmemCache {
     try {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
       const locked = this.lockForTurn() || this.passBy(ALLOC_BYPASSES);
-      if (locked && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp))) return this.alloc(gfp);
+      if (locked && (this.m[this.main + SIZE] !== 0 || this.replaceEmptyMain(gfp)))
+        return this.allocAgain(gfp);
       return this.handOut(this.allocFromSlab(gfp), gfp);
     } finally {
       this.cpu.leave();
@@ -42,7 +43,7 @@ export abstract class SlowKmemCache extends KmemCache {
         this.isLocal(p) &&
         (this.lockForTurn() || this.passBy(FREE_BYPASSES)) &&
         (this.m[this.main + SIZE] !== this.capacity || this.replaceFullMain());
-      if (room && this.capacity !== 0) return this.free(p);
+      if (room && this.capacity !== 0) return this.freeAgain(p);
       this.takeBack(p);
       this.freeToSlab(p);
     } finally {

@@ -78,6 +78,11 @@ export function pcsOf(geometry: Geometry, cpu: number, slot: number): PcsPtr {
   return (geometry.percpu + (cpu * geometry.maxCaches + slot) * PERCPU_BLOCK_WORDS) as PcsPtr;
 }
 
+/** The registry slot of the cache whose sheaves, or whose lock, are at `pcs`. */
+export function slotOfPcs(geometry: Geometry, pcs: PcsPtr): number {
+  return Math.floor((pcs - geometry.percpu) / PERCPU_BLOCK_WORDS) % geometry.maxCaches;
+}
+
 /** Index, in doubles, of the counters that go with `pcs`: those of the thread slot with its CPU's number. */
 export function statsOf(pcs: PcsPtr): number {
   return (pcs + PCS_WORDS) >> 1;

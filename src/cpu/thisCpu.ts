@@ -9,15 +9,19 @@ import {
   exchange,
   fetchOr,
   futexWake,
+  LOCK_SITES_WORDS,
   LOCK_STAT_TIERS,
   LOCK_STAT_WORDS,
+  Lockdep,
+  LockdepGraph,
+  LockdepOff,
   LockRecord,
   type Locks,
   makeLocks,
   ownerWord,
 } from '../sync/index.js';
 import { hasDeferred, pushDeferred } from './deferred.js';
-import { countersOf, type PcsPtr, pcsOf, statsOf } from './percpu.js';
+import { countersOf, type PcsPtr, pcsOf, slotOfPcs, statsOf } from './percpu.js';
 import {
   claimThread,
   nodeOfCpu,
@@ -44,6 +48,10 @@ export interface TurnHolder {
   release(): void;
   /** Gives it up only if another CPU asked for it. */
   releaseIfRequested(): void;
+  /** Gives it up unless an operation of this thread is under way on it. */
+  releaseIfIdle?(): void;
+  /** Gives it up in the middle of a turn that goes on; what does not have it, a read section, stays as it is. */
+  letGo?(): void;
 }
 
 /** Views of one buffer; made once per thread. */
@@ -67,6 +75,8 @@ export class ThisCpu {
   readonly node: number;
   readonly record: ThreadRecordPtr;
   readonly locks: Locks;
+  /** Who hears what could go wrong with locks; nobody, unless the arena was made with lockdep. */
+  readonly lockdep: LockdepOff;
   online = true;
   /** Nesting of sheaf allocations on this thread; see allocEmptySheaf. */
   sheafAllocDepth = 0;
@@ -76,9 +86,13 @@ export class ThisCpu {
   drainDeferred: () => void = () => {};
   /** Whether this thread is in drainDeferred. */
   inDrain = false;
+  /** Runs constructors and destructors that were put off; the layer that knows slabs sets it. */
+  runCallbacks: () => void = () => {};
+  /** Whether any were put off. */
+  callbacksDue = false;
   /** The caches that operations of this thread are under way on, from the outermost. */
   private readonly entered = new Int32Array(ENTERED_MAX);
-  private readonly holders: TurnHolder[] = [];
+  protected readonly holders: TurnHolder[] = [];
   private turnEndQueued = false;
 
   constructor(views: Views, geometry: Geometry, wanted: WantedSlot, tid: number) {
@@ -92,13 +106,20 @@ export class ThisCpu {
     this.record = threadRecordOf(geometry, this.thread);
     this.toCounters = countersOf(geometry, this.thread, 0) - statsOf(pcsOf(geometry, this.id, 0));
     const generation = views.m[this.record + ThreadRecord.generation]!;
+    const owner = ownerWord(this.thread, generation);
+    const lockdep = makeLockdep(views.m, geometry, owner);
+    this.lockdep = lockdep ?? new LockdepOff();
     this.locks = makeLocks(
       LOCK_STAT_TIERS[geometry.lockStat]!,
       views.m,
       views.f64,
-      ownerWord(this.thread, generation),
+      owner,
       (this.record + ThreadRecord.locks) as never,
-      geometry.lockStats + this.thread * LOCK_STAT_WORDS,
+      {
+        stats: geometry.lockStats + this.thread * LOCK_STAT_WORDS,
+        sites: geometry.lockSites === 0 ? 0 : geometry.lockSites + this.thread * LOCK_SITES_WORDS,
+        lockdep,
+      },
     );
   }
 
@@ -117,7 +138,10 @@ export class ThisCpu {
     const { m, record } = this;
     // The outermost operation begins with no lock held but sheaves of its turn: the place to make up for what a
     // restricted context put off.
-    if (m[record + INTENT + INTENT_DEPTH] === 0 && hasDeferred(m, record)) this.drainDeferred();
+    if (m[record + INTENT + INTENT_DEPTH] === 0) {
+      if (hasDeferred(m, record)) this.drainDeferred();
+      if (this.callbacksDue) this.runCallbacks();
+    }
     this.enterNolock(op, slot);
   }
 
@@ -180,6 +204,17 @@ export class ThisCpu {
     if (!this.inDrain) this.queueTurnEnd();
   }
 
+  /** Gives up every CPU's sheaves that this turn holds, for code of the user that is to run within an operation. */
+  giveUpSheaves(): void {
+    for (const holder of this.holders) holder.letGo?.();
+  }
+
+  /** Callbacks were put off: they run at the end of this turn, or at the start of the next operation. */
+  callbacksAreDue(): void {
+    this.callbacksDue = true;
+    this.queueTurnEnd();
+  }
+
   private queueTurnEnd(): void {
     if (this.turnEndQueued) return;
     this.turnEndQueued = true;
@@ -199,6 +234,7 @@ export class ThisCpu {
     }
     // The slot may have another thread by the time a late microtask comes.
     if (this.online && hasDeferred(this.m, this.record)) this.drainDeferred();
+    if (this.online && this.callbacksDue) this.runCallbacks();
     if (failure !== undefined) throw failure.error;
   };
 
@@ -224,4 +260,12 @@ export class ThisCpu {
   assertOnline(): void {
     if (!this.online) throw new CpuError(`this thread has left CPU ${this.id}: call arena.online() again`);
   }
+}
+
+/** The checker of an arena that was made with lockdep. */
+function makeLockdep(m: Words, geometry: Geometry, owner: number): Lockdep | undefined {
+  if (geometry.lockdep === 0) return undefined;
+  const lockdep = new Lockdep(m, new LockdepGraph(m, geometry.lockdep), owner);
+  lockdep.cacheOf = (lock) => slotOfPcs(geometry, lock as number as PcsPtr);
+  return lockdep;
 }

@@ -33,7 +33,14 @@ export const ThreadRecord = struct(
     runsOn: 1,
     deferred: 1,
     draining: 1,
-    spare: 10,
+    /** Slabs in the hands of this thread's constructors and destructors; see slab/slabCallbacks.ts. */
+    constructing: 1,
+    destructing: 1,
+    destructingOf: 1,
+    /** The memory group that this thread works for, and what it has charged ahead; see cache/memoryGroup.ts. */
+    stockOf: 1,
+    stockBytes: 1,
+    spare: 5,
     locks: LockRecord.SIZEOF,
   },
   { alignWords: LINE_WORDS },

@@ -13,11 +13,16 @@ export const INVARIANTS = {
   I11: 'nr_partial, nr_slabs and total_objects agree with the slabs',
   I12: 'no more than min_partial empty slabs stay on a partial list',
   I13: 'no object is free in two places',
+  I14: 'a slab whose pages wait for a grace period is empty, and on that list alone',
   I17: 'every slab belongs to a cache of the registry',
   I20: 'no lock is held by a CPU that is not in the middle of something',
   I21: 'sheaf allocation nests at most once',
   I22: 'a slab with free objects is on the partial list, or a CPU has it',
   I23: 'a frozen slab is the cpu slab of one CPU or on one cpu partial list, and no other slab is',
+  I25: 'no object of a slab of the reserve is in a sheaf',
+  I24: 'a slab that awaits callbacks is on one list, of its cache or of a thread',
+  PERCPU: 'hints, counts, lists and pages of a percpu chunk agree with its maps',
+  COUNTERS: 'what is on the list of percpu counters is a percpu counter',
   PAGES: 'pages are free in exactly one block, and the counts agree',
 } as const;
 export type Invariant = keyof typeof INVARIANTS;

@@ -1,11 +1,21 @@
 /** The whole arena against its invariants. Any CPU may call it while the others are quiet; it changes nothing. */
-import { type Caches, forEachSlab, liveSlots, Registry, RegistrySlot, registrySlot } from '../cache/index.js';
+import {
+  type Caches,
+  forEachSlab,
+  type KmemCache,
+  liveSlots,
+  Registry,
+  RegistrySlot,
+  registrySlot,
+} from '../cache/index.js';
 import { ThreadRecord, ThreadState, threadName, threadRecordOf } from '../cpu/index.js';
 import { Page, type PagePtr, zoneLock, zoneOf } from '../page/index.js';
 import { LockRecord } from '../sync/index.js';
 import { type Finding, Findings } from './finding.js';
 import { validateCache } from './validateCache.js';
+import { validateCallbacks } from './validateCallbacks.js';
 import { validatePages } from './validatePages.js';
+import { validatePercpu } from './validatePercpu.js';
 
 export function validateArena(caches: Caches): Finding[] {
   const findings = new Findings();
@@ -15,7 +25,16 @@ export function validateArena(caches: Caches): Finding[] {
     validateCache(caches, cache, slabs.get(cache.desc.ptr) ?? [], caches.pages, findings);
   }
   validateOwners(caches, findings);
+  validateCallbacks(caches, findings);
   validateCpus(caches, findings);
+  validatePercpu(caches, findings);
+  return findings.list;
+}
+
+/** One cache. Kernel: `validate_slab_cache`. */
+export function validateSlabCache(caches: Caches, cache: KmemCache): Finding[] {
+  const findings = new Findings();
+  validateCache(caches, cache, slabsByCache(caches).get(cache.desc.ptr) ?? [], caches.pages, findings);
   return findings.list;
 }
 

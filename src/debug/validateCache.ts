@@ -3,6 +3,7 @@ import {
   type CacheContext,
   freelistIndices,
   type KmemCache,
+  RESERVE_MARK,
   slabCapacity,
   slabObjects,
 } from '../cache/index.js';
@@ -32,6 +33,7 @@ import {
 import { inuseOf, isDebug, isFrozen, KmemCacheNode, KmemCacheStruct, nodeOf } from '../slab/index.js';
 import type { Findings } from './finding.js';
 import { validateCpuSlabs } from './validateCpuSlabs.js';
+import { validateWaiting } from './validateWaiting.js';
 
 /** Objects that are free somewhere, with the place. */
 type Places = Map<number, string>;
@@ -43,10 +45,11 @@ type Visit = (sheaf: SheafPtr, place: string, kind: SheafKind, capacity?: number
 export function validateCache(
   context: CacheContext,
   cache: KmemCache,
-  slabs: readonly PagePtr[],
+  all: readonly PagePtr[],
   pages: PageAllocator,
   findings: Findings,
 ): void {
+  const slabs = validateWaiting(context, cache, all, pages, findings);
   const places: Places = new Map();
   const visit = sheafVisitor(context, cache, places, findings);
   if (cache.sheafCapacity > 0) collectSheaves(context, cache, visit, findings);
@@ -110,8 +113,15 @@ function sheafVisitor(context: CacheContext, cache: KmemCache, places: Places, f
     if (kind === 'empty') findings.expect(size === 0, 'I4', cache.name, () => `${place}: size ${size}`);
     for (let i = 0; i < Math.min(size, capacity); i++) {
       const p = m[sheaf + SHEAF_OBJECTS + i]!;
-      if (isObject(context, cache, p)) note(places, p, place, cache, findings);
-      else findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
+      if (!isObject(context, cache, p)) {
+        findings.add('I10', cache.name, `0x${p.toString(16)} in ${place} is no object of the cache`);
+        continue;
+      }
+      note(places, p, place, cache, findings);
+      // With check 'none' a fast path cannot tell.
+      if (context.check !== 'none' && context.slabs.isOfReserve(p)) {
+        findings.add('I25', cache.name, `0x${p.toString(16)}, of the reserve, is in ${place}`);
+      }
     }
     return true;
   };
@@ -279,7 +289,7 @@ function validateSlab(
   if (context.check === 'none' || isDisabled) return;
   for (let i = 0; i < objects; i++) {
     const p = base + i * desc.size;
-    const marked = shadow[p >> 3] === desc.tag;
+    const marked = shadow[p >> 3] === desc.tag || shadow[p >> 3] === RESERVE_MARK;
     const place = places.get(p);
     if (marked === (place === undefined)) continue;
     const what = marked ? `is allocated and in ${place}` : 'is neither allocated nor free anywhere: lost';

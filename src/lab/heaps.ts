@@ -27,10 +27,17 @@ export interface PrefilledObjects extends ObjectHeap {
   return(sheaf: PrefilledSheaf): void;
 }
 
+/** Objects that can be freed after a grace period; KmemCache has it. */
+export interface DeferredObjects extends ObjectHeap {
+  freeRcu(p: number): void;
+  rcuBarrier(): void;
+}
+
 /** Blocks of any size; Arena has it. */
 export interface SizedHeap {
   kmalloc(size: number): number;
   kfree(p: number): void;
+  kfreeBulk(list: Int32Array, n: number): void;
 }
 
 /** How a workload is run: as fast as it goes, with cookies checked, or with every 64th call timed. */
@@ -91,7 +98,7 @@ class VerifiedSheaf implements PrefilledSheaf {
   }
 }
 
-export class VerifiedObjects implements PrefilledObjects {
+export class VerifiedObjects implements PrefilledObjects, DeferredObjects {
   readonly #cache: KmemCache;
   readonly #cookies: Cookies;
 
@@ -120,6 +127,15 @@ export class VerifiedObjects implements PrefilledObjects {
   freeBulk(list: Int32Array, n: number): void {
     for (let i = 0; i < n; i++) this.#cookies.take(list[i]!, this.#cache.objectSize);
     this.#cache.freeBulk(list, n);
+  }
+
+  freeRcu(p: number): void {
+    this.#cookies.take(p, this.#cache.objectSize);
+    this.#cache.freeRcu(p);
+  }
+
+  rcuBarrier(): void {
+    this.#cache.rcuBarrier();
   }
 
   prefill(n: number): PrefilledSheaf | null {
@@ -158,6 +174,11 @@ export class VerifiedBlocks implements SizedHeap {
   kfree(p: number): void {
     this.#cookies.take(p, this.#arena.ksize(p));
     this.#arena.kfree(p);
+  }
+
+  kfreeBulk(list: Int32Array, n: number): void {
+    for (let i = 0; i < n; i++) this.#cookies.take(list[i]!, this.#arena.ksize(list[i]!));
+    this.#arena.kfreeBulk(list, n);
   }
 }
 
@@ -255,6 +276,16 @@ export class SampledBlocks extends Sampler implements SizedHeap {
     }
     const start = performance.now();
     this.arena.kfree(p);
+    this.record(start);
+  }
+
+  kfreeBulk(list: Int32Array, n: number): void {
+    if (!this.due()) {
+      this.arena.kfreeBulk(list, n);
+      return;
+    }
+    const start = performance.now();
+    this.arena.kfreeBulk(list, n);
     this.record(start);
   }
 }

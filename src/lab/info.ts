@@ -1,10 +1,14 @@
 /** A look at an arena from inside, after a short mixed load. */
 
+import type { Arena } from '../arena.js';
+import type { GroupInfo } from '../cache/index.js';
 import { STAT_ITEMS, type StatItem, TRYLOCK_ITEMS } from '../cpu/index.js';
 import type { Finding } from '../debug/index.js';
-import type { CacheInfo } from '../observe/index.js';
+import { type CacheInfo, lockStatText, perfLockContention, perfLockReport } from '../observe/index.js';
 import type { Meminfo } from '../reports.js';
-import { type LockPolicy, requireInteger } from '../struct/index.js';
+import { SLAB_ACCOUNT, SLAB_NO_MERGE } from '../slab/index.js';
+import { type LockPolicy, type MergeMode, requireInteger, SlabBugError } from '../struct/index.js';
+import type { LockStatRow } from '../sync/index.js';
 import { Stage } from './stage.js';
 import { table } from './stats.js';
 
@@ -15,6 +19,15 @@ export interface InfoOptions {
   threads?: number;
   nodes?: number;
   lockPolicy?: LockPolicy;
+  /** Whether the load runs with full lock statistics. */
+  locks?: boolean;
+  merge?: MergeMode;
+  /** `slabinfo -s`: shrink before looking, all caches or those that match. */
+  shrink?: boolean;
+  /** `slabinfo -v`: what validate finds in them is a problem. */
+  validate?: boolean;
+  /** Which caches shrink and validate are for. */
+  pattern?: RegExp | undefined;
 }
 
 export interface InfoReport {
@@ -25,24 +38,40 @@ export interface InfoReport {
   meminfo: Meminfo;
   slabinfo: string;
   caches: CacheInfo[];
+  /** By class; empty unless asked for. */
+  locks: LockStatRow[];
+  /** Memory groups, with a small task of the main thread in one. */
+  groups: GroupInfo[];
   findings: Finding[];
   problems: string[];
 }
 
 const OPS = 20_000;
 const THREADS_MAX = 64;
+const TASK_LIMIT = 64 << 10;
 
 /** Makes an arena, runs a short load on all CPUs, and tells what is in it then. */
 export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
-  const { bytes = 64 << 20, cpus = 2, threads = cpus, nodes = 1, lockPolicy = 'turn' } = options;
+  const {
+    bytes = 64 << 20,
+    cpus = 2,
+    threads = cpus,
+    nodes = 1,
+    lockPolicy = 'turn',
+    locks = false,
+    merge = 'off',
+  } = options;
   requireInteger('threads', threads, cpus, THREADS_MAX);
-  const stage = new Stage({ bytes, threads, nodes, lockPolicy, ...(threads > cpus ? { cpus } : {}) });
+  const lockStat = locks ? 'full' : 'off';
+  const shared = threads > cpus ? { cpus } : {};
+  const stage = new Stage({ bytes, threads, nodes, lockPolicy, lockStat, merge, ...shared });
   const problems: string[] = [];
   try {
-    for (const workload of ['mixed', 'batch-1000', 'larson']) {
+    for (const workload of ['mixed', 'batch-1000', 'larson', ...(merge === 'off' ? [] : ['kin-8'])]) {
       problems.push(...(await stage.runWorkload(workload, OPS, { threads, heap: 'verify' })).problems);
     }
     const { arena, findings } = stage;
+    problems.push(...act(arena, options));
     const meminfo = arena.meminfo();
     return {
       bytes,
@@ -52,12 +81,30 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
       meminfo,
       slabinfo: arena.slabinfo(),
       caches: arena.cacheInfo(),
+      locks: arena.lockStat(),
+      groups: chargedTask(arena),
       findings,
       problems,
     };
   } finally {
     await stage.close();
   }
+}
+
+/** Shrinks and validates as asked. Returns what was wrong. */
+function act(arena: Arena, { shrink = false, validate = false, pattern }: InfoOptions): string[] {
+  const problems: string[] = [];
+  for (const name of arena.cacheNames().filter((each) => pattern?.test(each) ?? true)) {
+    if (shrink) arena.writeAttribute(name, 'shrink', '1');
+    if (!validate) continue;
+    try {
+      arena.writeAttribute(name, 'validate', '1');
+    } catch (error) {
+      if (!(error instanceof SlabBugError)) throw error;
+      problems.push(error.message);
+    }
+  }
+  return problems;
 }
 
 const PAGE_KIB = 4;
@@ -91,6 +138,46 @@ function trylockText({ caches }: InfoReport): string[] {
   return [table(rows, [{ title: 'cache', align: 'left' }, ...TRYLOCK_ITEMS.map((title) => ({ title }))]), ''];
 }
 
+/** What the locks did, as three of the kernel's tools show it. */
+function locksText({ locks }: InfoReport): string[] {
+  if (locks.length === 0) return [];
+  return [lockStatText(locks), perfLockReport(locks), perfLockContention(locks)];
+}
+
+/** What a task of some objects is charged with, while it has them. */
+function chargedTask(arena: Arena): GroupInfo[] {
+  const { groups } = arena;
+  const cache = arena.createCache('task', { size: 96, flags: SLAB_ACCOUNT | SLAB_NO_MERGE });
+  const all = groups.create('tasks', { limit: 16 << 20 });
+  const task = groups.create('main', { parent: all, limit: TASK_LIMIT });
+  groups.workFor(task);
+  const objects: number[] = [];
+  for (let p = cache.alloc(); p !== 0; p = cache.alloc()) objects.push(p);
+  for (const p of objects.splice(0, objects.length >> 1)) cache.free(p);
+  arena.endTurn();
+  const info = groups.list();
+  for (const p of objects) cache.free(p);
+  cache.destroy();
+  groups.workFor(null);
+  for (const group of [task, all]) groups.destroy(group);
+  return info;
+}
+
+function groupsText({ groups }: InfoReport): string {
+  const bytes = (n: number | null): string => (n === null ? '-' : String(n));
+  const rows = groups.map(({ name, parent, limit, usage, peak, failures, forced }) => [
+    name,
+    parent ?? '-',
+    bytes(limit),
+    bytes(usage),
+    bytes(peak),
+    failures,
+    forced,
+  ]);
+  const titles = ['limit', 'usage', 'peak', 'failures', 'forced'].map((title) => ({ title }));
+  return table(rows, [{ title: 'group', align: 'left' }, { title: 'in', align: 'left' }, ...titles]);
+}
+
 /** The report, for people. */
 export function infoText(report: InfoReport): string {
   const { bytes, cpus, threads, nodes, problems } = report;
@@ -106,7 +193,10 @@ export function infoText(report: InfoReport): string {
     '',
     countersText(report),
     '',
+    groupsText(report),
+    '',
     ...trylockText(report),
+    ...locksText(report),
     ...problems.map((problem) => `UNSOUND  ${problem}`),
     ...(problems.length === 0 ? [`validate: ${report.findings.length} findings`] : []),
   ];

@@ -22,8 +22,8 @@ import { type WorkloadContext, workloadNamed } from './workloads/index.js';
 export interface WorkloadJob {
   readonly kind: 'workload';
   readonly workload: string;
-  /** The cache to use, for workloads with objects of one size. */
-  readonly cache: string | undefined;
+  /** The caches to use, for workloads with objects of one size. */
+  readonly caches: readonly string[];
   readonly heap: HeapKind;
   readonly ops: number;
   readonly seed: number;
@@ -96,9 +96,12 @@ function histogramOf(words: Int32Array | undefined, rank: number): Histogram {
 
 function contextFor(job: WorkloadJob, member: Member, cookies: Cookies): WorkloadContext {
   const { arena, rank, threads } = member;
-  const cache = job.cache === undefined ? undefined : arena.openCache(job.cache);
+  const caches = job.caches.map((name) => arena.openCache(name));
   const base = {
+    arena,
     i32: arena.i32,
+    rcu: arena.rcu,
+    view: arena,
     rank,
     threads,
     seed: job.seed,
@@ -107,23 +110,31 @@ function contextFor(job: WorkloadJob, member: Member, cookies: Cookies): Workloa
     awaitChange: (words: Int32Array, index: number, seen: number) => member.awaitChange(words, index, seen),
   };
   // A workload without objects of its own never looks at `objects`.
-  const none = cache as NonNullable<typeof cache>;
+  const objects = caches[0] as (typeof caches)[0];
   if (job.heap === 'verify') {
+    const verified = caches.map((cache) => new VerifiedObjects(cache, cookies));
+    const named = { openCache: (name: string) => verified[job.caches.indexOf(name)]! };
     return {
       ...base,
-      objects: new VerifiedObjects(none, cookies),
+      objects: verified[0]!,
+      kin: verified,
+      named,
       blocks: new VerifiedBlocks(arena, cookies),
     };
   }
   if (job.heap === 'sampled') {
     const histogram = histogramOf(job.histograms, rank);
+    const sampled = caches.map((cache) => new SampledObjects(cache, histogram));
+    const named = { openCache: (name: string) => sampled[job.caches.indexOf(name)]! };
     return {
       ...base,
-      objects: new SampledObjects(none, histogram),
+      objects: sampled[0]!,
+      kin: sampled,
+      named,
       blocks: new SampledBlocks(arena, histogram),
     };
   }
-  return { ...base, objects: none, blocks: arena };
+  return { ...base, objects, kin: caches, named: arena, blocks: arena };
 }
 
 function runWorkload(job: WorkloadJob, member: Member): WorkloadResult {

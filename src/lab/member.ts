@@ -3,7 +3,8 @@
  * fast path is compiled for one arena a thread, and is a CPU of it only while it runs a task.
  */
 import { threadId, workerData } from 'node:worker_threads';
-import { Arena, type ArenaHandle } from '../arena.js';
+import { Arena } from '../arena.js';
+import type { ArenaHandle } from '../handle.js';
 import { AbortedError, Control } from './control.js';
 
 /** What a pool gives each of its threads, as workerData. */

@@ -5,6 +5,9 @@
  */
 
 import { calculateSizes, type SlabLayout } from '../slab/index.js';
+import { numbersOf, parseRows, type Row } from './oracleTable.js';
+
+export { OracleFormatError } from './oracleTable.js';
 
 const OUTPUTS = {
   slab_size: 'size',
@@ -36,58 +39,6 @@ export interface OracleReport {
   differences: OracleDifference[];
 }
 
-/** The text is not a table of this format; says where. */
-export class OracleFormatError extends Error {
-  override name = 'OracleFormatError';
-}
-
-interface Row {
-  line: number;
-  cells: Map<string, string>;
-}
-
-function parseHeader(text: string): string[] {
-  const names = text
-    .replace(/^\uFEFF/, '')
-    .split(',')
-    .map((name) => name.trim());
-  const missing = COLUMNS.filter((column) => !names.includes(column));
-  if (missing.length > 0) throw new OracleFormatError(`line 1: missing columns: ${missing.join(', ')}`);
-  const twice = COLUMNS.filter((column) => names.indexOf(column) !== names.lastIndexOf(column));
-  if (twice.length > 0) throw new OracleFormatError(`line 1: columns given twice: ${twice.join(', ')}`);
-  return names;
-}
-
-function parseRow(text: string, line: number, names: string[]): Row {
-  const cells = text.split(',').map((cell) => cell.trim());
-  if (cells.length !== names.length) {
-    throw new OracleFormatError(`line ${line}: ${cells.length} cells, the header names ${names.length}`);
-  }
-  return { line, cells: new Map(names.map((name, i) => [name, cells[i]!])) };
-}
-
-function parseRows(text: string): Row[] {
-  const lines = text.split(/\r?\n/);
-  const names = parseHeader(lines[0]!);
-  const rows: Row[] = [];
-  for (let i = 1; i < lines.length; i++) {
-    if (lines[i]!.trim() !== '') rows.push(parseRow(lines[i]!, i + 1, names));
-  }
-  return rows;
-}
-
-function numbersOf({ line, cells }: Row): Map<string, number> {
-  const numbers = new Map<string, number>();
-  for (const column of NUMBER_COLUMNS) {
-    const cell = cells.get(column)!;
-    if (!/^\d+$/.test(cell)) {
-      throw new OracleFormatError(`line ${line}, column ${column}: expected a whole number, got '${cell}'`);
-    }
-    numbers.set(column, Number(cell));
-  }
-  return numbers;
-}
-
 function layoutOf(row: Row, numbers: Map<string, number>, cpus: number): SlabLayout {
   const typesafeByRcu = numbers.get('destroy_by_rcu') !== 0;
   const hasCtor = row.cells.get('ctor') !== '';
@@ -105,7 +56,7 @@ function layoutOf(row: Row, numbers: Map<string, number>, cpus: number): SlabLay
 }
 
 function compareRow(row: Row, cpus: number): OracleDifference[] {
-  const numbers = numbersOf(row);
+  const numbers = numbersOf(row, NUMBER_COLUMNS);
   const at = { line: row.line, cache: row.cells.get('cache')! };
   let layout: SlabLayout;
   try {
@@ -130,7 +81,7 @@ function compareRow(row: Row, cpus: number): OracleDifference[] {
  */
 export function checkOracle(text: string, cpus = 2): OracleReport {
   const report: OracleReport = { agree: 0, differ: 0, differences: [] };
-  for (const row of parseRows(text)) {
+  for (const row of parseRows(text, COLUMNS)) {
     const differences = compareRow(row, cpus);
     if (differences.length === 0) report.agree++;
     else report.differ++;

@@ -1,12 +1,18 @@
 /** Replaying one trace on an arena of its own, and everything that is to be told about it. */
 import type { Finding } from '../debug/index.js';
-import type { CheckLevel, LockPolicy } from '../struct/index.js';
+import type { CheckLevel, Layer, LockPolicy } from '../struct/index.js';
 import type { LockStatRow, LockStatTier } from '../sync/index.js';
 import { noProgress, type Progress } from './progress.js';
 import { arenaBytesFor } from './replayBytes.js';
 import { type ReplayFigures, Stage } from './stage.js';
 import { bootstrapMedian, median } from './stats.js';
-import { compileTrace, opCount, type ReplaySummary, type TraceProgram } from './trace/index.js';
+import {
+  compileTrace,
+  opCount,
+  type ReplaySummary,
+  replayedEvents,
+  type TraceProgram,
+} from './trace/index.js';
 
 export interface ReplayOptions {
   cpus?: number;
@@ -14,6 +20,10 @@ export interface ReplayOptions {
   nodes?: number;
   policy?: LockPolicy;
   check?: CheckLevel;
+  /** What stands in front of the slabs. */
+  layer?: Layer;
+  /** Frees of the kernel's own contexts go through kfree_rcu. */
+  kthreadRcu?: boolean;
   /** Seed of the bootstrap. */
   seed?: number;
   /** Size of the arena; from the trace unless given. */
@@ -55,6 +65,8 @@ export interface ReplayReport extends ReplaySummary {
   nodes: number;
   policy: LockPolicy;
   check: CheckLevel;
+  layer: Layer;
+  kthreadRcu: boolean;
   seed: number;
   rounds: number;
   /** Passes over the trace in a round. */
@@ -88,8 +100,6 @@ interface Rounds {
   readonly passes: ReplaySummary[];
   readonly problems: string[];
 }
-
-const replayedEvents = (pass: ReplaySummary): number => pass.replayedAllocs + pass.replayedFrees;
 
 /** Each round begins with a pass that fills the sheaves and is not timed. */
 async function runRounds(
@@ -126,14 +136,15 @@ async function runRounds(
 function cacheFigures(stage: Stage): CacheFigures[] {
   const figures = stage.arena.cacheInfo().map(({ name, object_size, stats }) => {
     const allocs = stats.ALLOC_FASTPATH + stats.ALLOC_SLOWPATH;
-    const frees = stats.FREE_FASTPATH + stats.FREE_SLOWPATH;
+    // An object that kfree_rcu put into a sheaf is counted nowhere else: it is in a full sheaf when its time has come.
+    const freesFast = stats.FREE_FASTPATH + stats.FREE_RCU_SHEAF;
+    const frees = freesFast + stats.FREE_SLOWPATH;
     return {
       name,
       objectSize: object_size,
       allocs,
       frees,
-      fastPathShare:
-        allocs + frees === 0 ? 1 : (stats.ALLOC_FASTPATH + stats.FREE_FASTPATH) / (allocs + frees),
+      fastPathShare: allocs + frees === 0 ? 1 : (stats.ALLOC_FASTPATH + freesFast) / (allocs + frees),
       slabShare: allocs === 0 ? 0 : (stats.ALLOC_SLOWPATH + stats.SHEAF_REFILL) / allocs,
     };
   });
@@ -153,13 +164,14 @@ class Replay {
   }
 
   open(lockStat: LockStatTier): Stage {
-    const { cpus, nodes, policy, check, bytes } = this.#options;
+    const { cpus, nodes, policy, check, layer, bytes } = this.#options;
     const ops = this.#program.ops.reduce((sum, _, cpu) => sum + opCount(this.#program, cpu), 0);
     return new Stage({
       threads: cpus,
       nodes,
       lockPolicy: policy,
       check,
+      layer,
       bytes,
       lockStat,
       maxCaches: Math.min(254, 32 + this.#program.caches.length),
@@ -170,6 +182,7 @@ class Replay {
   /** Ends a stage; returns what is in use when all is given back. */
   async end(stage: Stage): Promise<{ pagesAfter: number; objectsAfter: Record<string, number> }> {
     this.problems.push(...stage.destroyCaches());
+    stage.settlePercpu();
     const pagesAfter = stage.shrink();
     const objectsAfter = stage.heldObjects();
     this.problems.push(...(await stage.close()));
@@ -196,17 +209,19 @@ class Replay {
 /** Compiles and replays a trace. Rejects with a TraceError for a bad file, with a RangeError for bad options. */
 export async function replayTrace(file: string, options: ReplayOptions = {}): Promise<ReplayReport> {
   const { cpus = 1, rounds = 5, nodes = 1, policy = 'turn', check = 'free', seed = 1 } = options;
+  const { layer = 'sheaves', kthreadRcu = false } = options;
   const progress = options.progress ?? noProgress;
   progress.step('reading the trace', 0);
-  const program = await compileTrace(file, { cpus });
+  const program = await compileTrace(file, { cpus, kthreadRcu });
   const bytes = options.bytes ?? arenaBytesFor([program]);
-  const all: Settings = { cpus, rounds, nodes, policy, check, seed, bytes };
+  const all: Settings = { cpus, rounds, nodes, policy, check, layer, kthreadRcu, seed, bytes };
   const replay = new Replay(program, all);
   const stage = replay.open('off');
   let measured: Rounds;
   let caches: CacheFigures[];
   let before: Omit<ReplayMemory, 'pagesAfter' | 'objectsAfter'>;
   try {
+    stage.settlePercpu();
     const pagesBefore = stage.shrink();
     const objectsBefore = stage.heldObjects();
     stage.addTrace(program);
@@ -233,7 +248,7 @@ function report(
   memory: ReplayMemory,
   locks: LockStatRow[],
 ): ReplayReport {
-  const { cpus, nodes, policy, check, seed, rounds } = options;
+  const { cpus, nodes, policy, check, layer, kthreadRcu, seed, rounds } = options;
   const sum = (of: (pass: ReplaySummary) => number): number =>
     passes.reduce((total, pass) => total + of(pass), 0);
   const { estimate, low, high } = bootstrapMedian(perRound, { seed });
@@ -252,6 +267,8 @@ function report(
     nodes,
     policy,
     check,
+    layer,
+    kthreadRcu,
     seed,
     rounds,
     passesPerRound,

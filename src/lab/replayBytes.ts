@@ -1,12 +1,27 @@
 /** How large an arena a trace needs. */
 import { ARENA_BYTES_MAX } from '../plan.js';
-import { OP_ARG_SHIFT, OP_FREE, OP_KMALLOC, OP_WORDS, type TraceProgram } from './trace/index.js';
+import {
+  OP_ARG_SHIFT,
+  OP_FREE,
+  OP_KMALLOC,
+  OP_WORDS,
+  PERCPU_SIZE_MASK,
+  type TraceProgram,
+} from './trace/index.js';
 
 const MIB = 2 ** 20;
 const PAGE = 4096;
 const ARENA_MIN = 64 * MIB;
 /** For slabs that are partly used, and for what CPUs and barns keep. */
 const SLACK = 2;
+
+/** What an allocation takes; an area of percpu memory on each CPU, the caller's among them. */
+function sizeOf(program: TraceProgram, op: number): number {
+  const arg = op >>> OP_ARG_SHIFT;
+  if ((op & OP_KMALLOC) === 0) return program.caches[arg]!.size;
+  if (op < 0) return (arg & PERCPU_SIZE_MASK) * (program.cpus + 1);
+  return 2 ** Math.ceil(Math.log2(Math.max(arg, 8)));
+}
 
 /** An upper bound of the bytes that are allocated at once: the sum of what each CPU holds at its worst moment. */
 export function livePeakBytes(program: TraceProgram): number {
@@ -16,9 +31,7 @@ export function livePeakBytes(program: TraceProgram): number {
     let peak = 0;
     for (let at = 0; at < ops.length; at += OP_WORDS) {
       const op = ops[at]!;
-      const arg = op >>> OP_ARG_SHIFT;
-      const size =
-        (op & OP_KMALLOC) === 0 ? program.caches[arg]!.size : 2 ** Math.ceil(Math.log2(Math.max(arg, 8)));
+      const size = sizeOf(program, op);
       live += (op & OP_FREE) === 0 ? size : -size;
       if (live > peak) peak = live;
     }

@@ -50,6 +50,8 @@ function eventLines(report: ReplayReport): string[] {
   const lines = [
     `events     ${r.events} on ${r.kernelCpus} CPUs of the kernel: ${r.allocs} allocations, ${r.frees} frees, ` +
       `${r.percpuEvents} percpu`,
+    `percpu     ${r.percpuAllocs} areas of ${r.percpuBytes} bytes on each CPU (${r.percpuAtomic} atomic), ` +
+      `${r.percpuFrees} frees, ${r.percpuLiveAtEnd} alive at the end; ${r.percpuLeftOut} left out`,
     `           ${r.implicitFrees} frees that left no event, ${r.unknownFrees} frees of older objects (left out), ` +
       `${r.nullEvents} of NULL`,
     `           ${r.liveAtEnd} objects alive at the end, ${r.livePeak} at most`,
@@ -57,6 +59,7 @@ function eventLines(report: ReplayReport): string[] {
       `${r.cpus === 1 ? 'CPU' : 'CPUs'} ${r.crossCpuFrees + r.implicitCrossFrees} frees cross, ${r.waits} waited ` +
       `(${r.waitedMs.toFixed(1)} ms)`,
   ];
+  if (r.rcuFrees > 0) lines.push(`           ${r.rcuFrees} frees of the kernel's own contexts, by kfree_rcu`);
   if (r.lostEvents > 0) lines.push(`           the recorder lost ${r.lostEvents} events`);
   return lines;
 }
@@ -72,7 +75,7 @@ export function replayText(report: ReplayReport): string {
       `${report.passesPerRound} passes, 95 % ${formatCount(low)} to ${formatCount(high)}, best ` +
       `${formatCount(report.eventsPerSecondBest)} (by the slowest CPU's time)`,
     `arena      ${report.memory.arenaBytes / 2 ** 20} MiB, ${report.nodes} ${report.nodes === 1 ? 'node' : 'nodes'}, ` +
-      `policy '${report.policy}', check '${report.check}'`,
+      `layer '${report.layer}', policy '${report.policy}', check '${report.check}'`,
     `memory     at most ${kib(memory.highWaterPages)} in use; ${kib(memory.pagesBefore)} before, ` +
       `${kib(memory.pagesAfter)} after the caches were destroyed` +
       (sameObjects(memory) ? ', held by as many objects as before' : ''),

@@ -1,8 +1,9 @@
 /** One run of a workload or of a trace, as one figure that can be compared with others. */
 import type { HeapKind } from './heaps.js';
 import type { Histogram } from './histogram.js';
-import type { PathCounts, ReplayFigures, Stage } from './stage.js';
-import type { TraceProgram } from './trace/index.js';
+import type { CacheHits, PathCounts } from './paths.js';
+import type { ReplayFigures, Stage } from './stage.js';
+import { recordedEvents, type TraceProgram } from './trace/index.js';
 
 /** What one run tells, whatever it ran. */
 export interface Sample {
@@ -11,6 +12,7 @@ export interface Sample {
   readonly opsPerSecond: number;
   readonly wallMs: number;
   readonly paths: PathCounts;
+  readonly hits: ReadonlyMap<string, CacheHits>;
   readonly problems: readonly string[];
   readonly histogram: Histogram | undefined;
 }
@@ -38,17 +40,18 @@ export async function takeSample(
   return sampleOf(await stage.runReplay(program, scale + 1, { sampled: heap === 'sampled' }));
 }
 
-/** A replay's operations are pairs of an allocation and a free, as those of the other workloads. */
+/** A replay's operations are pairs of a recorded allocation and free, as those of the other workloads. */
 function sampleOf(figures: ReplayFigures): Sample {
-  const { threads, paths, problems, histogram, passes } = figures;
+  const { threads, paths, hits, problems, histogram, passes } = figures;
   const counted = passes.slice(1);
   const wallMs = counted.reduce((sum, pass) => sum + pass.elapsedMs, 0);
-  const pairs = counted.reduce((sum, pass) => sum + (pass.replayedAllocs + pass.replayedFrees) / 2, 0);
+  const pairs = counted.reduce((sum, pass) => sum + recordedEvents(pass) / 2, 0);
   return {
     nsPerOp: (wallMs * 1e6 * threads) / pairs,
     opsPerSecond: (pairs * 1e3) / wallMs,
     wallMs,
     paths,
+    hits,
     problems,
     histogram,
   };

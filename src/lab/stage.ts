@@ -3,15 +3,16 @@
  * a count of what was not given back: a figure from an unsound run is no figure.
  */
 import { Arena } from '../arena.js';
-import type { StatItem } from '../cpu/index.js';
+import { definitionOf } from '../cache/index.js';
 import type { Finding } from '../debug/index.js';
 import { Zone, zoneOf } from '../page/index.js';
 import type { ArenaOptions } from '../plan.js';
 import { SLAB_NO_MERGE } from '../slab/index.js';
-import { LOCK_STAT_WORDS, type LockStatRow } from '../sync/index.js';
+import { LOCK_SITES_WORDS, LOCK_STAT_WORDS, type LockStatRow } from '../sync/index.js';
 import type { HeapKind } from './heaps.js';
 import { HISTOGRAM_WORDS, Histogram } from './histogram.js';
 import { type ReplayJob, type ReplayResult, type WorkloadJob, type WorkloadResult, wallMs } from './jobs.js';
+import { type CacheHits, PathCounter, type PathCounts } from './paths.js';
 import { CpuPool } from './pool.js';
 import {
   createReplayCaches,
@@ -31,31 +32,14 @@ export interface StageOptions extends Omit<ArenaOptions, 'threads' | 'buffer'> {
   waitLimitMs?: number;
 }
 
-/** Where operations ended, summed over all caches. */
-export interface PathCounts {
-  /** Allocations and frees that the CPU's sheaves served. */
-  fast: number;
-  /** Those that went to a slab one by one. */
-  slow: number;
-  allocs: number;
-  /** Sheaves that were exchanged with the barn. */
-  barn: number;
-  /** Exchanges that the barn could not serve: slabs were needed. */
-  barnFailed: number;
-  /** Objects that were taken out of slabs, one by one or to fill a sheaf. */
-  fromSlabs: number;
-  /** Objects that went between slabs and what stands in front of them, in either direction. */
-  moved: number;
-  /** Calls that went to a slab because another thread had the lock of this CPU's sheaves. */
-  bypassed: number;
-}
-
 /** What every run tells besides its time. */
 export interface RunFigures {
   readonly threads: number;
   /** Empty when the run was sound. */
   readonly problems: string[];
   readonly paths: PathCounts;
+  /** Of the arena's caches that were used, by name, but kmalloc's. */
+  readonly hits: ReadonlyMap<string, CacheHits>;
   readonly histogram: Histogram | undefined;
 }
 
@@ -79,53 +63,9 @@ export interface RunOptions {
   seed?: number;
 }
 
-/** The counters that make up each figure. */
-const PATH_ITEMS: Readonly<Record<Exclude<keyof PathCounts, 'bypassed'>, readonly StatItem[]>> = {
-  fast: ['ALLOC_FASTPATH', 'FREE_FASTPATH'],
-  slow: ['ALLOC_SLOWPATH', 'FREE_SLOWPATH'],
-  allocs: ['ALLOC_FASTPATH', 'ALLOC_SLOWPATH'],
-  barn: ['BARN_GET', 'BARN_PUT'],
-  barnFailed: ['BARN_GET_FAIL', 'BARN_PUT_FAIL'],
-  fromSlabs: ['ALLOC_SLOWPATH', 'SHEAF_REFILL'],
-  moved: ['ALLOC_SLOWPATH', 'FREE_SLOWPATH', 'SHEAF_REFILL', 'SHEAF_FLUSH'],
-};
-
-export const noPaths = (): PathCounts => ({
-  fast: 0,
-  slow: 0,
-  allocs: 0,
-  barn: 0,
-  barnFailed: 0,
-  fromSlabs: 0,
-  moved: 0,
-  bypassed: 0,
-});
-
-/** What a build whose threads can share a CPU counts besides. */
-interface Bypasses {
-  readonly allocBypasses?: number;
-  readonly freeBypasses?: number;
-}
-
-/** A cache whose layer counts what the 26 do not. */
-interface LayerCounts {
-  layerStats?(): Partial<Record<string, number>>;
-}
-/** Per-CPU arrays count their calls, and the objects they are filled with and flushed of, under names of their own. */
-const LAYER_ITEMS: Partial<Record<keyof PathCounts, readonly string[]>> = {
-  fast: ['ALLOC_PCA', 'FREE_PCA'],
-  allocs: ['ALLOC_PCA'],
-  fromSlabs: ['PCA_REFILL'],
-  moved: ['PCA_REFILL', 'PCA_FLUSH'],
-};
-
-/** Adds `counts`, or with `sign` -1 takes them away. */
-export function addPaths(sum: PathCounts, counts: PathCounts, sign: 1 | -1 = 1): PathCounts {
-  for (const key of Object.keys(sum) as Array<keyof PathCounts>) sum[key] += sign * counts[key];
-  return sum;
-}
-
 const cacheFor = (workload: string): string => `lab-${workload}`;
+/** Whether a workload's caches may merge. */
+const kinOf = (workload: string): boolean => workloadNamed(workload).kin !== undefined;
 
 export class Stage {
   readonly arena: Arena;
@@ -135,7 +75,7 @@ export class Stage {
   readonly findings: Finding[] = [];
   /** Objects that its caches still had when they were destroyed. */
   leaked = 0;
-  #paths: PathCounts = noPaths();
+  readonly #paths = new PathCounter();
   readonly #shared = new Map<string, Int32Array>();
   readonly #slots = new Map<TraceProgram, Int32Array>();
   readonly #made: string[] = [];
@@ -151,7 +91,10 @@ export class Stage {
   /** Makes the caches that a trace needs, unless its program for other CPUs had them made. */
   addTrace(program: TraceProgram): void {
     const caches = program.caches.filter(({ name }) => !this.#made.includes(name));
-    createReplayCaches(this.arena, { ...program, caches });
+    const defined = caches.map(({ name }) => definitionOf(name)).filter((each) => each !== undefined);
+    for (const each of defined) this.arena.createCache(each);
+    const plain = caches.filter(({ name }) => definitionOf(name) === undefined);
+    createReplayCaches(this.arena, { ...program, caches: plain });
     this.#made.push(...caches.map(({ name }) => name));
   }
 
@@ -165,7 +108,7 @@ export class Stage {
     const job: WorkloadJob = {
       kind: 'workload',
       workload: name,
-      cache: this.#cacheOf(name),
+      caches: this.#cachesOf(name),
       heap,
       ops: whole,
       seed,
@@ -185,7 +128,8 @@ export class Stage {
         lost,
         sum((r) => r.cookieErrors),
       ),
-      paths: this.#takePaths(),
+      paths: this.#paths.take(this.arena),
+      hits: this.#paths.hits,
       histogram: mergeHistograms(histograms, threads),
     };
   }
@@ -227,9 +171,19 @@ export class Stage {
       threads,
       passes: summaries,
       problems,
-      paths: this.#takePaths(),
+      paths: this.#paths.take(this.arena),
+      hits: this.#paths.hits,
       histogram: mergeHistograms(histograms, threads),
     };
+  }
+
+  /** Gives surplus percpu chunks back: the one that stays is there before a run as after it. */
+  settlePercpu(): void {
+    const { arena } = this;
+    arena.freePercpu(arena.allocPercpu(4));
+    arena.percpu.drainAreas();
+    // What the first populates for atomic allocations that failed, the second may find too much.
+    for (let round = 0; round < 2; round++) arena.percpu.balance();
   }
 
   /** Gives back what caches keep for later, and starts the high-water mark anew. Returns the pages in use. */
@@ -269,6 +223,10 @@ export class Stage {
     const rows = arena.lockStat();
     const from = arena.geometry.lockStats;
     if (rows.length > 0) arena.i32.fill(0, from, from + arena.geometry.threads * LOCK_STAT_WORDS);
+    if (arena.geometry.lockSites !== 0) {
+      const sites = arena.geometry.lockSites;
+      arena.i32.fill(0, sites, sites + arena.geometry.threads * LOCK_SITES_WORDS);
+    }
     return rows;
   }
 
@@ -291,15 +249,18 @@ export class Stage {
     return problems;
   }
 
-  #cacheOf(name: string): string | undefined {
-    const { objectSize } = workloadNamed(name);
-    if (objectSize === undefined) return undefined;
-    const cache = cacheFor(name);
-    if (!this.#made.includes(cache)) {
-      this.arena.createCache(cache, { size: objectSize, flags: SLAB_NO_MERGE });
+  /** The caches of a workload, made when it is run first. */
+  #cachesOf(name: string): string[] {
+    const { objectSize, defined, kin = 1, cacheName = defined?.name ?? cacheFor(name) } = workloadNamed(name);
+    if (objectSize === undefined) return [];
+    const names = Array.from({ length: kin }, (_, i) => (i === 0 ? cacheName : `${cacheName}.${i}`));
+    const known = new Set([...this.#made, ...this.arena.cacheNames()]);
+    for (const cache of names.filter((each) => !known.has(each))) {
+      if (defined !== undefined) this.arena.createCache(defined);
+      else this.arena.createCache(cache, { size: objectSize, flags: kinOf(name) ? 0 : SLAB_NO_MERGE });
       this.#made.push(cache);
     }
-    return cache;
+    return names;
   }
 
   #sharedWords(name: string, threads: number): Int32Array {
@@ -324,25 +285,6 @@ export class Stage {
     if (lost !== 0) problems.push(`${lost} objects lost`);
     if (cookieErrors > 0) problems.push(`${cookieErrors} objects overwritten or handed out twice`);
     return problems;
-  }
-
-  /** What the counters of all caches grew by since the last call. */
-  #takePaths(): PathCounts {
-    const now = noPaths();
-    for (const { name, stats, ...info } of this.arena.cacheInfo()) {
-      for (const key of Object.keys(PATH_ITEMS) as Array<keyof typeof PATH_ITEMS>) {
-        for (const item of PATH_ITEMS[key]) now[key] += stats[item];
-      }
-      const { allocBypasses = 0, freeBypasses = 0 } = info as Bypasses;
-      now.bypassed += allocBypasses + freeBypasses;
-      const own = (this.arena.openCache(name) as unknown as LayerCounts).layerStats?.() ?? {};
-      for (const key of Object.keys(LAYER_ITEMS) as Array<keyof PathCounts>) {
-        for (const item of LAYER_ITEMS[key]!) now[key] += own[item] ?? 0;
-      }
-    }
-    const grown = addPaths({ ...now }, this.#paths, -1);
-    this.#paths = now;
-    return grown;
   }
 }
 

@@ -1,14 +1,17 @@
 /** What a cache is and does, under the kernel's names: /proc/slabinfo and the files of /sys/kernel/slab. */
-import { barnFigures, type Caches, type KmemCache } from '../cache/index.js';
+import { barnFigures, type Caches, definitionOf, type KmemCache, namesOf, sysfsId } from '../cache/index.js';
 import { CpuSlab, pcsOf, type Stats, type TrylockStats } from '../cpu/index.js';
 import { Page } from '../page/index.js';
 import {
+  type CacheDesc,
   inuseOf,
   KmemCacheNode,
   KmemCacheStruct,
   nodeOf,
   SLAB_CACHE_DMA,
   SLAB_CONSISTENCY_CHECKS,
+  SLAB_CTOR,
+  SLAB_DTOR,
   SLAB_FAILSLAB,
   SLAB_HWCACHE_ALIGN,
   SLAB_POISON,
@@ -16,6 +19,7 @@ import {
   SLAB_RED_ZONE,
   SLAB_STORE_USER,
   SLAB_TRACE,
+  SLAB_TYPESAFE_BY_RCU,
 } from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
 
@@ -53,16 +57,37 @@ export interface CacheInfo extends TrylockStats {
   failslab: 0 | 1;
   /** Reports about the cache, repairs included. */
   slab_errors: number;
+  destroy_by_rcu: 0 | 1;
+  /** Names of the constructor and the destructor, `name [slab]` for the batching forms; empty without. Seed 001. */
+  ctor: string;
+  dtor: string;
+  /** Other names that use this cache's slabs. */
   aliases: number;
+  /** `:` and what it may merge by, or its name when it may not. */
+  sysfs_id: string;
+  /** Its own name, and those of caches that merged into it, sorted; a hidden one has only those. */
+  names: string[];
+  /** Bytes of an object that may be copied in and out of a hardened arena. */
+  usersize: number;
+  remote_node_defrag_ratio: number;
   /** Objects that a CPU may have on its partial slabs; 0 without cpu slabs, as in kernels from 7.0 on. */
   cpu_partial: number;
   /** Slabs on cpu partial lists, and the objects that makes at half a slab each: `3(24)`. */
   slabs_cpu_partial: string;
   /** Slabs that CPUs have: cpu slabs, and those on cpu partial lists. */
   cpu_slabs: number;
+  /** Slabs and objects by node. */
+  nodes: NodeInfo[];
   stats: Stats;
   /** What the layer counts beyond the 26. */
   layer_stats: Record<string, number>;
+}
+
+export interface NodeInfo {
+  slabs: number;
+  partial: number;
+  total_objects: number;
+  objects_partial: number;
 }
 
 interface NodeSums {
@@ -73,28 +98,43 @@ interface NodeSums {
   partialFree: number;
 }
 
-/** Adds up the nodes; racy by what happens meanwhile. */
-function sumNodes(caches: Caches, cache: KmemCache): NodeSums {
+/** One node; racy by what happens meanwhile. */
+function nodeSums(caches: Caches, cache: KmemCache, node: number): NodeSums {
   const { m } = caches.views;
-  const sums = { slabs: 0, total: 0, partial: 0, partialInuse: 0, partialFree: 0 };
-  for (let node = 0; node < caches.geometry.nodes; node++) {
-    const n = nodeOf(m, cache.desc, node);
-    sums.slabs += m[n + KmemCacheNode.nrSlabs]!;
-    sums.total += m[n + KmemCacheNode.totalObjects]!;
-    let left = m[n + KmemCacheNode.nrPartial]!;
-    sums.partial += left;
-    for (let page = m[n + KmemCacheNode.head]!; page !== 0 && left-- > 0; page = m[page + Page.next]!) {
-      const inuse = inuseOf(m[page + Page.slabWord]!);
-      sums.partialInuse += inuse;
-      sums.partialFree += m[page + Page.objects]! - inuse;
-    }
+  const n = nodeOf(m, cache.desc, node);
+  let left = m[n + KmemCacheNode.nrPartial]!;
+  const slabs = m[n + KmemCacheNode.nrSlabs]!;
+  const sums = {
+    slabs,
+    total: m[n + KmemCacheNode.totalObjects]!,
+    partial: left,
+    partialInuse: 0,
+    partialFree: 0,
+  };
+  for (let page = m[n + KmemCacheNode.head]!; page !== 0 && left-- > 0; page = m[page + Page.next]!) {
+    const inuse = inuseOf(m[page + Page.slabWord]!);
+    sums.partialInuse += inuse;
+    sums.partialFree += m[page + Page.objects]! - inuse;
   }
   return sums;
 }
 
+function eachNode(caches: Caches, cache: KmemCache): NodeSums[] {
+  return Array.from({ length: caches.geometry.nodes }, (_, node) => nodeSums(caches, cache, node));
+}
+
+function sumNodes(nodes: readonly NodeSums[]): NodeSums {
+  const sums = { slabs: 0, total: 0, partial: 0, partialInuse: 0, partialFree: 0 };
+  for (const node of nodes)
+    for (const key of Object.keys(sums) as Array<keyof NodeSums>) sums[key] += node[key];
+  return sums;
+}
+
 export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
-  const sums = sumNodes(caches, cache);
+  const each = eachNode(caches, cache);
+  const sums = sumNodes(each);
   const barns = barnFigures(caches, cache);
+  const word = (field: number): number => caches.views.m[cache.desc.ptr + field]!;
   const flag = (bit: number): 0 | 1 => ((cache.desc.flags & bit) !== 0 ? 1 : 0);
   return {
     name: cache.name,
@@ -105,7 +145,7 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     objs_per_slab: cache.objsPerSlab,
     sheaf_capacity: cache.sheafCapacity,
     layer: cache.layer,
-    array_size: caches.views.m[cache.desc.ptr + KmemCacheStruct.arraySize]!,
+    array_size: word(KmemCacheStruct.arraySize),
     min_partial: cache.minPartial,
     slabs: sums.slabs,
     partial: sums.partial,
@@ -123,12 +163,38 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     poison: flag(SLAB_POISON),
     store_user: flag(SLAB_STORE_USER),
     failslab: flag(SLAB_FAILSLAB),
-    slab_errors: caches.views.m[cache.desc.ptr + KmemCacheStruct.errors]!,
-    aliases: 0,
+    slab_errors: word(KmemCacheStruct.errors),
+    ...callbackNames(cache.desc),
+    destroy_by_rcu: flag(SLAB_TYPESAFE_BY_RCU),
+    ...callbackNames(cache.desc),
+    aliases: Math.max(word(KmemCacheStruct.refcount) - 1, 0),
+    sysfs_id: sysfsId(caches, cache.desc.ptr, cache.name),
+    names: namesOf(caches, cache),
+    usersize: cache.desc.usersize,
+    remote_node_defrag_ratio: word(KmemCacheStruct.defragRatio) / 10,
     ...cpuSlabFigures(caches, cache),
+    nodes: each.map(({ slabs, partial, total, partialInuse }) => ({
+      slabs,
+      partial,
+      total_objects: total,
+      objects_partial: partialInuse,
+    })),
     stats: cache.stats(),
     ...cache.trylockStats(),
     layer_stats: cache.layerStats(),
+  };
+}
+
+/** As /sys/kernel/slab prints the functions' symbols. */
+function callbackNames(desc: CacheDesc): Pick<CacheInfo, 'ctor' | 'dtor'> {
+  const code = definitionOf(desc.name)?.definition;
+  const name = (flag: number, one?: { name: string }, slab?: { name: string }): string => {
+    if ((desc.flags & flag) === 0) return '';
+    return one?.name ?? (slab === undefined ? '(not imported)' : `${slab.name} [slab]`);
+  };
+  return {
+    ctor: name(SLAB_CTOR, code?.ctor, code?.ctorSlab),
+    dtor: name(SLAB_DTOR, code?.dtor, code?.dtorSlab),
   };
 }
 
@@ -161,7 +227,7 @@ const HEADER =
 export function slabinfo(caches: Caches): string {
   const n = (value: number): string => String(value).padStart(6);
   const lines = caches.all().map((cache) => {
-    const { slabs, total, partialFree } = sumNodes(caches, cache);
+    const { slabs, total, partialFree } = sumNodes(eachNode(caches, cache));
     const objects = `${n(total - partialFree)} ${n(total)} ${n(cache.size)}`;
     const perSlab = `${String(cache.objsPerSlab).padStart(4)} ${String(1 << cache.order).padStart(4)}`;
     const tunables = ' : tunables    0    0    0';

@@ -84,6 +84,15 @@ function prepareBlock(m: Words, page: PagePtr, order: number): void {
   }
 }
 
+/** Makes single pages of a block that the caller owns, from the end, so that the block's head tells of less and less. Kernel: `split_page`. */
+export function splitPage(m: Words, page: PagePtr, order: number): void {
+  for (let i = (1 << order) - 1; i >= 0; i--) {
+    const each = page + i * Page.SIZEOF;
+    m[each + FLAGS] = PG_HEAD | orderBits(0);
+    m[each + HEAD] = 0;
+  }
+}
+
 /** A loop for the common single page: the builtin costs more than eight stores. */
 function clearPages(m: Words, page: PagePtr, order: number): void {
   const end = page + (1 << order) * Page.SIZEOF;

@@ -19,6 +19,13 @@ export const __GFP_HIGH = 1 << 5;
 export const __GFP_NOFAIL = 1 << 6;
 /** No page from the reserve on the ground that this thread is reclaiming. */
 export const __GFP_NOMEMALLOC = 1 << 7;
+// The next three are neighbours: kmalloc looks its type up by all of them as one number.
+/** From the caches of memory that can be reclaimed, if the arena has them. */
+export const __GFP_RECLAIMABLE = 1 << 8;
+/** From the caches for DMA, if the arena has them. */
+export const __GFP_DMA = 1 << 9;
+/** From the accounted caches, if the arena has them. */
+export const __GFP_ACCOUNT = 1 << 10;
 
 export const GFP_KERNEL = __GFP_DIRECT_RECLAIM;
 export const GFP_NOWAIT = 0;
@@ -39,6 +46,9 @@ const FLAG_NAMES: ReadonlyArray<[number, string]> = [
   [__GFP_HIGH, '__GFP_HIGH'],
   [__GFP_NOFAIL, '__GFP_NOFAIL'],
   [__GFP_NOMEMALLOC, '__GFP_NOMEMALLOC'],
+  [__GFP_RECLAIMABLE, '__GFP_RECLAIMABLE'],
+  [__GFP_DMA, '__GFP_DMA'],
+  [__GFP_ACCOUNT, '__GFP_ACCOUNT'],
 ];
 const GFP_KNOWN = FLAG_NAMES.reduce((all, [flag]) => all | flag, 0);
 
@@ -82,4 +92,12 @@ export function nodeOnlyGfp(gfp: number): number {
 export function sheafGfp(gfp: number): number {
   const asked = gfp & ~(__GFP_DIRECT_RECLAIM | __GFP_NOFAIL | __GFP_HIGH | __GFP_ZERO);
   return asked | __GFP_NORETRY | __GFP_NOWARN | __GFP_NOMEMALLOC;
+}
+
+/**
+ * For a sheaf's own memory, which goes where its allocator works, whatever its objects are asked for. Kernel:
+ * OBJCGS_CLEAR_MASK.
+ */
+export function sheafMemoryGfp(gfp: number): number {
+  return gfp & ~(__GFP_ZERO | __GFP_THISNODE | __GFP_RECLAIMABLE | __GFP_DMA | __GFP_ACCOUNT);
 }

@@ -12,6 +12,8 @@
  * | TAIL                  | another page of an allocated block           | `head` names the first   |
  * | HEAD or TAIL + SLAB   | the block is a slab; `cache` is set on each  | head: partial list       |
  * | HEAD + LARGE          | the block is a large kmalloc                 | -                        |
+ * | HEAD + PFMEMALLOC     | taken from the reserve by a thread that reclaims | as for HEAD              |
+ * | HEAD + CALLBACK       | a slab whose objects are constructed, or await destructors | see slabCallbacks.ts |
  * | HEAD + LARGE + DEFERRED | the block is to be freed                   | on a deferred list, by its first word |
  *
  * BUDDY changes under zone->lock only; PARTIAL under n->list_lock only; the rest belongs to the block's owner.
@@ -44,7 +46,11 @@ export const PG_PARTIAL = 1 << 4;
 export const PG_LARGE = 1 << 5;
 /** Freed in a restricted context: the block waits on a CPU's deferred list, its first word is the link. */
 export const PG_DEFERRED = 1 << 6;
-const ORDER_SHIFT = 8;
+/** Taken from below the min watermark by a thread that reclaims: what lies in the block is for such threads only. */
+export const PG_PFMEMALLOC = 1 << 7;
+/** No slab yet, or no more: its objects are being constructed, or wait for their destructors. */
+export const PG_CALLBACK = 1 << 8;
+const ORDER_SHIFT = 12;
 const ORDER_MASK = 0xf;
 
 /** Largest block: 2^10 pages, 4 MiB. */

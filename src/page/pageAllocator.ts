@@ -2,14 +2,14 @@
 import type { ThisCpu } from '../cpu/index.js';
 import {
   describe,
-  INIT_ON_FREE,
+  INIT_ON_ALLOC,
   OutOfMemoryError,
   PAGE_SIZE,
   requireInteger,
-  SlabBugError,
 } from '../struct/index.js';
-import { canSleep, futexWait, LockClass } from '../sync/index.js';
-import { freeOnePage, rmqueue } from './buddy.js';
+import { canSleep, futexWait, LockClass, OWN_WORD_LOCK_CLASSES } from '../sync/index.js';
+import { badPage, checkBlock } from './badPage.js';
+import { freeOnePage, rmqueue, splitPage } from './buddy.js';
 import {
   __GFP_DIRECT_RECLAIM,
   __GFP_HIGH,
@@ -18,6 +18,7 @@ import {
   __GFP_NORETRY,
   __GFP_NOWARN,
   __GFP_THISNODE,
+  __GFP_ZERO,
   ALLOC_TRYLOCK,
   checkGfp,
   gfpNames,
@@ -35,34 +36,18 @@ import {
   PG_DEFERRED,
   PG_HEAD,
   PG_LARGE,
-  PG_SLAB,
+  PG_PFMEMALLOC,
   pageAddress,
   pageToPfn,
   virtToPage,
 } from './page.js';
 import { Effort, type EffortId, Pressure, type Reclaimer, wakeReclaim } from './reclaimer.js';
 import { floorOf, Level, type LevelId } from './watermark.js';
+import { wipeFreed } from './wipe.js';
 import { type NodeMeminfo, Zone, type ZonePtr, zoneLock, zoneOf } from './zone.js';
 
 const { nrFree: NR_FREE, allocs: ALLOCS, frees: FREES, foreign: FOREIGN } = Zone;
 
-function badPage(address: unknown, what: string): SlabBugError {
-  return new SlabBugError('bad-page', 'page_alloc', typeof address === 'number' ? address : 0, what);
-}
-
-/** Throws unless a block of that order, of allocPages, starts at the page with these flags. */
-function checkBlock(address: number, order: number, flags: number): void {
-  const hex = `0x${address.toString(16)}`;
-  if ((flags & PG_HEAD) === 0) {
-    throw badPage(address, `no block starts at ${hex}: it was freed already or never allocated`);
-  }
-  if ((flags & (PG_SLAB | PG_LARGE)) !== 0) {
-    throw badPage(address, `${hex} belongs to kmalloc or a cache; free it there`);
-  }
-  if (orderOf(flags) !== order) {
-    throw badPage(address, `the block at ${hex} has order ${orderOf(flags)}, not ${order}`);
-  }
-}
 /** Larger blocks are not worth more than one full reclaim. Kernel: `PAGE_ALLOC_COSTLY_ORDER`. */
 const COSTLY_ORDER = 3;
 /** How often a reclaim that freed pages, which others then took, is done again. Kernel: `MAX_RECLAIM_RETRIES`. */
@@ -72,6 +57,7 @@ export const NOFAIL_LIMIT_MS = 10_000;
 /** When its wait is first reported. */
 const STALL_MS = 1000;
 const NAP_MS_MAX = 10;
+const RECLAIM = 'an allocation of pages that may reclaim';
 
 export class PageAllocator {
   private readonly cpu: ThisCpu;
@@ -96,6 +82,15 @@ export class PageAllocator {
     this.cpu = cpu;
   }
 
+  /** Refuses every `every`-th request from now on, none for 0. Returns how many were refused until now. */
+  refuseEach(every: number): number {
+    const { refused } = this;
+    this.failEvery = every;
+    this.requests = 0;
+    this.refused = 0;
+    return refused;
+  }
+
   /**
    * Returns the first page of a block of 2^order pages, or 0. Takes zone->lock, with no barn or list lock held; with
    * ALLOC_TRYLOCK it passes by zones whose lock is taken, and any lock may be held.
@@ -107,6 +102,8 @@ export class PageAllocator {
       return 0 as PagePtr;
     }
     if ((gfp & ALLOC_TRYLOCK) !== 0) return this.fromNodes(order, gfp, node, Level.MIN);
+    // Whether or not it comes to that: kernel, might_alloc. What is held for a turn only, a reclaim gives up first.
+    if ((gfp & __GFP_DIRECT_RECLAIM) !== 0) this.cpu.lockdep.mightSleep(RECLAIM, OWN_WORD_LOCK_CLASSES);
     const page = this.fromNodes(order, gfp, node, Level.LOW);
     return page !== 0 ? page : this.allocSlow(order, gfp, node);
   }
@@ -127,11 +124,24 @@ export class PageAllocator {
   private tryHard(order: number, gfp: number, node: number): PagePtr {
     const { m, geometry } = this.cpu;
     wakeReclaim(m, geometry);
-    const reserved = (gfp & __GFP_HIGH) !== 0 || (this.memalloc && (gfp & __GFP_NOMEMALLOC) === 0);
-    const level = reserved ? Level.NONE : Level.MIN;
+    if (this.memalloc && (gfp & __GFP_NOMEMALLOC) === 0) return this.forReclaim(order, gfp, node);
+    const level = (gfp & __GFP_HIGH) !== 0 ? Level.NONE : Level.MIN;
     const page = this.fromNodes(order, gfp, node, level);
     const waits = (gfp & __GFP_DIRECT_RECLAIM) !== 0 && !this.memalloc && this.reclaimer !== undefined;
     return page !== 0 || !waits ? page : this.reclaimAndRetry(order, gfp, node, level);
+  }
+
+  /** This thread is reclaiming: every page may go, but what comes from the reserve is marked as such. */
+  private forReclaim(order: number, gfp: number, node: number): PagePtr {
+    const { m, geometry } = this.cpu;
+    const spare = this.fromNodes(order, gfp, node, Level.MIN);
+    if (spare !== 0) return spare;
+    const page = this.fromNodes(order, gfp, node, Level.NONE);
+    if (page === 0) return page;
+    m[page + Page.flags] = m[page + Page.flags]! | PG_PFMEMALLOC;
+    // Never cleared. Whoever gets an object of the block from us sees it by what ordered that.
+    m[geometry.pressure + Pressure.reserveUsed] = 1;
+    return page;
   }
 
   /** Kernel: `should_reclaim_retry` and what is around it. */
@@ -147,8 +157,22 @@ export class PageAllocator {
     return this.fromNodes(order, gfp, node, level === Level.NONE ? level : Level.LAST);
   }
 
-  private reclaim(effort: EffortId): number {
-    const freed = this.reclaimer!.reclaim(effort);
+  /**
+   * `pages` pages in a row, each to be freed by itself with order 0; returns the first, or 0. Kernel: `alloc_pages_exact`.
+   */
+  allocExact(pages: number, gfp: number, node: number = NUMA_NO_NODE): PagePtr {
+    const order = pages === 1 ? 0 : 32 - Math.clz32(pages - 1);
+    const first = this.alloc(order, gfp, node);
+    if (first === 0 || order === 0) return first;
+    splitPage(this.cpu.m, first, order);
+    for (let i = pages; i < 1 << order; i++) this.free((first + i * Page.SIZEOF) as PagePtr, 0);
+    return first;
+  }
+
+  /** Reclaims with that effort, as an allocation would that found nothing. Returns the pages that came back. */
+  reclaim(effort: EffortId): number {
+    if (this.reclaimer === undefined) return 0;
+    const freed = this.reclaimer.reclaim(effort);
     this.reclaims.direct++;
     this.reclaims.pages += freed;
     return freed;
@@ -171,6 +195,7 @@ export class PageAllocator {
         this.oom.report(told);
       }
       this.cpu.endTurn(); // whoever frees for us may need what we hold
+      this.cpu.lockdep.mightSleep('__GFP_NOFAIL');
       this.nap(Math.min(tries, NAP_MS_MAX));
     }
   }
@@ -193,14 +218,18 @@ export class PageAllocator {
     return 0 as PagePtr;
   }
 
-  /** Refuses every `every`-th request from now on, none for 0. Returns how many were refused before. */
-  failFrom(every: number): { refused: number } {
-    requireInteger('every', every, 0, 0x7fffffff);
-    const { refused } = this;
-    this.failEvery = every;
-    this.requests = 0;
-    this.refused = 0;
-    return { refused };
+  /** A block by address, for a user; 0 when out of memory. Throws when the order or the node cannot be. */
+  allocPages(order: number, gfp: number, node: number): number {
+    const { geometry, views } = this.cpu;
+    requireInteger('order', order, 0, MAX_PAGE_ORDER);
+    requireInteger('node', node, NUMA_NO_NODE, geometry.nodes - 1);
+    checkGfp(gfp);
+    const page = this.alloc(order, gfp, node);
+    if (page === 0) return 0;
+    const address = this.address(page);
+    const zeroed = (gfp & __GFP_ZERO) !== 0 || (geometry.init & INIT_ON_ALLOC) !== 0;
+    if (zeroed) views.u8.fill(0, address, address + (PAGE_SIZE << order));
+    return address;
   }
 
   /** Gives a block back. The caller knows its order and that nobody uses it any more. */
@@ -208,7 +237,7 @@ export class PageAllocator {
     const { m, geometry, locks } = this.cpu;
     const zone = this.zoneOfPage(page);
     this.freed += 1 << order;
-    this.wipe(page, order);
+    wipeFreed(this.cpu, page, order);
     locks.lock(zoneLock(zone), LockClass.Zone);
     try {
       freeOnePage(m, geometry, zone, page, order);
@@ -235,7 +264,7 @@ export class PageAllocator {
     try {
       const flags = m[page + Page.flags]!;
       check(flags);
-      this.wipe(page, orderOf(flags)); // not before: the block might be another's
+      wipeFreed(this.cpu, page, orderOf(flags)); // not before: the block might be another's
       freeOnePage(m, geometry, zone, page, orderOf(flags));
       m[zone + FREES] = m[zone + FREES]! + 1;
     } finally {
@@ -258,20 +287,12 @@ export class PageAllocator {
       return;
     }
     try {
-      this.wipe(page, order);
+      wipeFreed(this.cpu, page, order);
       freeOnePage(m, geometry, zone, page, order);
       m[zone + FREES] = m[zone + FREES]! + 1;
     } finally {
       locks.unlock(zoneLock(zone), LockClass.Zone);
     }
-  }
-
-  /** Zeroes a block that is being freed, in an arena with initOnFree. Kernel: `free_pages_prepare`. */
-  private wipe(page: PagePtr, order: number): void {
-    const { geometry, views } = this.cpu;
-    if ((geometry.init & INIT_ON_FREE) === 0) return;
-    const p = pageAddress(geometry, page);
-    views.u8.fill(0, p, p + (PAGE_SIZE << order));
   }
 
   /** The node whose zone holds `page`. */

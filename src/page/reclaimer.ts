@@ -3,7 +3,7 @@
  * too few. The caches above hand their half in when a thread goes online, so nothing here imports them.
  */
 import { type Geometry, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
-import { cmpxchg, futexWait, futexWake, loadAcquire, storeRelease } from '../sync/index.js';
+import { cmpxchg, exchange, futexWait, futexWake, loadAcquire, storeRelease } from '../sync/index.js';
 import { Zone, zoneOf } from './zone.js';
 
 /** How far a reclaim goes. Each does what the one before it does. */
@@ -27,21 +27,35 @@ export interface Reclaimer {
 /** Words by which reclaim workers sleep and are woken; one line of its own, since every pressed allocation reads it. */
 export const Pressure = struct(
   'pressure',
-  /** 1 while a worker sleeps or is about to. `stops` grows when all are to end. */
-  { asleep: 1, stops: 1, wakeUps: 1 },
+  /** 1 while a worker sleeps or is about to. `stops` grows when all are to end. `work`: there is something else to do. */
+  // `reserveUsed` is 1 from when the first block with PG_PFMEMALLOC was handed out.
+  { asleep: 1, stops: 1, wakeUps: 1, work: 1, reserveUsed: 1 },
   { alignWords: LINE_WORDS },
 );
 export type PressurePtr = Ptr<'pressure'>;
 
-const { asleep: ASLEEP, stops: STOPS, wakeUps: WAKE_UPS } = Pressure;
+const { asleep: ASLEEP, stops: STOPS, wakeUps: WAKE_UPS, work: WORK } = Pressure;
 
-/** Wakes the reclaim workers if there are any asleep. Kernel: `wakeup_kswapd`. */
-export function wakeReclaim(m: Words, geometry: Geometry): void {
+/** Wakes the reclaim workers if there are any asleep, and says whether there were. Kernel: `wakeup_kswapd`. */
+export function wakeReclaim(m: Words, geometry: Geometry): boolean {
   const at = geometry.pressure + ASLEEP;
   // data race, intended: a worker that is not seen yet looks at the zones itself before it sleeps.
-  if (m[at] === 0 || cmpxchg(m, at, 1, 0) !== 1) return;
+  if (m[at] === 0 || cmpxchg(m, at, 1, 0) !== 1) return false;
   m[geometry.pressure + WAKE_UPS] = m[geometry.pressure + WAKE_UPS]! + 1;
   futexWake(m, at, Number.POSITIVE_INFINITY);
+  return true;
+}
+
+/** Has a reclaim worker do the background work of the layers above. False when none is asleep. Kernel: `schedule_work`. */
+export function requestWork(m: Words, geometry: Geometry): boolean {
+  // Pairs with takeWork, and with the look in sleepUntilPressure: a worker that is about to sleep sees it.
+  storeRelease(m, geometry.pressure + WORK, 1);
+  return wakeReclaim(m, geometry);
+}
+
+/** Whether background work was asked for since the last call. */
+export function takeWork(m: Words, geometry: Geometry): boolean {
+  return exchange(m, geometry.pressure + WORK, 0) !== 0;
 }
 
 /** Ends the loops of all reclaim workers of the arena. */
@@ -67,11 +81,12 @@ export function belowMark(m: Words, geometry: Geometry, mark: number): boolean {
   return false;
 }
 
-/** Sleeps until woken, or `ms`. Returns at once when a zone is below low already, unless `regardless`. */
+/** Sleeps until woken, or `ms`. Returns at once when there is background work, or a zone is below low, unless `regardless`. */
 export function sleepUntilPressure(m: Words, geometry: Geometry, ms: number, regardless: boolean): void {
   const at = geometry.pressure + ASLEEP;
   // Announced before the zones are looked at: whoever takes a page after that look sees it and wakes us.
   storeRelease(m, at, 1);
-  if (!regardless && belowMark(m, geometry, Zone.wmarkLow)) storeRelease(m, at, 0);
+  const wanted = loadAcquire(m, geometry.pressure + WORK) !== 0;
+  if (wanted || (!regardless && belowMark(m, geometry, Zone.wmarkLow))) storeRelease(m, at, 0);
   else futexWait(m, at, 1, ms);
 }

@@ -58,6 +58,14 @@ export class GracePeriods {
     return (fetchAdd(this.m, this.state + CURRENT, GRACE_PERIOD_STEP) + GRACE_PERIOD_STEP) | 0;
   }
 
+  /**
+   * The number of a grace period that would begin now. It asks for none: somebody else's request, or one's own later, lets
+   * it end. Kernel: `get_state_synchronize_rcu`.
+   */
+  snapshot(): number {
+    return (this.current + GRACE_PERIOD_STEP) | 0;
+  }
+
   /** Whether grace period `number` is over. Looks at every CPU if need be. Kernel: `poll_state_synchronize_rcu`. */
   poll(number: number): boolean {
     const { m, state } = this;

@@ -1,4 +1,15 @@
 export type { RcuCallback } from './callbacks.js';
 export { GracePeriods, initGracePeriods, isSince } from './gracePeriod.js';
-export { Rcu, type RcuStall, RcuStallError } from './rcu.js';
-export { RcuCpu, type RcuCpuPtr, RcuState, rcuCpuOf, rcuStateOf, rcuWords } from './rcuRecord.js';
+export { Rcu } from './rcu.js';
+export {
+  KfreeRcuCpu,
+  type KfreeRcuCpuPtr,
+  krcpOf,
+  RcuCpu,
+  type RcuCpuPtr,
+  RcuState,
+  rcuCpuOf,
+  rcuStateOf,
+  rcuWords,
+} from './rcuRecord.js';
+export { type RcuStall, RcuStallError } from './stall.js';

@@ -2,33 +2,28 @@
  * RCU for the calling thread.
  *
  * A turn in which nothing is read is nobody's concern. The first read section of a turn tells the others, once; those
- * after it only count their nesting, and the end of the turn is the quiescent state. So a read section costs an
- * addition and a test, and a thread that sits in its event loop, parks, leaves or dies holds no grace period up.
+ * after it only change a state, and the end of the turn is the quiescent state. So a read section costs two tests and
+ * two stores of constants, and a thread that sits in its event loop, parks, leaves or dies holds no grace period up.
  */
 import type { ThisCpu, TurnHolder } from '../cpu/index.js';
-import { CpuError, GranaryError, type Words } from '../struct/index.js';
-import { canSleep, loadAcquire, storeRelease } from '../sync/index.js';
+import { CpuError, type Words } from '../struct/index.js';
+import { canSleep, loadAcquire, OWN_WORD_LOCK_CLASSES, storeRelease } from '../sync/index.js';
 import { type RcuCallback, RcuCallbacks } from './callbacks.js';
 import { GracePeriods, isSince } from './gracePeriod.js';
 import { RcuCpu, type RcuCpuPtr, rcuCpuOf } from './rcuRecord.js';
+import { type RcuStall, type RcuStallError, stallError, stallText } from './stall.js';
 
-/** A grace period did not end within the limit. */
-export class RcuStallError extends GranaryError {
-  override name = 'RcuStallError';
-  /** CPUs that have not been quiescent. */
-  readonly cpus: readonly number[];
-
-  constructor(message: string, cpus: readonly number[]) {
-    super(message);
-    this.cpus = cpus;
-  }
-}
-
-/** Who holds a grace period up, and for how long it has been waited for. */
-export interface RcuStall {
-  cpus: readonly number[];
-  waitedMs: number;
-}
+/**
+ * Where this thread is with its sections: one field, so that the outermost section of a turn that reads already needs one
+ * test at either end. Stores of constants, and not of a count: a count would have each section wait for the one before
+ * it, through memory. Above 1 the state is the nesting.
+ */
+const READING = 0;
+const IN_SECTION = 1;
+/** The next section is the turn's first and has to tell the others. */
+const QUIET = -1;
+/** With `debug` every section goes the slow way: DEBUGGING less the nesting. */
+const DEBUGGING = -2;
 
 /** A sleeper looks again after this, should a wake have been swallowed by a thread that died. */
 const BACKSTOP_MS = 20;
@@ -41,12 +36,10 @@ export class Rcu implements TurnHolder {
   private readonly sleeps: boolean;
   readonly gracePeriods: GracePeriods;
   private readonly callbacks: RcuCallbacks;
-  private nesting = 0;
+  private state = QUIET;
   /** Whether our seq is not 0. */
   private reading = false;
   private debugging = false;
-  /** Whether an outermost section has more to do than count: it is the turn's first, or its place is wanted. */
-  private mustBegin = true;
   private held = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
   /** With `debug`, where the outermost open read section began. */
@@ -78,13 +71,29 @@ export class Rcu implements TurnHolder {
    * rcu.readUnlock();
    */
   readLock(): void {
-    if (this.nesting++ === 0 && this.mustBegin) this.beginReading();
+    if (this.state === READING) this.state = IN_SECTION;
+    else this.readLockSlow();
   }
 
   /** Ends the innermost read section. Throws when none is open. Kernel: `rcu_read_unlock`. */
   readUnlock(): void {
-    if (this.nesting === 0) throw new CpuError('readUnlock without readLock: no read section is open');
-    this.nesting--;
+    if (this.state === IN_SECTION) this.state = READING;
+    else this.readUnlockSlow();
+  }
+
+  /**
+   * Runs `body` in a read section that is over with it and not with the turn: for callbacks, which run where this thread
+   * itself waits for grace periods.
+   */
+  briefly(body: () => void): void {
+    const wasReading = this.reading;
+    this.readLock();
+    try {
+      body();
+    } finally {
+      this.readUnlock();
+      if (!wasReading) this.stopReading();
+    }
   }
 
   /** Notes where read sections begin, for the report of one that was left open. Costs a stack trace each. */
@@ -92,8 +101,9 @@ export class Rcu implements TurnHolder {
     return this.debugging;
   }
   set debug(on: boolean) {
+    const { nesting } = this;
     this.debugging = on;
-    this.mustBegin = on || !this.reading;
+    this.setNesting(nesting);
   }
 
   /** Callbacks of this thread that have not run. */
@@ -104,6 +114,29 @@ export class Rcu implements TurnHolder {
   /** Open read sections of this thread. */
   get depth(): number {
     return this.nesting;
+  }
+
+  private get nesting(): number {
+    const { state } = this;
+    return state <= DEBUGGING ? DEBUGGING - state : state === QUIET ? 0 : state;
+  }
+
+  private setNesting(nesting: number): void {
+    if (this.debugging) this.state = DEBUGGING - nesting;
+    else this.state = nesting === 0 && !this.reading ? QUIET : nesting;
+  }
+
+  /** The turn's first section, a nested one, or one whose place is wanted. */
+  private readLockSlow(): void {
+    const { nesting } = this;
+    if (nesting === 0) this.beginReading();
+    this.setNesting(nesting + 1);
+  }
+
+  private readUnlockSlow(): void {
+    const { nesting } = this;
+    if (nesting === 0) throw new CpuError('readUnlock without readLock: no read section is open');
+    this.setNesting(nesting - 1);
   }
 
   /** Loads a published pointer, a word index of the arena. Kernel: `rcu_dereference`. */
@@ -207,8 +240,8 @@ export class Rcu implements TurnHolder {
     this.held = false;
     const open = this.nesting !== 0;
     const text = open ? this.openText('the turn ended') : '';
-    this.nesting = 0;
     this.stopReading();
+    this.setNesting(0);
     if (this.callbacks.pending > 0) this.runOrDefer();
     if (open) throw new CpuError(text, { cause: this.openedAt });
   }
@@ -227,7 +260,6 @@ export class Rcu implements TurnHolder {
     if (this.reading) return;
     this.cpu.assertOnline();
     this.reading = true;
-    this.mustBegin = this.debugging;
     storeRelease(this.m, this.own + RcuCpu.seq, this.gracePeriods.current); // G1, G3
     this.holdForTurn();
   }
@@ -235,7 +267,7 @@ export class Rcu implements TurnHolder {
   private stopReading(): void {
     if (!this.reading) return;
     this.reading = false;
-    this.mustBegin = true;
+    if (this.state === READING) this.state = QUIET;
     storeRelease(this.m, this.own + RcuCpu.seq, 0); // G4
     this.gracePeriods.wakeWaiters();
   }
@@ -252,6 +284,8 @@ export class Rcu implements TurnHolder {
     if (this.nesting !== 0) throw new CpuError(this.openText(what));
     this.cpu.endTurn();
     this.stopReading();
+    // Other CPUs' sheaves may be ours, to end their cache: nobody waits for those without a limit.
+    this.cpu.lockdep.mightSleep('a wait for RCU', OWN_WORD_LOCK_CLASSES);
   }
 
   private openText(what: string): string {
@@ -290,12 +324,7 @@ export class Rcu implements TurnHolder {
   }
 
   private stalled(cpus: number[], what: string): RcuStallError {
-    const names = cpus.map((cpu) => `CPU ${cpu}`).join(', ');
-    return new RcuStallError(
-      `RCU stalled for ${this.limitMs} ms: ${names || 'CPUs that have left since'} ${what}; a long loop must call ` +
-        'rcu.quiescent() or end its turn, and a thread that is gone must be reaped with cpuDead()',
-      cpus,
-    );
+    return stallError(this.limitMs, cpus, what);
   }
 
   /** Runs this thread's callbacks to the last, those that they add included. */
@@ -353,9 +382,4 @@ export class Rcu implements TurnHolder {
   private sleepUntil(done: () => boolean): void {
     if (this.sleeps) this.gracePeriods.sleep(done, BACKSTOP_MS);
   }
-}
-
-function stallText({ cpus, waitedMs }: RcuStall): string {
-  const names = cpus.map((cpu) => `CPU ${cpu}`).join(', ');
-  return `granary: RCU grace period waits since ${Math.round(waitedMs)} ms for ${names}, which did not end its turn`;
 }

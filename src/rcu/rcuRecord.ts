@@ -34,24 +34,52 @@ export const RcuCpu = struct(
     /** Callbacks it was given, and how many of them it has run; written by its CPU. */
     queued: 1,
     invoked: 1,
-    /** kfree_rcu's pages of addresses, and the lock under which they are; see cache/kfreeRcu.ts. */
-    krcp: Lock.SIZEOF,
-    gathering: 1,
-    waiting: 1,
-    /** The grace period that `waiting` waits for. */
-    waitingFor: 1,
   },
   { alignWords: LINE_WORDS },
 );
 export type RcuCpuPtr = Ptr<'rcu_cpu'>;
 
+/**
+ * What one thread's kfree_rcu has gathered past the sheaves, on a line of its own; cache/kfreeRcuLists.ts has the rules.
+ * All but `heads` is under the lock. Kernel: `struct kfree_rcu_cpu`.
+ */
+export const KfreeRcuCpu = struct(
+  'kfree_rcu_cpu',
+  {
+    lock: Lock.SIZEOF,
+    /** The page of addresses that has room, by channel: objects of slabs, large blocks. */
+    slab: 1,
+    large: 1,
+    /** Pages that wait for their grace periods, first come first. */
+    waiting: 1,
+    waitingTail: 1,
+    /** Objects linked through a word of theirs: those that gather, those that wait and for which grace period. */
+    heads: 1,
+    waitingHeads: 1,
+    headsWaitFor: 1,
+    /** Empty pages kept for later, and from which second on there may be some again. */
+    cached: 1,
+    nrCached: 1,
+    cacheAgainAt: 1,
+  },
+  { alignWords: LINE_WORDS },
+);
+export type KfreeRcuCpuPtr = Ptr<'kfree_rcu_cpu'>;
+
 export const FIRST_GRACE_PERIOD = 1;
 export const GRACE_PERIOD_STEP = 2;
 
 /** Words of the region for so many thread slots. */
-export const rcuWords = (threads: number): number => RcuState.SIZEOF + threads * RcuCpu.SIZEOF;
+export const rcuWords = (threads: number): number =>
+  RcuState.SIZEOF + threads * (RcuCpu.SIZEOF + KfreeRcuCpu.SIZEOF);
 
 export const rcuStateOf = (geometry: Geometry): RcuStatePtr => geometry.rcu as RcuStatePtr;
 
 export const rcuCpuOf = (geometry: Geometry, cpu: number): RcuCpuPtr =>
   (geometry.rcu + RcuState.SIZEOF + cpu * RcuCpu.SIZEOF) as RcuCpuPtr;
+
+export const krcpOf = (geometry: Geometry, cpu: number): KfreeRcuCpuPtr =>
+  (geometry.rcu +
+    RcuState.SIZEOF +
+    geometry.threads * RcuCpu.SIZEOF +
+    cpu * KfreeRcuCpu.SIZEOF) as KfreeRcuCpuPtr;

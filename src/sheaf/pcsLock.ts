@@ -150,6 +150,10 @@ export class PcsLock implements TurnHolder {
     if (this.locked && this.m[this.pcs + REQUEST] !== 0) this.unlockPcs();
   }
 
+  releaseIfIdle(): void {
+    if (this.locked && !this.cpu.isBusy(this.desc.slot)) this.unlockPcs();
+  }
+
   /** Moves the operations that main's size word counted to the counters. */
   protected fold(): void {
     const { m, main, pcs } = this;
@@ -163,6 +167,10 @@ export class PcsLock implements TurnHolder {
     }
     if (frees !== 0) this.count(this.counters.free, frees);
     m[pcs + BASE] = size;
+  }
+
+  letGo(): void {
+    if (this.locked) this.unlockPcs();
   }
 
   /** Gives the lock up before the turn ends, with the counters up to date; the end of the turn finds nothing to do. */

@@ -8,7 +8,7 @@ import { barnOf, barnTryReplaceEmptySheaf, barnTryReplaceFullSheaf } from './bar
 import { RcuSheaves } from './rcuSheaf.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr } from './sheaf.js';
 
-const { spare: SPARE } = Pcs;
+const { spare: SPARE, rcuFree: RCU_FREE } = Pcs;
 const { size: SIZE } = Sheaf;
 const OBJECTS = SHEAF_OBJECTS;
 
@@ -53,6 +53,28 @@ export abstract class PcsNolock extends RcuSheaves {
     m[this.main + SIZE] = size + 1;
     this.rebase(size + 1);
     this.count(Stat.FREE_FASTPATH);
+    return true;
+  }
+
+  /**
+   * Lock held. Puts the object into rcu_free, with the spare for one if that is empty; false when there is none, or when the
+   * sheaf would be full with it: it would have to be put into the barn.
+   */
+  protected pushRcuNolock(p: number): boolean {
+    const { m, pcs } = this;
+    let sheaf = m[pcs + RCU_FREE]!;
+    const spare = m[pcs + SPARE]!;
+    if (sheaf === 0) {
+      if (spare === 0 || m[spare + SIZE] !== 0) return false;
+      m[pcs + SPARE] = 0;
+      m[pcs + RCU_FREE] = spare;
+      sheaf = spare;
+    }
+    const size = m[sheaf + SIZE]!;
+    if (size + 1 >= this.sheafCapacity) return false;
+    m[sheaf + OBJECTS + size] = p;
+    m[sheaf + SIZE] = size + 1;
+    this.count(Stat.FREE_RCU_SHEAF);
     return true;
   }
 

@@ -25,6 +25,7 @@ export class CpuPartialSlabs extends BatchSlabs {
    */
   freeChainFrozen(s: CacheDesc, c: PcsPtr, page: PagePtr, head: number, tail: number, cnt: number): void {
     const { m } = this;
+    if (this.isReserve(page)) return this.freeChain(s, page, head, tail, cnt);
     const first = this.indexOf(s, page, head) + 1;
     let word = m[page + SLAB_WORD]!;
     for (;;) {
@@ -152,7 +153,7 @@ export class CpuPartialSlabs extends BatchSlabs {
       m[page + NEXT] = 0;
       this.count(s, ITEMS.DEACTIVATE_EMPTY);
       this.count(s, FREE_SLAB);
-      this.discardSlab(page as PagePtr);
+      this.discardSlab(s, page as PagePtr);
       page = next;
     }
   }

@@ -148,6 +148,14 @@ export class CpuSlabs extends CpuPartialSlabs {
     return false;
   }
 
+  /** list_lock held. The first slab from `page` on that is not of the reserve: those never become a CPU's. */
+  private firstOrdinary(page: PagePtr): PagePtr {
+    const { m } = this;
+    let ordinary: number = page;
+    while (ordinary !== 0 && this.isReserve(ordinary as PagePtr)) ordinary = m[ordinary + NEXT]!;
+    return ordinary as PagePtr;
+  }
+
   /** The first slab becomes the cpu slab, and half a cpu partial list comes along. Kernel: `get_partial_node`. */
   private freezeFromNode(s: CacheDesc, c: PcsPtr, node: number): boolean {
     const { m, cpu } = this;
@@ -156,16 +164,16 @@ export class CpuSlabs extends CpuPartialSlabs {
     if (m[n + NR_PARTIAL] === 0) return false;
     cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
-      let page = m[n + HEAD] as PagePtr;
+      let page = this.firstOrdinary(m[n + HEAD] as PagePtr);
       if (page === 0) return false;
-      let next = m[page + NEXT] as PagePtr;
+      let next = this.firstOrdinary(m[page + NEXT] as PagePtr);
       removePartial(m, n, page);
       this.loadCpuSlab(s, c, page);
       this.count(s, ITEMS.ALLOC_FROM_PARTIAL);
       const most = s.cpuPartialSlabs >> 1;
       for (let moved = 0; moved <= most && next !== 0; moved++) {
         page = next;
-        next = m[page + NEXT] as PagePtr;
+        next = this.firstOrdinary(m[page + NEXT] as PagePtr);
         removePartial(m, n, page);
         fetchOr(m, page + SLAB_WORD, FROZEN); // others may push meanwhile, nobody may take
         this.putCpuPartial(s, c, page, false);
@@ -266,7 +274,7 @@ export class CpuSlabs extends CpuPartialSlabs {
     }
     this.count(s, ITEMS.DEACTIVATE_EMPTY);
     this.count(s, FREE_SLAB);
-    this.discardSlab(page);
+    this.discardSlab(s, page);
   }
 
   /** Takes everything out of a CPU's block, with plain stores alone. */

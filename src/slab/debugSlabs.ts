@@ -19,11 +19,9 @@ import {
   type CacheDesc,
   KmemCacheNode,
   type KmemCacheNodePtr,
-  type KmemCachePtr,
   KmemCacheStruct,
   listLock,
   nodeOf,
-  readCacheDesc,
 } from './kmemCache.js';
 import { NolockSlabs } from './nolock.js';
 import { SLUB_RED_ACTIVE, SLUB_RED_INACTIVE, TRACK_ALLOC, TRACK_FREE } from './objectDebug.js';
@@ -167,7 +165,8 @@ export class DebugSlabs extends NolockSlabs {
   /** list_lock held. A slab that fails its checks leaves the list, and the next one is tried. */
   private allocFromList(s: CacheDesc, n: KmemCacheNodePtr): number {
     const { m } = this;
-    for (let page = m[n + HEAD] as PagePtr; page !== 0; page = m[n + HEAD] as PagePtr) {
+    const first = (): PagePtr => this.firstAllowed(m[n + HEAD] as PagePtr);
+    for (let page = first(); page !== 0; page = first()) {
       const p = this.popChecked(s, n, page);
       if (p !== 0 && inuseOf(m[page + SLAB_WORD]!) < m[page + OBJECTS]!) return p;
       removePartial(m, n, page);
@@ -257,7 +256,7 @@ export class DebugSlabs extends NolockSlabs {
     }
     if (discard) {
       this.count(s, Stat.FREE_SLAB);
-      this.discardSlab(page as PagePtr);
+      this.discardSlab(s, page as PagePtr);
     }
     checks.sink.flush();
     if (refusal === undefined || refusal === 'damaged') return refusal === undefined;
@@ -340,11 +339,9 @@ export class DebugSlabs extends NolockSlabs {
   }
 
   /** Before its pages go, a slab is looked over once more: who wrote to a freed object wrote into it. Kernel: `free_slab`. */
-  protected override discardSlab(page: PagePtr): void {
+  protected override discardSlab(s: CacheDesc, page: PagePtr): void {
     const { m, checks } = this;
-    const flags = m[m[page + Page.cache]! + KmemCacheStruct.flags]!;
-    if ((flags & SLAB_CONSISTENCY_CHECKS) !== 0) {
-      const s = readCacheDesc(m, m[page + Page.cache] as KmemCachePtr, this.cpu.geometry.nodes);
+    if (isChecked(s)) {
       if (checks.checkSlab(s, page)) {
         for (let i = 0; i < m[page + OBJECTS]!; i++) {
           checks.checkObject(s, page, checks.objectAt(s, page, i), SLUB_RED_INACTIVE);
@@ -352,6 +349,6 @@ export class DebugSlabs extends NolockSlabs {
       }
       checks.sink.flush();
     }
-    super.discardSlab(page);
+    super.discardSlab(s, page);
   }
 }

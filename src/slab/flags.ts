@@ -1,5 +1,10 @@
 /** SLAB_* flags, with the kernel's names; the values are ours. */
 export const SLAB_HWCACHE_ALIGN = 1 << 0;
+/**
+ * A freed object may be used again at once, but stays an object of this cache for whoever reads it in an RCU read
+ * section: the pages of a slab are given back after a grace period. Readers must check that it is still the one they
+ * looked for.
+ */
 export const SLAB_TYPESAFE_BY_RCU = 1 << 1;
 export const SLAB_RECLAIM_ACCOUNT = 1 << 2;
 export const SLAB_ACCOUNT = 1 << 3;
@@ -7,21 +12,29 @@ export const SLAB_ACCOUNT = 1 << 3;
 export const SLAB_PANIC = 1 << 4;
 export const SLAB_NO_MERGE = 1 << 5;
 export const SLAB_CACHE_DMA = 1 << 6;
-/** Debugging: `F`, `Z`, `P`, `U`, `T` and `A` of slab_debug; see docs/slab-debug.md. */
+export const SLAB_CACHE_DMA32 = 1 << 7;
+/** Debugging: `F`, `Z`, `P`, `U`, `T`, `A` of slab_debug, see docs/slab-debug.md; and no leak tracing. */
 export const SLAB_CONSISTENCY_CHECKS = 1 << 8;
 export const SLAB_RED_ZONE = 1 << 9;
 export const SLAB_POISON = 1 << 10;
 export const SLAB_STORE_USER = 1 << 11;
 export const SLAB_TRACE = 1 << 12;
 export const SLAB_FAILSLAB = 1 << 13;
+export const SLAB_NOLEAKTRACE = 1 << 14;
 /** The arena's slabDebug option passes the cache by. */
 export const SLAB_NO_USER_FLAGS = 1 << 15;
 /** Internal: one of the kmalloc family. */
 export const SLAB_KMALLOC = 1 << 16;
+/** Internal: objects are constructed when their slab is made; see slabCallbacks.ts. */
+export const SLAB_CTOR = 1 << 19;
+/** Internal: objects are destructed when their slab goes. */
+export const SLAB_DTOR = 1 << 20;
+/** Internal: each free is put off for a grace period, kernel option SLUB_RCU_DEBUG; see rcuDebug of the cache options. */
+export const SLAB_RCU_DEBUG = 1 << 18;
 /** Internal: never gets sheaves (kmem_cache, kmem_cache_node). */
 export const SLAB_NO_SHEAVES = 1 << 17;
 /** Internal, the kernel's __OBJECT_POISON: a free object is poisoned, which constructors and SLAB_TYPESAFE_BY_RCU forbid. */
-export const SLAB_OBJECT_POISON = 1 << 22;
+export const SLAB_OBJECT_POISON = 1 << 23;
 
 /** A cache with one of these is worked on object by object under list_lock; it has no sheaves. */
 export const SLAB_DEBUG_FLAGS =
@@ -31,9 +44,30 @@ export const SLAB_DEBUG_DEFAULT = SLAB_CONSISTENCY_CHECKS | SLAB_RED_ZONE | SLAB
 /** What `O` drops where it would cost a higher order. Kernel: `DEBUG_METADATA_FLAGS`. */
 export const SLAB_DEBUG_METADATA = SLAB_RED_ZONE | SLAB_POISON | SLAB_STORE_USER;
 
+/** Internal: a word in each slot says which memory group its object is charged to. */
+export const SLAB_OBJ_EXT_IN_OBJ = 1 << 22;
+
+/** With one of these a cache has its slabs to itself, always. */
+export const SLAB_NEVER_MERGE =
+  SLAB_CONSISTENCY_CHECKS |
+  SLAB_RED_ZONE |
+  SLAB_POISON |
+  SLAB_STORE_USER |
+  SLAB_TRACE |
+  SLAB_TYPESAFE_BY_RCU |
+  SLAB_NOLEAKTRACE |
+  SLAB_FAILSLAB |
+  SLAB_NO_MERGE |
+  SLAB_OBJ_EXT_IN_OBJ |
+  SLAB_KMALLOC;
+
+/** In these two caches must agree. */
+export const SLAB_MERGE_SAME = SLAB_RECLAIM_ACCOUNT | SLAB_CACHE_DMA | SLAB_CACHE_DMA32 | SLAB_ACCOUNT;
+
 /** What createCache accepts. */
 export const SLAB_FLAGS_PERMITTED =
   SLAB_HWCACHE_ALIGN |
+  SLAB_TYPESAFE_BY_RCU |
   SLAB_RECLAIM_ACCOUNT |
   SLAB_ACCOUNT |
   SLAB_PANIC |
@@ -41,4 +75,5 @@ export const SLAB_FLAGS_PERMITTED =
   SLAB_CACHE_DMA |
   SLAB_DEBUG_FLAGS |
   SLAB_FAILSLAB |
-  SLAB_NO_USER_FLAGS;
+  SLAB_NO_USER_FLAGS |
+  SLAB_CACHE_DMA32;

@@ -13,7 +13,7 @@ import { Lock, type LockPtr } from '../sync/index.js';
 import { calculateCpuPartial } from './layout.js';
 
 export const NAME_BYTES_MAX = 63;
-const NAME_WORDS = 16;
+export const NAME_WORDS = 16;
 
 /**
  * What a cache is. Everything but `minPartial` and the counters of its nodes is fixed at creation, so threads copy
@@ -44,13 +44,32 @@ export const KmemCacheStruct = struct('kmem_cache', {
   defragRatio: 1,
   /** Reports of debugging, repairs included; counted atomically. */
   errors: 1,
+  /** Names that use the storage; BOOT_REFCOUNT for caches that nothing may merge into. Under slab_mutex. */
+  refcount: 1,
+  /** The cache whose slabs and sheaves this one's objects come from: itself, unless it is an alias. */
+  primary: 1,
+  /** 1: the cache has no name, and lives for its aliases alone. */
+  hidden: 1,
+  /** First saved_alias, where aliases are mere names. */
+  aliases: 1,
+  /** Range of an object that may be copied in and out when hardened. */
+  useroffset: 1,
+  usersize: 1,
+  /** Thread slot + 1 of the module that a static cache belongs to, or 0. */
+  module: 1,
+  /** Slabs that wait for destructors, linked through their pages; see slabCallbacks.ts. */
+  dtorSlabs: 1,
+  /** Address of the name of the module that defines the callbacks, a length and its bytes; or 0. */
+  definedIn: 1,
+  /** Byte offset in a slot of the word with the requested size; 0: there is none. */
+  origSize: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });
 export type KmemCachePtr = Ptr<'kmem_cache'>;
 
 /**
- * Slabs with free objects, linked through their pages. `listLock` protects the list, nrPartial and PG_PARTIAL, and the
+ * Slabs with free objects, linked through their pages. `listLock` protects the lists, nrPartial and PG_PARTIAL, and the
  * list of full slabs, which only caches with SLAB_STORE_USER keep. `disabled` counts slabs that failed a check.
  */
 export const KmemCacheNode = struct(
@@ -64,6 +83,9 @@ export const KmemCacheNode = struct(
     totalObjects: 1,
     full: 1,
     disabled: 1,
+    /** Empty slabs that wait for a grace period; see slabPages.ts. */
+    rcuHead: 1,
+    rcuTail: 1,
   },
   { alignWords: LINE_WORDS },
 );
@@ -91,8 +113,12 @@ export interface CacheDesc {
   /** Bytes before an object in its slot; an object's address is the slot's and this. */
   readonly redLeftPad: number;
   readonly inuse: number;
+  readonly useroffset: number;
+  readonly usersize: number;
   /** Byte offset of the free pointer within an object. */
   readonly offset: number;
+  /** Byte offset in a slot of the word with the requested size; 0: there is none. */
+  readonly origSize: number;
   readonly align: number;
   readonly order: number;
   readonly objects: number;
@@ -130,7 +156,10 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
     size: at(K.size),
     redLeftPad: at(K.redLeftPad),
     inuse: at(K.inuse),
+    useroffset: at(K.useroffset),
+    usersize: at(K.usersize),
     offset: at(K.offset),
+    origSize: at(K.origSize),
     align: at(K.align),
     order: at(K.order),
     objects: at(K.objects),
@@ -144,17 +173,32 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
   };
 }
 
+/** Brings a copy up to date with the sizes that grew when another cache merged into this one. */
+export function relearnSizes(m: Words, desc: CacheDesc): void {
+  const copy = desc as { -readonly [K in keyof CacheDesc]: CacheDesc[K] };
+  copy.objectSize = m[desc.ptr + KmemCacheStruct.objectSize]!;
+  copy.inuse = m[desc.ptr + KmemCacheStruct.inuse]!;
+}
+
 export function writeName(m: Words, ptr: KmemCachePtr, name: string): void {
-  const bytes = new TextEncoder().encode(name);
-  m.fill(0, ptr + KmemCacheStruct.name, ptr + KmemCacheStruct.name + NAME_WORDS);
-  new Uint8Array(m.buffer, (ptr + KmemCacheStruct.name) * WORD_BYTES, bytes.length).set(bytes);
-  m[ptr + KmemCacheStruct.nameBytes] = bytes.length;
+  writeNameAt(m, ptr + KmemCacheStruct.nameBytes, name);
 }
 
 export function readName(m: Words, ptr: KmemCachePtr): string {
-  const at = (ptr + KmemCacheStruct.name) * WORD_BYTES;
+  return readNameAt(m, ptr + KmemCacheStruct.nameBytes);
+}
+
+/** Writes a name: its bytes' number at word `at`, the bytes behind. */
+export function writeNameAt(m: Words, at: number, name: string): void {
+  const bytes = new TextEncoder().encode(name);
+  m.fill(0, at + 1, at + 1 + NAME_WORDS);
+  new Uint8Array(m.buffer, (at + 1) * WORD_BYTES, bytes.length).set(bytes);
+  m[at] = bytes.length;
+}
+
+export function readNameAt(m: Words, at: number): string {
   // Some engines refuse to decode a shared view: copy first.
-  return new TextDecoder().decode(new Uint8Array(m.buffer, at, m[ptr + KmemCacheStruct.nameBytes]!).slice());
+  return new TextDecoder().decode(new Uint8Array(m.buffer, (at + 1) * WORD_BYTES, m[at]!).slice());
 }
 
 /** Word that holds the pointer to the cache's `kmem_cache_node` for `node`. */

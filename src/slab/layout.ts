@@ -10,6 +10,7 @@
 import { MAX_PAGE_ORDER } from '../page/index.js';
 import { PAGE_SIZE } from '../struct/index.js';
 import {
+  SLAB_ACCOUNT,
   SLAB_KMALLOC,
   SLAB_OBJECT_POISON,
   SLAB_POISON,
@@ -25,6 +26,8 @@ export const MAX_OBJS_PER_PAGE = 32767;
 export const SLUB_MAX_ORDER = 3;
 export const MIN_PARTIAL = 5;
 export const MAX_PARTIAL = 10;
+/** With SLUB_TINY; no slab stays that is empty. */
+export const TINY_MAX_ORDER = 1;
 /** The largest object, the largest slot and the largest alignment: one slab of the highest order. */
 export const MAX_SLAB_BYTES = PAGE_SIZE << MAX_PAGE_ORDER;
 const SHEAF_HEADER_SIZE = 32;
@@ -45,6 +48,8 @@ export interface OrderOptions {
   maxOrder?: number | undefined;
   /** Kernel parameter slub_min_objects; 0 derives it from the CPUs. */
   minObjects?: number | undefined;
+  /** SLUB_TINY: orders 0 and 1, no empty slabs kept, no sheaves. */
+  tiny?: boolean | undefined;
 }
 
 export interface LayoutInput extends OrderOptions {
@@ -56,6 +61,10 @@ export interface LayoutInput extends OrderOptions {
   typesafeByRcu?: boolean | undefined;
   hasCtor?: boolean | undefined;
   freeptrOffset?: number | undefined;
+  /** A word behind the object and its free pointer for the size that was asked for. */
+  origSize?: boolean | undefined;
+  /** Room behind the object for what accounting keeps about it: in padding where there is some, else a word more. */
+  objExt?: boolean | undefined;
   /** Requested sheaf capacity; the cache may get more, never less. */
   sheafCapacity?: number | undefined;
   /** SLAB_* flags; of these SLAB_RED_ZONE, SLAB_POISON, SLAB_STORE_USER and SLAB_KMALLOC are looked at. */
@@ -71,6 +80,8 @@ export interface SlabLayout {
   inuse: number;
   /** From the object: byte offset of the free pointer. */
   offset: number;
+  /** From the object: byte offset of the requested size; 0 where none is kept. */
+  origSize: number;
   align: number;
   order: number;
   objects: number;
@@ -110,7 +121,12 @@ function checkFreeptrOffset(input: LayoutInput): void {
   }
 }
 
-function checkOrderOptions({ cpus, minOrder = 0, maxOrder = SLUB_MAX_ORDER, minObjects = 0 }: OrderOptions) {
+const maxOrderOf = ({ maxOrder, tiny }: OrderOptions): number =>
+  maxOrder ?? (tiny ? TINY_MAX_ORDER : SLUB_MAX_ORDER);
+
+function checkOrderOptions(options: OrderOptions) {
+  const { cpus, minOrder = 0, minObjects = 0 } = options;
+  const maxOrder = maxOrderOf(options);
   checkWhole('cpus', cpus, 1, MAX_CPUS);
   checkWhole('maxOrder', maxOrder, 0, MAX_PAGE_ORDER);
   checkWhole('minOrder', minOrder, 0, maxOrder);
@@ -165,7 +181,7 @@ export function calculateMinObjects(cpus: number): number {
 export function calculateOrder(size: number, options: OrderOptions): number {
   checkWhole('size', size, 1, MAX_SLAB_BYTES);
   checkOrderOptions(options);
-  const maxOrder = options.maxOrder ?? SLUB_MAX_ORDER;
+  const maxOrder = maxOrderOf(options);
   const mostObjects = Math.max(orderObjects(maxOrder, size), 1);
   const wantedObjects = Math.min(options.minObjects || calculateMinObjects(options.cpus), mostObjects);
   const minOrder = Math.max(options.minOrder ?? 0, getOrder(wantedObjects * size));
@@ -218,15 +234,22 @@ export const ORIG_SIZE_BYTES = WORD_SIZE;
 export const tracksOrigSize = (flags: number): boolean =>
   (flags & SLAB_STORE_USER) !== 0 && (flags & SLAB_KMALLOC) !== 0;
 
-/** From the object: where what follows object, red zone and free pointer begins. Kernel: `get_info_end`. */
-export const infoEnd = ({ offset, inuse }: { offset: number; inuse: number }): number =>
-  offset >= inuse ? inuse + WORD_SIZE : inuse;
-
 /** Whether the contents of a free object are the allocator's to overwrite. Kernel: `__OBJECT_POISON`. */
 export function objectPoison(flags: number, hasCtor: boolean): number {
   const poisons = (flags & SLAB_POISON) !== 0 && (flags & SLAB_TYPESAFE_BY_RCU) === 0 && !hasCtor;
   return poisons ? SLAB_OBJECT_POISON : 0;
 }
+
+/** Where that room is. Kernel: `SLAB_OBJ_EXT_IN_OBJ`. */
+export const objExtOffset = ({ inuse, offset }: { inuse: number; offset: number }): number =>
+  offset >= inuse ? offset + WORD_SIZE : inuse;
+
+/**
+ * From the object: where what follows object, red zone, free pointer and what accounting keeps begins. Kernel:
+ * `get_info_end`.
+ */
+export const infoEnd = (s: { offset: number; inuse: number; flags: number }): number =>
+  objExtOffset(s) + ((s.flags & SLAB_ACCOUNT) !== 0 ? WORD_SIZE : 0);
 
 /**
  * In the middle of the object where its contents may be lost, so that an overrun of a neighbour misses it. Behind it
@@ -241,13 +264,10 @@ function freePointerOffset(input: LayoutInput, inuse: number): number {
   return input.freeptrOffset ?? inuse;
 }
 
-/** What debugging adds to a slot behind `end`, and before the object. */
-function debugBytes(flags: number, align: number): { behind: number; redLeftPad: number } {
-  let behind = 0;
-  if ((flags & SLAB_STORE_USER) !== 0) behind += 2 * TRACK_BYTES;
-  if (tracksOrigSize(flags)) behind += ORIG_SIZE_BYTES;
-  if ((flags & SLAB_RED_ZONE) === 0) return { behind, redLeftPad: 0 };
-  return { behind: behind + WORD_SIZE, redLeftPad: roundUp(WORD_SIZE, align) };
+/** What debugging puts before the object in its slot, and behind all else. */
+function redZones(flags: number, align: number): { redLeftPad: number; behind: number } {
+  if ((flags & SLAB_RED_ZONE) === 0) return { redLeftPad: 0, behind: 0 };
+  return { redLeftPad: roundUp(WORD_SIZE, align), behind: WORD_SIZE };
 }
 
 /**
@@ -264,8 +284,11 @@ export function calculateSizes(input: LayoutInput): SlabLayout {
   if ((flags & SLAB_RED_ZONE) !== 0 && inuse === objectSize) inuse += WORD_SIZE;
   const offset = freePointerOffset(input, inuse);
   const end = offset === inuse ? inuse + WORD_SIZE : inuse;
-  const { behind, redLeftPad } = debugBytes(flags, align);
-  const size = roundUp(redLeftPad + end + behind, align);
+  const extended = input.objExt ? end + WORD_SIZE : end;
+  const tracked = (flags & SLAB_STORE_USER) !== 0 ? extended + 2 * TRACK_BYTES : extended;
+  const sized = input.origSize || tracksOrigSize(flags);
+  const { redLeftPad, behind } = redZones(flags, align);
+  const size = roundUp(redLeftPad + (sized ? tracked + ORIG_SIZE_BYTES : tracked) + behind, align);
   if (size > MAX_SLAB_BYTES) {
     throw new RangeError(
       `size must leave room for the free pointer, the alignment and what debugging adds in ${MAX_SLAB_BYTES} bytes, ` +
@@ -280,13 +303,14 @@ export function calculateSizes(input: LayoutInput): SlabLayout {
     redLeftPad,
     inuse,
     offset,
+    origSize: sized ? tracked : 0,
     align,
     order,
     objects: orderObjects(order, size),
     minOrder,
     minObjects: orderObjects(minOrder, size),
-    minPartial: calculateMinPartial(size),
-    cpuPartial: calculateCpuPartial(size),
-    sheafCapacity: calculateSheafCapacity(size, input.sheafCapacity),
+    minPartial: input.tiny ? 0 : calculateMinPartial(size),
+    cpuPartial: input.tiny ? 0 : calculateCpuPartial(size),
+    sheafCapacity: input.tiny ? 0 : calculateSheafCapacity(size, input.sheafCapacity),
   };
 }

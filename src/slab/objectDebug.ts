@@ -17,7 +17,7 @@ import type { Bytes, Doubles, Words } from '../struct/index.js';
 import { type DebugSink, NO_SINK } from './debugSink.js';
 import { SLAB_OBJECT_POISON, SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER } from './flags.js';
 import type { CacheDesc } from './kmemCache.js';
-import { infoEnd, ORIG_SIZE_BYTES, TRACK_BYTES, tracksOrigSize } from './layout.js';
+import { infoEnd, ORIG_SIZE_BYTES, TRACK_BYTES } from './layout.js';
 
 export const POISON_INUSE = 0x5a;
 export const POISON_FREE = 0x6b;
@@ -51,19 +51,18 @@ export const now = (): number => performance.timeOrigin + performance.now();
 
 export const trackAt = (s: CacheDesc, p: number, which: TrackId): number =>
   p + infoEnd(s) + which * TRACK_BYTES;
-const origSizeAt = (s: CacheDesc, p: number): number => trackAt(s, p, TRACK_ALLOC) + 2 * TRACK_BYTES;
 
 /** From the object: where padding begins that nobody uses. */
 export function padStart(s: CacheDesc): number {
   const tracks = (s.flags & SLAB_STORE_USER) !== 0 ? 2 * TRACK_BYTES : 0;
-  return infoEnd(s) + tracks + (tracksOrigSize(s.flags) ? ORIG_SIZE_BYTES : 0);
+  return infoEnd(s) + tracks + (s.origSize !== 0 ? ORIG_SIZE_BYTES : 0);
 }
 
 /** What was asked for when `p` was allocated: less than the object size in kmalloc caches that keep it. */
 export function origSize(m: Words, s: CacheDesc, p: number): number {
-  if (!tracksOrigSize(s.flags)) return s.objectSize;
+  if (s.origSize === 0) return s.objectSize;
   // A size that was overwritten must not lead out of the object.
-  const size = m[origSizeAt(s, p) >> 2]!;
+  const size = m[(p + s.origSize) >> 2]!;
   return size >= 0 && size <= s.objectSize ? size : s.objectSize;
 }
 
@@ -119,7 +118,7 @@ export class ObjectDebug {
   }
 
   setOrigSize(s: CacheDesc, p: number, size: number): void {
-    if (tracksOrigSize(s.flags)) this.m[origSizeAt(s, p) >> 2] = size;
+    if (s.origSize !== 0) this.m[(p + s.origSize) >> 2] = size;
   }
 
   /** No tracks yet. Kernel: `init_tracking`. */

@@ -53,10 +53,23 @@ export class PartialBatches extends Slabs {
     if (!tryOnly) cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     else if (!cpu.locks.tryLock(listLock(n), LIST_LOCK_CLASS)) return 0 as PagePtr;
     try {
-      return this.batchDetach ? this.cutBatch(n, min, max) : this.moveOneByOne(n, min, max);
+      return this.batchDetach && !this.meetsReserve(n, max)
+        ? this.cutBatch(n, min, max)
+        : this.moveOneByOne(n, min, max);
     } finally {
       cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
+  }
+
+  /** list_lock held. Whether one of the slabs that a batch may take is of the reserve, and must stay. */
+  private meetsReserve(n: KmemCacheNodePtr, max: number): boolean {
+    const { m } = this;
+    if (!this.hasReserve) return false;
+    let nr = 0;
+    for (let page = m[n + HEAD]!; page !== 0 && nr < max; page = m[page + NEXT]!, nr++) {
+      if (this.isReserve(page as PagePtr)) return true;
+    }
+    return false;
   }
 
   private cutBatch(n: KmemCacheNodePtr, min: number, max: number): PagePtr {
@@ -86,6 +99,10 @@ export class PartialBatches extends Slabs {
       const next = m[page + NEXT]!;
       const free = m[page + OBJECTS]! - inuseOf(m[page + SLAB_WORD]!);
       if (total >= min && total + free > max) break;
+      if (this.isReserve(page as PagePtr)) {
+        page = next; // nothing of the reserve gets into a sheaf
+        continue;
+      }
       removePartial(m, n, page as PagePtr);
       m[page + NEXT] = first;
       first = page;
@@ -113,7 +130,7 @@ export class PartialBatches extends Slabs {
     } finally {
       cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
-    this.discardSlabs(empty);
+    this.discardSlabs(s, empty);
   }
 
   /** list_lock held. Returns the empty slabs that the node has no use for, linked through NEXT. */

@@ -225,7 +225,7 @@ export class BatchSlabs extends PartialBatches {
         cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
       }
     }
-    this.discardSlabs(empty);
+    this.discardSlabs(s, empty);
   }
 
   /** Counts a free that did not go through a sheaf, `n` objects at once, and does it. */

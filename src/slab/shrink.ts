@@ -29,7 +29,8 @@ export class SlabAllocator extends DebugSlabs {
     } finally {
       cpu.locks.unlock(listLock(n), LockClass.ListLock);
     }
-    this.discardSlabs(empty);
+    this.discardSlabs(s, empty);
+    this.freeRipeSlabs(s, node);
     return m[n + NR_SLABS]!;
   }
 

@@ -97,6 +97,9 @@ export const SlabDebug = struct(
 
 export const SLAB_DEBUG_BYTES_MAX = 1024;
 
+/** No debugging. */
+export const NO_SLAB_DEBUG: SlabDebugSpec = { global: 0, blocks: [], keepOrder: false };
+
 /** Checks the arena's option and gives the text of it: `true` is what the kernel makes of the bare word. */
 export function slabDebugText(option: unknown = ''): string {
   if (option === true) return 'FZPU';

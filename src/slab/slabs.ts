@@ -1,4 +1,4 @@
-/** Slabs of a cache, for the calling CPU: making and discarding them, a pop under list_lock and a push without. */
+/** Slabs of a cache, for the calling CPU: making them, a pop under list_lock and a push without. */
 import { layerStats, pcsOf, Stat, type ThisCpu } from '../cpu/index.js';
 import {
   __GFP_NOFAIL,
@@ -14,8 +14,9 @@ import {
   PG_SLAB,
   preferredOrderGfp,
 } from '../page/index.js';
-import { hasRefinement, PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
+import { hasRefinement, PAGE_SHIFT, PAGE_SIZE } from '../struct/index.js';
 import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
+import { SLAB_CTOR } from './flags.js';
 import { linkObjects, takeLinked } from './freelist.js';
 import {
   type CacheDesc,
@@ -28,6 +29,7 @@ import {
 } from './kmemCache.js';
 import { oomReport } from './oomReport.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
+import { ReserveSlabs } from './reserve.js';
 import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const {
@@ -35,7 +37,6 @@ const {
   cache: CACHE,
   slabWord: SLAB_WORD,
   objects: OBJECTS,
-  next: NEXT,
   head: HEAD_PAGE,
   SIZEOF: PAGE_WORDS,
 } = Page;
@@ -49,26 +50,18 @@ const R_SHIFT = RECIPROCAL_SHIFT;
 const FROZEN_BIT = FROZEN;
 const PAGE_WORDS_SHIFT = Math.log2(PAGE_WORDS);
 
-export class Slabs {
-  protected readonly cpu: ThisCpu;
-  protected readonly m: Words;
-  readonly pages: PageAllocator;
-  protected readonly memmap: number;
+/** Objects of a slab of that order. */
+const objectsIn = (s: CacheDesc, order: number): number =>
+  order === s.order ? s.objects : Math.floor((PAGE_SIZE << order) / s.size);
+
+export class Slabs extends ReserveSlabs {
   /** Off: a new slab's freelist is built in full before its first object is handed out. */
   private readonly lazyFreelist: boolean;
   private defragClock = 0;
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
-    this.cpu = cpu;
-    this.m = cpu.m;
-    this.pages = pages;
-    this.memmap = cpu.geometry.memmap;
+    super(cpu, pages);
     this.lazyFreelist = hasRefinement(cpu.geometry, 'lazyFreelist');
-  }
-
-  /** The slab that holds an object of which we know that it is one: each of its pages names the first. */
-  slabOf(p: number): PagePtr {
-    return this.m[this.memmap + (p >>> P_SHIFT) * PAGE_WORDS + HEAD_PAGE] as PagePtr;
   }
 
   slabAddress(page: PagePtr): number {
@@ -101,19 +94,25 @@ export class Slabs {
     const p = this.getFromAnyPartial(s, preferred, gfp);
     if (p !== 0) return p;
     if ((gfp & __GFP_NOFAIL) !== 0) {
-      const again = (): number =>
-        this.allocFromFreshSlab(s, gfp & ~__GFP_NOFAIL, preferred) ||
-        this.getFromAnyPartial(s, preferred, gfp);
+      const again = (): number => {
+        const fresh = this.allocFromFreshSlab(s, gfp & ~__GFP_NOFAIL, preferred);
+        if (fresh !== 0) return fresh;
+        const { failure } = this.callbacks; // a constructor that throws is no matter of waiting
+        const found = this.getFromAnyPartial(s, preferred, gfp);
+        if (found === 0 && failure?.cause !== undefined) throw failure;
+        return found;
+      };
       return this.pages.insist(again, `an object of ${s.name}`);
     }
     if ((gfp & __GFP_NOWARN) === 0) {
-      this.pages.oom.report(() => oomReport(this.cpu, this.pages, s, gfp, node));
+      const why = this.callbacks.failure?.message;
+      this.pages.oom.report(() => why ?? oomReport(this.cpu, this.pages, s, gfp, node));
     }
     return 0;
   }
 
   /** The last resort looks at every node that the caller allows, without the gate for other nodes. */
-  private getFromAnyPartial(s: CacheDesc, node: number, gfp: number): number {
+  protected getFromAnyPartial(s: CacheDesc, node: number, gfp: number): number {
     const last = (gfp & __GFP_THISNODE) !== 0 ? 1 : s.nodes;
     for (let distance = 0; distance < last; distance++) {
       const p = this.getPartialNode(s, (node + distance) % s.nodes);
@@ -165,7 +164,7 @@ export class Slabs {
     if (!tryOnly) cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     else if (!cpu.locks.tryLock(listLock(n), LIST_LOCK_CLASS)) return 0;
     try {
-      const page = m[n + HEAD] as PagePtr;
+      const page = this.firstAllowed(m[n + HEAD] as PagePtr);
       if (page === 0) return 0;
       const p = this.popObject(s, page);
       if (freelistOf(loadAcquire(m, page + SLAB_WORD)) === 0) removePartial(m, n, page);
@@ -195,6 +194,8 @@ export class Slabs {
    */
   newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
     const flags = (gfp & ~(__GFP_ZERO | __GFP_NOFAIL)) | __GFP_NOWARN;
+    this.callbacks.failure = undefined;
+    this.freeRipeSlabs(s, this.cpu.node);
     let order = s.order;
     let page = this.pages.alloc(order, preferredOrderGfp(flags, order === s.minOrder), node);
     if (page === 0) {
@@ -202,6 +203,9 @@ export class Slabs {
       page = this.pages.alloc(order, flags, node);
       if (page === 0) return page;
       this.count(s, Stat.ORDER_FALLBACK);
+    }
+    if ((s.flags & SLAB_CTOR) !== 0 && !this.callbacks.construct(s, page, objectsIn(s, order), gfp)) {
+      return 0 as PagePtr;
     }
     this.initSlab(s, page, order);
     if (!this.lazyFreelist) this.buildFreelist(s, page);
@@ -212,7 +216,7 @@ export class Slabs {
   initSlab(s: CacheDesc, page: PagePtr, order: number): void {
     const m = this.m;
     m[page + SLAB_WORD] = packSlabWord(0, 0);
-    m[page + OBJECTS] = order === s.order ? s.objects : Math.floor((PAGE_SIZE << order) / s.size);
+    m[page + OBJECTS] = objectsIn(s, order);
     for (let i = 0; i < 1 << order; i++) {
       const each = page + i * PAGE_WORDS;
       m[each + FLAGS] = m[each + FLAGS]! | PG_SLAB;
@@ -287,7 +291,7 @@ export class Slabs {
     } finally {
       this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
     }
-    if (discard) this.discardSlab(page);
+    if (discard) this.discardSlab(s, page);
   }
 
   /**
@@ -376,24 +380,5 @@ export class Slabs {
     const m = this.m;
     m[n + NR_SLABS] = m[n + NR_SLABS]! - 1;
     m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! - m[page + OBJECTS]!;
-  }
-
-  /** Gives an empty slab that is on no list and in no count back to the page allocator. */
-  protected discardSlab(page: PagePtr): void {
-    this.pages.free(page, this.slabOrder(page));
-  }
-
-  /** The same for slabs linked through NEXT; no lock is held. */
-  protected discardSlabs(first: number): void {
-    for (let page = first; page !== 0; ) {
-      const next = this.m[page + NEXT]!;
-      this.m[page + NEXT] = 0;
-      this.discardSlab(page as PagePtr);
-      page = next;
-    }
-  }
-
-  protected slabOrder(page: PagePtr): number {
-    return (this.m[page + FLAGS]! >> 8) & 0xf;
   }
 }

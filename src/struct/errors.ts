@@ -19,7 +19,10 @@ export type SlabBugKind =
   | 'cache-destroyed'
   | 'bad-page'
   | 'bad-sheaf'
-  | 'bad-array';
+  | 'bad-array'
+  | 'use-after-free'
+  | 'usercopy'
+  | 'corrupt';
 
 /**
  * Misuse of the allocator: double free, foreign or misaligned address, another cache's object, a destroyed
@@ -47,6 +50,38 @@ export class OutOfMemoryError extends GranaryError {
   override name = 'OutOfMemoryError';
 }
 
+/**
+ * An allocation needed a new slab, and the cache's constructor failed on it by throwing: `cause` is what it threw. What
+ * it had constructed was destructed and the memory given back.
+ */
+export class ConstructorError extends GranaryError {
+  override name = 'ConstructorError';
+  readonly cache: string;
+  /** The object that could not be constructed; 0 when it did not come to one. */
+  readonly address: number;
+  /** What it returned; 0 when it threw. */
+  readonly result: number;
+
+  constructor(cache: string, address: number, result: number, what: string, options?: ErrorOptions) {
+    const where = address === 0 ? '' : ` at 0x${address.toString(16)}`;
+    super(`the constructor of ${cache} failed${where}: ${what}`, options);
+    this.cache = cache;
+    this.address = address;
+    this.result = result;
+  }
+}
+
+/** This thread has not imported the functions of a cache, or others than those that the cache was made with. */
+export class CacheDefinitionError extends GranaryError {
+  override name = 'CacheDefinitionError';
+  readonly cache: string;
+
+  constructor(cache: string, what: string) {
+    super(`cache ${cache}: ${what}`);
+    this.cache = cache;
+  }
+}
+
 /** A thread used the arena without a CPU slot, or there was no slot for it. */
 export class CpuError extends GranaryError {
   override name = 'CpuError';
@@ -67,6 +102,33 @@ export class LockError extends GranaryError {
     super(message);
     this.lockClass = lockClass;
     this.owner = owner;
+  }
+}
+
+/** What lockdep found: each is a rule of docs/locking.md. */
+export type LockdepKind =
+  | 'inversion'
+  | 'order'
+  | 'recursion'
+  | 'leaf'
+  | 'wait'
+  | 'turn'
+  | 'ctor'
+  | 'dtor'
+  | 'not-held';
+
+/**
+ * A rule about locks was broken, in an arena made with `lockdep: true`. It is thrown before the lock is taken or the wait
+ * begins, so that nothing hangs; what cannot be refused, such as the end of a turn, has happened. The message names the
+ * locks that the thread holds, and both chains of an inversion with their places.
+ */
+export class LockdepError extends GranaryError {
+  override name = 'LockdepError';
+  readonly kind: LockdepKind;
+
+  constructor(kind: LockdepKind, message: string) {
+    super(message);
+    this.kind = kind;
   }
 }
 

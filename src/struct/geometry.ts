@@ -22,6 +22,21 @@ export type Layer = (typeof LAYERS)[number];
 /** When memory is zeroed: bits of `init`. */
 export const INIT_ON_ALLOC = 1 << 0;
 export const INIT_ON_FREE = 1 << 1;
+/** Whether caches that suit each other share their slabs, and who is then whose alias. */
+export const MERGE_MODES = ['off', 'kernel', 'primary'] as const;
+export type MergeMode = (typeof MERGE_MODES)[number];
+/** Types of kmalloc caches beside the normal one; an arena can have each. */
+export const KMALLOC_TYPES = ['dma', 'reclaimable', 'cgroup'] as const;
+export type KmallocType = (typeof KMALLOC_TYPES)[number];
+
+/** Whether an arena has kmalloc caches of a type. */
+export const hasKmallocType = (geometry: Pick<Geometry, 'kmallocTypes'>, type: KmallocType): boolean =>
+  (geometry.kmallocTypes & (1 << KMALLOC_TYPES.indexOf(type))) !== 0;
+
+/** What chooses among the copies of the normal kmalloc caches: who calls, or the type of what is allocated. */
+export const KMALLOC_COPY_RULES = ['site', 'type'] as const;
+export type KmallocCopyRule = (typeof KMALLOC_COPY_RULES)[number];
+
 export const CHECK_LEVELS = ['none', 'free', 'full'] as const;
 export type CheckLevel = (typeof CHECK_LEVELS)[number];
 
@@ -45,17 +60,34 @@ export const Superblock = struct('superblock', {
   barnEmpty: 1,
   refinements: 1,
   sheafCapacity: 1,
+  merge: 1,
+  hardenedUsercopy: 1,
+  nrStatics: 1,
   lockStat: 1,
   init: 1,
+  kmallocTypes: 1,
+  kmallocCopies: 1,
+  kmallocCopyBy: 1,
+  kmallocSeed: 1,
+  requestedSize: 1,
+  tiny: 1,
   threadRecords: 1,
   lockStats: 1,
+  lockSites: 1,
+  lockdep: 1,
   percpu: 1,
   rcu: 1,
+  pcpu: 1,
+  pcpuUnitPages: 1,
+  pcpuAreaCache: 1,
+  pcpuAreaBatch: 1,
+  pcpuAreaCpus: 1,
   zones: 1,
   pressure: 1,
   slabDebug: 1,
   registry: 1,
   bootCaches: 1,
+  staticCaches: 1,
   memmap: 1,
   shadow: 1,
   firstPfn: 1,
@@ -70,7 +102,10 @@ type GeometryField = Exclude<
   'null' | 'bootSheaf' | 'magic' | 'abi' | 'booted' | 'SIZEOF'
 >;
 
-/** The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words. */
+/**
+ * The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words. Regions that an
+ * arena was made without are 0.
+ */
 export type Geometry = { readonly [K in GeometryField]: number };
 
 const FIELDS = Object.keys(Superblock).filter(

@@ -44,7 +44,7 @@ export function struct<const F extends Fields>(
     end += words;
   }
   offsets.SIZEOF = Math.ceil(end / alignWords) * alignWords;
-  registry.push(`${name}{${Object.entries(offsets).map(([field, at]) => `${field}@${at}`)}}`);
+  registry.push(`${name}%${alignWords}{${Object.entries(offsets).map(([field, at]) => `${field}@${at}`)}}`);
   return Object.freeze(offsets) as Layout<F>;
 }
 

@@ -47,6 +47,9 @@ export const Intent = {
   PREFILL: 7,
   REFILL: 8,
   RETURN: 9,
+  ALLOC_PERCPU: 10,
+  FREE_PERCPU: 11,
+  BALANCE_PERCPU: 12,
 } as const;
 export const INTENT_NAMES = [
   'nothing',
@@ -59,7 +62,13 @@ export const INTENT_NAMES = [
   'borrowing a prefilled sheaf',
   'refilling a prefilled sheaf',
   'returning a prefilled sheaf',
+  'allocating percpu memory',
+  'freeing percpu memory',
+  'balancing percpu memory',
 ];
+
+/** In place of a cache's slot: the operation is on none. */
+export const NO_CACHE = -1;
 
 const { pending: PENDING, nrHeld: NR_HELD, held: HELD } = LockRecord;
 

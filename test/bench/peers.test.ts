@@ -98,7 +98,7 @@ describe('bars', () => {
 
 describe('plan', () => {
   it('has each workload in both sizes, and one thread where that makes sense', () => {
-    expect(allRows()).toHaveLength(4 * 2 * 2 + 2);
+    expect(allRows()).toHaveLength(5 * 2 * 2 + 2);
     expect(allRows(/^producer/).map(rowKey)).toEqual(['producer-consumer/64/2', 'producer-consumer/256/2']);
   });
 

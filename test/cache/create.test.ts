@@ -52,6 +52,7 @@ describe('a cache', () => {
           redLeftPad: desc.redLeftPad,
           inuse: desc.inuse,
           offset: desc.offset,
+          origSize: desc.origSize,
           align: desc.align,
           order: cache.order,
           objects: cache.objsPerSlab,

@@ -43,6 +43,23 @@ describe.each(MODES)('destroy, policy $lockPolicy, check $check', (mode) => {
     expectSound(arena);
   });
 
+  it('waits for what freeRcu was given, in sheaves and past them, and reports only the rest', () => {
+    const arena = boot({ ...mode, cpus: 2, nodes: 2 });
+    const cache = arena.createCache('c', { size: 192 });
+    const other = secondCpu(arena);
+    const theirs = other.openCache('c');
+    const [kept, remote] = [cache.alloc(), cache.allocNode(1)];
+    for (const p of allocMany(cache, 7)) cache.freeRcu(p);
+    for (let i = 0; i < 5; i++) cache.freeRcu(cache.allocNode(1));
+    for (const p of allocMany(theirs, 70)) theirs.freeRcu(p);
+    const stats = cache.stats();
+    expect([stats.FREE_RCU_SHEAF, stats.FREE_RCU_SHEAF_FAIL]).toEqual([77, 5]);
+    other.endTurn();
+    const objects = [kept, remote].sort((a, b) => a - b);
+    expect(cache.destroy()).toEqual({ cache: 'c', leaked: 2, objects });
+    expectSound(arena);
+  });
+
   it('with objects left takes the cache away but not their memory', () => {
     const arena = boot(mode);
     const cache = arena.createCache('c', { size: 192 });

@@ -81,6 +81,9 @@ describe('replay', () => {
       frees: 20440,
       implicitFrees: 2097,
       liveAtEnd: 2126,
+      percpuAllocs: 101,
+      replayedPercpuAllocs: 101,
+      replayedPercpuFrees: 101,
     });
     expect(report).toMatchObject({
       lost: 0,
@@ -146,6 +149,17 @@ describe('replay', () => {
 });
 
 describe('info', () => {
+  it('shows lock statistics as the kernel does, when asked', () => {
+    const { status, stdout } = granary('info', '--bytes', '16m', '--locks');
+    expect(status).toBe(0);
+    expect(stdout).toContain('lock_stat version 0.4\n');
+    expect(stdout).toMatch(/^ +n->list_lock: +\d+ +\d+ +\d+\.\d\d /m);
+    expect(stdout).toMatch(/^ +Name +acquired +contended +avg wait +total wait +max wait +min wait$/m);
+    expect(stdout).toMatch(/^ contended +total wait +max wait +avg wait +type +(caller|symbol)$/m);
+    const plain = granary('info', '--bytes', '16m', '--json');
+    expect((JSON.parse(plain.stdout) as { locks: unknown[] }).locks).toEqual([]);
+  });
+
   it('prints what is in an arena', () => {
     const { status, stdout } = granary('info', '--bytes', '16m');
     expect(status).toBe(0);

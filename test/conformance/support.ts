@@ -7,18 +7,30 @@ import { boot } from '../cache/support/arena.js';
 export interface Variant {
   layer: Layer;
   lockPolicy: LockPolicy;
+  tiny?: boolean;
+  name: string;
 }
 
-export const VARIANTS: readonly Variant[] = LAYERS.flatMap((layer) =>
-  (['turn', 'op'] as const).map((lockPolicy) => ({ layer, lockPolicy })),
-);
+const POLICIES = ['turn', 'op'] as const;
 
-/** Runs a suite once per layer and lock policy. */
+export const VARIANTS: readonly Variant[] = [
+  ...LAYERS.flatMap((layer) =>
+    POLICIES.map((lockPolicy) => ({ layer, lockPolicy, name: `${layer}, ${lockPolicy}` })),
+  ),
+  ...POLICIES.map((lockPolicy) => ({
+    layer: 'none' as const,
+    lockPolicy,
+    tiny: true,
+    name: `tiny, ${lockPolicy}`,
+  })),
+];
+
+/** Runs a suite once per layer and lock policy, and in tiny arenas. */
 export function forEachVariant(suite: (variant: Variant) => void): void {
-  describe.each(VARIANTS)('$layer, $lockPolicy', suite);
+  describe.each(VARIANTS)('$name', suite);
 }
 
-export function bootVariant(variant: Variant, options: Partial<ArenaOptions> = {}): Arena {
+export function bootVariant({ name: _, ...variant }: Variant, options: Partial<ArenaOptions> = {}): Arena {
   return boot({ ...variant, ...options });
 }
 

@@ -371,7 +371,20 @@ describe('findings', () => {
       'I13',
     ];
     expect(Object.keys(INVARIANTS).sort()).toEqual(
-      [...tested, 'I17', 'I20', 'I21', 'I22', 'I23', 'PAGES'].sort(),
+      [
+        ...tested,
+        'I14',
+        'I17',
+        'I20',
+        'I21',
+        'I22',
+        'I23',
+        'I24',
+        'I25',
+        'PERCPU',
+        'COUNTERS',
+        'PAGES',
+      ].sort(),
     );
     for (const text of Object.values(INVARIANTS)) expect(text.length).toBeGreaterThan(20);
   });

@@ -44,7 +44,7 @@ describe('pages', () => {
       new RegExp(`${HEX} on free area \\d+ has flags 0x`),
       (scene) => {
         const { page } = freePage(scene);
-        scene.m[page + Page.flags] = scene.m[page + Page.flags]! ^ 0x100;
+        scene.m[page + Page.flags] = scene.m[page + Page.flags]! ^ 0x1000;
       },
     ],
     [

@@ -162,7 +162,9 @@ describe('figures and names that are in the source as well', () => {
   });
 
   it('docs/invariants.md has every invariant', () => {
-    const named = [...text('docs/invariants.md').matchAll(/^\| (I\d+|PAGES) \|/gm)].map((match) => match[1]);
+    const named = [...text('docs/invariants.md').matchAll(/^\| (I\d+|[A-Z]{5,}) \|/gm)].map(
+      (match) => match[1],
+    );
     expect(named).toEqual(Object.keys(granary.INVARIANTS));
   });
 
@@ -178,7 +180,8 @@ describe('figures and names that are in the source as well', () => {
     expect(page).toContain(
       `| 448 x threads x maxCaches | \`Pcs\` and counters ${bytes(geometry.percpu, geometry.rcu)}`,
     );
-    expect(page).toContain(`| \`RcuState\`, \`RcuCpu\` ${bytes(geometry.rcu, geometry.memmap)}`);
+    expect(page).toContain(`\`RcuCpu\`, \`KfreeRcuCpu\` ${bytes(geometry.rcu, geometry.pcpu)}`);
+    expect(page).toContain(`a pointer for each of 1024 chunks ${bytes(geometry.pcpu, geometry.memmap)}`);
     expect(page).toContain(`| \`Page\` ${bytes(geometry.memmap, geometry.shadow / 4)}`);
     expect(page).toContain(`| ${geometry.bytes / 8} |`);
     expect(page).toContain(`| ${(geometry.endPfn - geometry.firstPfn) * 4096} |`);

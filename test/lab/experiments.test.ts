@@ -308,6 +308,7 @@ const row = (changes: Partial<ExperimentRow>): ExperimentRow => ({
   outcome: 'better',
   paths: { fast: 0.9, barn: 0.08, slab: 0.02 },
   movedShare: 0.125,
+  hits: {},
   bypassShare: 0,
   highWaterPages: 3,
   locks: null,
@@ -372,6 +373,8 @@ describe('the verdict in words', () => {
       waitNsPerOp: { estimate: 12.34, low: 10, high: 15 },
       tryFailedShare: 0.25,
       mostWaitedFor: 'barn->lock',
+      ops: 1000,
+      classes: [],
     };
     const { lines } = verdicts(
       experimentNamed('capacity'),

@@ -99,12 +99,17 @@ const lock = (name: string, waitTotalNs: number) => ({
   acquisitions: 10,
   contentions: 1,
   bounces: 1,
+  contentionBounces: 0,
   tryFailed: 0,
   waitTotalNs,
+  waitMinNs: waitTotalNs,
   waitMaxNs: waitTotalNs,
   holdSamples: 0,
   holdTotalNs: 0,
+  holdMinNs: 0,
   holdMaxNs: 0,
+  contentionPoints: [],
+  contendedPoints: [],
 });
 
 describe('facts', () => {

@@ -16,6 +16,7 @@ import {
   OP_KMALLOC,
   OP_WORDS,
   type ParserOptions,
+  PERCPU_SIZE_MASK,
   readTrace,
   readTraceText,
   TraceError,
@@ -160,6 +161,7 @@ describe('errors', () => {
     ['kfree: call_site=f ptr=(____ptrval____)', 'ptr=(____ptrval____)'],
     ['kfree: call_site=f ptr=12345678123456781', '64 bits'],
     ['percpu_free_percpu: off=1', 'has no ptr='],
+    ['percpu_alloc_percpu: reserved=0 align=8 ptr=1', 'has no size='],
     ['kmalloc: call_site=f ptr=1 bytes_req=8 gfp_flags=0', 'has no bytes_alloc='],
     ['kmalloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=0', 'bytes_alloc=0'],
     [
@@ -167,7 +169,7 @@ describe('errors', () => {
       'bytes_alloc=x8, which is not a decimal number',
     ],
     ['kmalloc: call_site=f ptr=1 bytes_req=-8 bytes_alloc=8', 'bytes_req=-8, which is not a decimal number'],
-    ['kmalloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=536870912', 'more than 536870911'],
+    ['kmalloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=268435456', 'more than 268435455'],
     ['kmem_cache_alloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=8', 'has no name='],
     ['kmem_cache_alloc: call_site=f ptr=1 name= bytes_req=8 bytes_alloc=8', 'empty name='],
     ['kmem_cache_alloc: call_site=f pt', 'has no ptr='],
@@ -245,7 +247,7 @@ describe('compiling', () => {
     expect(program.summary.crossCpuFrees).toBe(0);
   });
 
-  it('leaves out frees of unknown objects, NULL and percpu events, and counts them', () => {
+  it('leaves out frees of unknown objects and areas, and NULL, and counts them', () => {
     const text = `${kfree(0, 5)}${kfree(0, 0)}${prefix(0)}kfree: call_site=f ptr=          (null)\n`;
     const percpu = `${prefix(1)}percpu_free_percpu: base_addr=0 off=1 ptr=7\n`;
     const failed = `${prefix(0)}kmem_cache_alloc: call_site=f ptr=(null) name=a bytes_req=0 bytes_alloc=0\n`;
@@ -256,9 +258,45 @@ describe('compiling', () => {
       unknownFrees: 1,
       nullEvents: 3,
       percpuEvents: 1,
+      percpuLeftOut: 1,
       kernelCpus: 2,
     });
     expect(createSlotTable(program).length).toBe(0);
+  });
+
+  it('keeps areas of percpu memory apart from objects with the same pointer', () => {
+    const area = (cpu: number, ptr: number, size: number, align: number, atomic: number): string =>
+      `${prefix(cpu)}percpu_alloc_percpu: call_site=f reserved=0 is_atomic=${atomic} size=${size} align=${align} base_addr=0 off=1 ptr=${ptrText(ptr)} bytes_alloc=64 gfp_flags=0\n`;
+    const gone = (cpu: number, ptr: number): string =>
+      `${prefix(cpu)}percpu_free_percpu: base_addr=0 off=1 ptr=${ptrText(ptr)}\n`;
+    const text =
+      area(0, 1, 16, 8, 0) +
+      cacheAlloc(0, 1) +
+      area(0, 2, 4, 64, 1) +
+      gone(1, 1) +
+      area(0, 2, 100, 4, 0) +
+      area(0, 3, 40000, 4, 0);
+    const { ops, summary, live } = compileTraceText(text, { cpus: 2 });
+    const areas = [...ops[0]!].filter((op, i) => i % OP_WORDS === 0 && op < 0 && (op & OP_FREE) === 0);
+    expect(areas.map((op) => [(op >>> OP_ARG_SHIFT) & PERCPU_SIZE_MASK, (op & OP_CROSS) !== 0])).toEqual([
+      [16, true],
+      [4, false],
+      [100, false],
+    ]);
+    expect(summary).toMatchObject({
+      allocs: 1,
+      liveAtEnd: 1,
+      livePeak: 1,
+      percpuEvents: 5,
+      percpuAllocs: 3,
+      percpuBytes: 120,
+      percpuAtomic: 1,
+      percpuFrees: 1,
+      percpuImplicitFrees: 1,
+      percpuLiveAtEnd: 1,
+      percpuLeftOut: 1,
+    });
+    expect(live.length / OP_WORDS).toBe(2);
   });
 
   it('frees by what the object was allocated with', () => {
@@ -320,6 +358,11 @@ describe('compiling', () => {
       crossCpuFrees: 1652,
       implicitCrossFrees: 979,
       percpuEvents: 202,
+      percpuAllocs: 101,
+      percpuFrees: 101,
+      percpuBytes: 1604,
+      percpuAtomic: 0,
+      percpuLiveAtEnd: 0,
       foreignLines: 0,
       liveAtEnd: 2126,
       livePeak: 3089,

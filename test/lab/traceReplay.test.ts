@@ -198,7 +198,7 @@ function singleCpu(text: string, objects = 1000) {
 describe('replaying', () => {
   it('runs the trace that ships, twice on one slot table, and gives everything back', async () => {
     const program = await compileTrace(shipped, { cpus: 1 });
-    const arena = new BumpArena(createMemory(2 * program.summary.allocs), []);
+    const arena = new BumpArena(createMemory(2 * program.summary.events), []);
     createReplayCaches(arena, program);
     const slots = createSlotTable(program);
     for (let round = 0; round < 2; round++) {
@@ -213,7 +213,7 @@ describe('replaying', () => {
 
   it('hands every 64th latency to a sink, by kind, and does the same work', async () => {
     const program = await compileTrace(shipped, { cpus: 1 });
-    const arena = new BumpArena(createMemory(program.summary.allocs), []);
+    const arena = new BumpArena(createMemory(2 * program.summary.events), []);
     createReplayCaches(arena, program);
     const seen = { allocs: 0, frees: 0, least: Number.POSITIVE_INFINITY };
     const latency = {
@@ -238,7 +238,7 @@ describe('replaying', () => {
     const counts = replayCpu(program, arena, 0, slots);
     expect(counts).toMatchObject({ allocs: 1, failures: 2, frees: 0, skippedFrees: 1 });
     const finish = finishReplay(program, arena, slots);
-    expect(finish).toEqual({ freed: 1, neverAllocated: 1, cookieErrors: 0 });
+    expect(finish).toEqual({ freed: 1, percpuFreed: 0, neverAllocated: 1, cookieErrors: 0 });
     expect(summarizeReplay(program, [counts], finish)).toMatchObject({
       lost: 0,
       failures: 2,

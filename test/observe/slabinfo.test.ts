@@ -76,6 +76,8 @@ describe('cacheInfo', () => {
     other.endTurn();
     const info = arena.cacheInfo().find(({ name }) => name === 'c')!;
     expect(info).toEqual({
+      ctor: '',
+      dtor: '',
       name: 'c',
       object_size: 190,
       slab_size: 192,
@@ -104,9 +106,18 @@ describe('cacheInfo', () => {
       failslab: 0,
       slab_errors: 0,
       aliases: 0,
+      sysfs_id: 'c',
+      names: ['c'],
+      destroy_by_rcu: 0,
+      usersize: 0,
+      remote_node_defrag_ratio: 100,
       cpu_partial: 0,
       slabs_cpu_partial: '0(0)',
       cpu_slabs: 0,
+      nodes: [
+        { slabs: 12, partial: 1, total_objects: 252, objects_partial: 9 },
+        { slabs: 3, partial: 1, total_objects: 63, objects_partial: 18 },
+      ],
       stats: cache.stats(),
       trylockFailures: 0,
       allocBypasses: 0,

@@ -9,6 +9,7 @@ import {
   expectSound,
   expectUnchanged,
   footprint,
+  inside,
   moved,
   secondCpu,
 } from '../cache/support/arena.js';
@@ -114,6 +115,35 @@ describe.each(['turn', 'op'] as const)('a sheaf of objects freed by RCU, %s', (l
       expect(barnSizes(arena, cache).empty).toBeLessThanOrEqual(20);
       for (const p of held) cache.free(p);
     }
+    cache.rcuBarrier();
+    expectSound(arena);
+    expect(cache.destroy().leaked).toBe(0);
+  });
+
+  it('of a CPU that died between the push and the mark has the object free', () => {
+    const { arena, other, cache } = setup({ lockPolicy });
+    const theirs = other.openCache('c');
+    const held = allocMany(theirs, 9);
+    for (const p of held) theirs.freeRcu(p);
+    const { shadow } = inside(arena).views;
+    expect(shadow[held[8]! >> 3]).toBe(0);
+    if (lockPolicy === 'turn') shadow[held[8]! >> 3] = cache.desc.tag; // its lock is held, as it was when it died
+    arena.cpuDead(1);
+    expectSound(arena);
+    expect(() => cache.free(held[8]!)).toThrow(SlabBugError);
+    expect(cache.destroy().leaked).toBe(0);
+  });
+
+  it.each(['none', 'free', 'full'] as const)('takes its objects whatever is checked: %s', (check) => {
+    const { arena, cache } = setup({ lockPolicy, check, nodes: 2 });
+    const held = allocMany(cache, 200);
+    const far = Array.from({ length: 5 }, () => cache.allocNode(1));
+    const freed = moved(cache, () => {
+      for (const p of [...held, ...far]) cache.freeRcu(p);
+    });
+    expect(freed).toMatchObject({ FREE_RCU_SHEAF: 200, FREE_RCU_SHEAF_FAIL: 5 });
+    expectSound(arena);
+    if (check !== 'none') for (const p of held) expect(() => cache.freeRcu(p)).toThrow(SlabBugError);
     cache.rcuBarrier();
     expectSound(arena);
     expect(cache.destroy().leaked).toBe(0);

@@ -61,7 +61,21 @@ function everything(arena: Arena): void {
     cache.shrink();
     cache.destroy();
   }
+  treesAndSpaces(arena);
   other.offline();
+}
+
+function treesAndSpaces(arena: Arena): void {
+  const tree = arena.maple.create()!;
+  for (let i = 0; i < 600; i++) tree.store(i * 10, i * 10 + 5, i + 1);
+  for (let i = 0; i < 100; i++) tree.erase(i * 100, i * 100 + 150);
+  arena.maple.destroy(tree);
+  const mm = arena.mms.create()!;
+  for (let i = 0; i < 200; i++) mm.map(4096, { at: 0x100000 + i * 8192 });
+  mm.fault(0x100000);
+  mm.unmap(0x100000, 100 * 8192);
+  arena.mms.destroy(arena.mms.fork(mm)!);
+  arena.mms.destroy(mm);
 }
 
 describe.each(['turn', 'op'] as LockPolicy[])('the lock order, policy %s', (lockPolicy) => {
@@ -71,6 +85,11 @@ describe.each(['turn', 'op'] as LockPolicy[])('the lock order, policy %s', (lock
     everything(arena);
     expect(faults).toEqual([]);
     expect([...edges].sort()).toEqual([
+      'ma_lock -> n->list_lock',
+      'ma_lock -> zone->lock',
+      'mmap_lock -> barn->lock',
+      'mmap_lock -> n->list_lock',
+      'mmap_lock -> zone->lock',
       'slab_mutex -> barn->lock',
       'slab_mutex -> n->list_lock',
       'slab_mutex -> zone->lock',

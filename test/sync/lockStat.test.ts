@@ -79,6 +79,11 @@ describe('lock statistics', () => {
     // Each hold of the outer lock encloses one of the inner.
     expect(outer.holdTotalNs).toBeGreaterThan(inner.holdTotalNs);
     expect(inner.holdTotalNs).toBeGreaterThan(0);
+    for (const row of [outer, inner]) {
+      expect(row.holdMinNs).toBeGreaterThan(0);
+      expect(row.holdMinNs).toBeLessThanOrEqual(row.holdTotalNs / 100);
+      expect(row.holdMaxNs).toBeGreaterThanOrEqual(row.holdTotalNs / 100);
+    }
     expect(outer.holdMaxNs).toBeLessThanOrEqual(outer.holdTotalNs);
   });
 
@@ -96,11 +101,16 @@ describe('lock statistics', () => {
     const control = new Control();
     schedule(control, [0, 1, 2, 3], 'full');
     const row = rowsOf(control)[Barn]!;
-    expect(row).toMatchObject({ waitTotalNs: 0, waitMaxNs: 0, holdSamples: 4 });
+    expect(row).toMatchObject({ waitTotalNs: 0, waitMinNs: 0, waitMaxNs: 0, holdSamples: 4 });
     const single = [0, 1, 2, 3].map((cpu) => {
       const area = new Float64Array(control.buffer);
       return readLockStat(area, STATS_AT + cpu * LOCK_STAT_WORDS, 1)[Barn]!.holdMaxNs;
     });
     expect(Math.max(...single)).toBe(row.holdMaxNs);
+    const least = [0, 1, 2, 3].map((cpu) => {
+      const area = new Float64Array(control.buffer);
+      return readLockStat(area, STATS_AT + cpu * LOCK_STAT_WORDS, 1)[Barn]!.holdMinNs;
+    });
+    expect(Math.min(...least)).toBe(row.holdMinNs);
   });
 });

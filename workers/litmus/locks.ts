@@ -25,8 +25,8 @@ export const STATS_AT = 1024;
 /** The locks of one CPU over a control buffer. */
 export function locksOf(m: Words, tier: LockStatTier, cpu: number, generation = 1): Locks {
   const record = (RECORDS_AT + cpu * LockRecord.SIZEOF) as never;
-  const block = STATS_AT + cpu * LOCK_STAT_WORDS;
-  return makeLocks(tier, m, new Float64Array(m.buffer), ownerWord(cpu, generation), record, block);
+  const stats = STATS_AT + cpu * LOCK_STAT_WORDS;
+  return makeLocks(tier, m, new Float64Array(m.buffer), ownerWord(cpu, generation), record, { stats });
 }
 
 /** Increments the counter under the lock, and counts how often the lock changed hands. */

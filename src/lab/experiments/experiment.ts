@@ -1,6 +1,9 @@
 /** What an experiment is: a question, ways to do the same work, and what somebody expects to come of it. */
+
+import type { PerfLockRow } from '../../observe/index.js';
 import { GranaryError } from '../../struct/index.js';
 import type { StageOptions } from '../stage.js';
+import type { TraceProgram } from '../trace/index.js';
 
 /** One way to do the work, on an arena of its own. */
 export interface Variant {
@@ -11,6 +14,8 @@ export interface Variant {
   readonly threadsPerCpu?: number;
   /** The workload that does a case's work this way; the case's own name unless given. */
   readonly workload?: (name: string) => string;
+  /** The trace that is replayed this way; as it was recorded unless given. Its summary stays that of the recording. */
+  readonly program?: (program: TraceProgram) => TraceProgram;
 }
 
 /** A workload on some threads: what all variants do in turn. */
@@ -38,7 +43,7 @@ export interface Published {
   readonly gains: readonly number[];
 }
 
-export type Quantity = 'paths' | 'bypasses' | 'memory' | 'locks';
+export type Quantity = 'paths' | 'hits' | 'bypasses' | 'memory' | 'locks' | 'perf-lock';
 
 export interface Experiment {
   readonly name: string;
@@ -53,6 +58,14 @@ export interface Experiment {
   readonly workloads: readonly string[];
   /** Whether the trace that ships is replayed, too. */
   readonly replay: boolean;
+  /** Size of each variant's arena; unless given, what its threads and traces need. */
+  readonly bytes?: number;
+  /** Which of those that ship; 'git' unless given. */
+  readonly trace?: 'git' | 'exec';
+  /** Locks whose statistics are shown in the columns of `perf lock report`, where that is shown. */
+  readonly lockNames?: readonly string[];
+  /** The same as a source printed them. */
+  readonly publishedLocks?: ReadonlyArray<{ readonly title: string; readonly locks: readonly PerfLockRow[] }>;
   /** What is shown besides times. */
   readonly shows: readonly Quantity[];
   readonly expectations: readonly Expectation[];

@@ -1,13 +1,24 @@
 /** The experiments by name, and what it takes to run one. */
+import type { PerfLockRow } from '../../observe/index.js';
 import { accountWarning, type Environment, openAccount, readEnvironment } from '../environment.js';
 import { noProgress } from '../progress.js';
 import { barn } from './barn.js';
 import { bulkCalls } from './bulkCalls.js';
+import { bulkPages } from './bulkPages.js';
 import { capacity } from './capacity.js';
+import { concurrentKmalloc } from './concurrentKmalloc.js';
+import { ctorBatching } from './ctorBatching.js';
+import { exec } from './exec.js';
+import { exhaustion } from './exhaustion.js';
 import type { Experiment, Quantity } from './experiment.js';
 import { judge, roundRatio } from './judge.js';
+import { kfreeBulk } from './kfreeBulk.js';
+import { kfreeRcu } from './kfreeRcu.js';
 import { layers } from './layers.js';
+import { merge } from './merge.js';
 import { microbench } from './microbench.js';
+import { mmapStorm } from './mmapStorm.js';
+import { percpuAlternatives } from './percpuAlternatives.js';
 import { type ExperimentOptions, type ExperimentPlan, planExperiment } from './plan.js';
 import { prefill } from './prefill.js';
 import { refinements } from './refinements.js';
@@ -15,7 +26,11 @@ import type { Case, ExperimentRow, Row } from './row.js';
 import { ExperimentRun } from './run.js';
 import { sheafLock } from './sheafLock.js';
 import { slots } from './slots.js';
+import { staticCache } from './staticCache.js';
+import { tc } from './tc.js';
 import { type Verdict, verdicts } from './verdict.js';
+import { views } from './views.js';
+import { vma } from './vma.js';
 
 export { type Experiment, NotInThisBuildError } from './experiment.js';
 export type { ExperimentOptions } from './plan.js';
@@ -30,7 +45,21 @@ export const EXPERIMENTS: readonly Experiment[] = [
   refinements,
   slots,
   bulkCalls,
+  ctorBatching,
+  bulkPages,
+  exhaustion,
+  kfreeBulk,
+  concurrentKmalloc,
   microbench,
+  kfreeRcu,
+  merge,
+  staticCache,
+  vma,
+  mmapStorm,
+  views,
+  percpuAlternatives,
+  exec,
+  tc,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */
@@ -61,6 +90,9 @@ export interface ExperimentResult {
   shows: readonly Quantity[];
   rows: ExperimentRow[];
   published: { source: string; titles: readonly string[] } | null;
+  /** Locks whose statistics are shown, and what was published of them. */
+  lockNames: readonly string[];
+  publishedLocks: ReadonlyArray<{ title: string; locks: readonly PerfLockRow[] }>;
   /** Sentences made from the intervals. */
   verdict: string[];
   expectations: Verdict[];
@@ -106,6 +138,8 @@ export async function runExperiment(
     shows,
     rows,
     published: published === undefined ? null : { source: published.source, titles: published.titles },
+    lockNames: experiment.lockNames ?? [],
+    publishedLocks: experiment.publishedLocks ?? [],
     verdict: lines,
     expectations,
     sound: rows.every(({ problems }) => problems.length === 0),

@@ -1,7 +1,7 @@
 /** What an experiment is asked for, and the cases that come of it. */
 import { requireInteger } from '../../struct/index.js';
 import type { Progress } from '../progress.js';
-import { checkedThreads, tracesFor, withOwnCaches } from '../study/plan.js';
+import { checkedThreads, shippedTrace, tracesFor, withOwnCaches } from '../study/plan.js';
 import { compileTrace, type TraceProgram } from '../trace/index.js';
 import { workloadNamed } from '../workloads/index.js';
 import { type Experiment, NotInThisBuildError, type Variant } from './experiment.js';
@@ -82,7 +82,10 @@ export async function planExperiment(
     for (const n of threads) if (n % threadsMultiple === 0) add(name, n);
   }
   const programs: TraceProgram[] = [];
-  for (const [index, { name, file, given }] of tracesFor(options).entries()) {
+  for (const [index, { name, file, given }] of tracesFor(
+    options,
+    shippedTrace(experiment.trace ?? 'git'),
+  ).entries()) {
     if (!given && !(experiment.replay && wanted(name))) continue;
     for (const n of threads) {
       const program = withOwnCaches(await compileTrace(file, { cpus: n }), index);
@@ -91,7 +94,10 @@ export async function planExperiment(
     }
   }
   if (cases.length === 0) {
-    const known = [...experiment.workloads, ...(experiment.replay ? ['replay-git'] : [])].join(', ');
+    const known = [
+      ...experiment.workloads,
+      ...(experiment.replay ? [`replay-${experiment.trace ?? 'git'}`] : []),
+    ].join(', ');
     throw new RangeError(
       `workloads is ${options.workloads}; it matches none of ${known} on ${threads} threads`,
     );

@@ -1,4 +1,5 @@
 /** What is told of hits, memory and locks, a sentence a variant: its worst case. */
+import { perfTime } from '../../observe/index.js';
 import type { Quantity } from './experiment.js';
 import type { ExperimentRow } from './row.js';
 
@@ -24,6 +25,13 @@ const SENTENCES: Readonly<Record<Quantity, (rows: readonly ExperimentRow[]) => s
       `at most ${moved.movedShare.toFixed(3)} objects per call moved from or to slabs (${at(moved)})`,
     ];
   },
+  hits: (rows) => {
+    const names = new Set(rows.flatMap(({ hits }) => Object.keys(hits)));
+    return [...names].sort().map((name) => {
+      const row = greatest(rows, ({ hits }) => -(hits[name] ?? 1));
+      return `${name} at worst ${percent(row.hits[name] ?? 1)} served by the CPU (${at(row)})`;
+    });
+  },
   bypasses: (rows) => {
     const row = greatest(rows, ({ bypassShare }) => bypassShare);
     if (row.bypassShare === 0) return [];
@@ -34,6 +42,20 @@ const SENTENCES: Readonly<Record<Quantity, (rows: readonly ExperimentRow[]) => s
   memory: (rows) => {
     const row = greatest(rows, ({ highWaterPages }) => highWaterPages ?? 0);
     return row.highWaterPages === null ? [] : [`at most ${row.highWaterPages * PAGE_KIB} KiB (${at(row)})`];
+  },
+  'perf-lock': (rows) => {
+    const of = (row: ExperimentRow) => row.locks?.classes.find(({ name }) => name === 'pcpu_alloc_mutex');
+    const row = greatest(rows, (each) => (of(each) === undefined ? -1 : each.threads));
+    if (row.locks === null) return [];
+    const { acquisitions = 0, contentions = 0, waitTotalNs = 0 } = of(row) ?? {};
+    const wait =
+      contentions === 0
+        ? 'never waited for'
+        : `waited for ${perfTime(waitTotalNs / contentions).trim()} on average`;
+    const share = acquisitions === 0 ? 0 : contentions / acquisitions;
+    return [
+      `pcpu_alloc_mutex acquired ${(acquisitions / row.locks.ops).toFixed(3)} times per operation, ${percent(share)} contended, ${wait} (${at(row)})`,
+    ];
   },
   locks: (rows) => {
     const waited = greatest(rows, ({ locks }) => locks?.waitNsPerOp.estimate ?? 0);

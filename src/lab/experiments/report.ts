@@ -1,4 +1,5 @@
 /** An experiment's result as text. */
+import { perfLockReport } from '../../observe/index.js';
 import { describeEnvironment } from '../environment.js';
 import { type Column, formatNs, table } from '../stats.js';
 import type { ExperimentResult } from './index.js';
@@ -99,6 +100,25 @@ function publishedTable({ rows, published }: ExperimentResult): string[] {
   ];
 }
 
+/** What was waited for, in the columns of `perf lock report`: of each workload's case with the most threads. */
+function lockTables({ rows, shows, lockNames, publishedLocks }: ExperimentResult): string[] {
+  if (!shows.includes('perf-lock')) return [];
+  const most = Math.max(...rows.map(({ threads }) => threads));
+  const measured = rows.filter(
+    ({ threads, locks, outcome }) => threads === most && locks !== null && outcome !== 'control',
+  );
+  const ours = measured.map(({ workload, threads, variant, locks }) => ({
+    title: `${workload} on ${threads} threads, ${variant}: ${locks!.ops.toFixed(0)} operations`,
+    locks: locks!.classes.filter(({ name }) => lockNames.includes(name)),
+  }));
+  return [...ours, ...publishedLocks].flatMap(({ title, locks }) => [
+    '',
+    title,
+    '',
+    perfLockReport(locks).trimEnd(),
+  ]);
+}
+
 const wrap = (text: string, width: number): string[] =>
   text.match(new RegExp(`.{1,${width}}(?: |$)`, 'g'))?.map((line) => line.trimEnd()) ?? [text];
 
@@ -133,6 +153,7 @@ export function experimentReport(result: ExperimentResult): string {
     rowTable(result),
     ...over,
     ...publishedTable(result),
+    ...lockTables(result),
     '',
     'VERDICT',
     '',

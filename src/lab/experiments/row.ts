@@ -2,8 +2,9 @@
 import { availableParallelism } from 'node:os';
 import type { LockStatRow } from '../../sync/index.js';
 import type { HeapKind } from '../heaps.js';
+import { addPaths, type CacheHits, noPaths } from '../paths.js';
 import { type Sample, takeSample } from '../sample.js';
-import { addPaths, noPaths, type Stage } from '../stage.js';
+import type { Stage } from '../stage.js';
 import { bootstrapMedian, type Interval } from '../stats.js';
 import type { TraceProgram } from '../trace/index.js';
 import type { Variant } from './experiment.js';
@@ -29,6 +30,9 @@ export interface LockFigures {
   tryFailedShare: number;
   /** The lock class that was waited for longest; null when none was. */
   mostWaitedFor: string | null;
+  /** Operations of these runs, and each class's statistics over all of them. */
+  ops: number;
+  classes: LockStatRow[];
 }
 
 /** What an experiment says about a row; goes into the JSON as it is. */
@@ -56,6 +60,8 @@ export interface ExperimentRow {
   bypassShare: number;
   /** Most pages in use above those of the empty arena, in the run with cookies; null when there was no time for it. */
   highWaterPages: number | null;
+  /** Of the caches of the arena that were used, by name: the share of their calls that the CPU's sheaves served. */
+  hits: Readonly<Record<string, number>>;
   locks: LockFigures | null;
   /** Time saved against the baseline as published, where it was. */
   published: readonly number[] | null;
@@ -86,8 +92,11 @@ export class Row {
   readonly nsPerOp: number[] = [];
   highWaterPages: number | null = null;
   readonly #paths = noPaths();
+  readonly #hits = new Map<string, CacheHits>();
   readonly #waits: number[] = [];
   readonly #waitsByClass = new Map<string, number>();
+  readonly #classes = new Map<string, LockStatRow>();
+  #lockOps = 0;
   #tries = 0;
   #triesFailed = 0;
 
@@ -96,7 +105,7 @@ export class Row {
     this.workload = variant.workload?.(name) ?? name;
     this.threads = threads;
     this.variant = variant;
-    this.program = program;
+    this.program = program === undefined ? undefined : (variant.program?.(program) ?? program);
   }
 
   get label(): string {
@@ -120,13 +129,20 @@ export class Row {
   keep(sample: Sample): void {
     this.nsPerOp.push(sample.nsPerOp);
     addPaths(this.#paths, sample.paths);
+    for (const [name, { fast, calls }] of sample.hits ?? []) {
+      const sum = this.#hits.get(name) ?? { fast: 0, calls: 0 };
+      this.#hits.set(name, { fast: sum.fast + fast, calls: sum.calls + calls });
+    }
   }
 
   /** Keeps the lock statistics of a run. */
   keepLocks(sample: Sample, locks: readonly LockStatRow[]): void {
     const ops = (sample.opsPerSecond * sample.wallMs) / 1e3;
     let total = 0;
-    for (const { name, waitTotalNs, acquisitions, tryFailed } of locks) {
+    this.#lockOps += ops;
+    for (const row of locks) {
+      const { name, waitTotalNs, acquisitions, tryFailed } = row;
+      this.#classes.set(name, addLocks(this.#classes.get(name), row));
       if (name === SETUP_LOCK) continue;
       total += waitTotalNs;
       this.#waitsByClass.set(name, (this.#waitsByClass.get(name) ?? 0) + waitTotalNs);
@@ -167,6 +183,7 @@ export class Row {
       movedShare: moved / calls,
       bypassShare: bypassed / calls,
       highWaterPages: this.highWaterPages,
+      hits: Object.fromEntries([...this.#hits].map(([name, { fast, calls }]) => [name, fast / calls])),
       locks: this.#lockFigures(seed),
       published,
     };
@@ -188,6 +205,24 @@ export class Row {
       waitNsPerOp: bootstrapMedian(this.#waits, { seed }),
       tryFailedShare: this.#tries === 0 ? 0 : this.#triesFailed / this.#tries,
       mostWaitedFor: most === undefined ? null : most[0],
+      ops: this.#lockOps,
+      classes: [...this.#classes.values()].filter(({ acquisitions }) => acquisitions > 0),
     };
   }
+}
+
+/** The statistics of two times together. */
+function addLocks(sum: LockStatRow | undefined, row: LockStatRow): LockStatRow {
+  if (sum === undefined) return row;
+  const waits = [sum, row].filter(({ contentions }) => contentions > 0).map(({ waitMinNs }) => waitMinNs);
+  return {
+    ...sum,
+    acquisitions: sum.acquisitions + row.acquisitions,
+    contentions: sum.contentions + row.contentions,
+    bounces: sum.bounces + row.bounces,
+    tryFailed: sum.tryFailed + row.tryFailed,
+    waitTotalNs: sum.waitTotalNs + row.waitTotalNs,
+    waitMinNs: waits.length === 0 ? 0 : Math.min(...waits),
+    waitMaxNs: Math.max(sum.waitMaxNs, row.waitMaxNs),
+  };
 }

@@ -84,7 +84,10 @@ export class ExperimentRun {
 
   get #wantsLocks(): boolean {
     const { experiment, cases } = this.#plan;
-    return experiment.shows.includes('locks') && cases.some(({ threads }) => threads > 1);
+    return (
+      experiment.shows.some((shown) => shown === 'locks' || shown === 'perf-lock') &&
+      cases.some(({ threads }) => threads > 1)
+    );
   }
 
   get #firstOps(): number {
@@ -115,7 +118,7 @@ export class ExperimentRun {
   }
 
   #open(variant: number, options: { lockStat?: 'contended' }): Stage {
-    const { threads, programs, variants } = this.#plan;
+    const { experiment, threads, programs, variants } = this.#plan;
     this.#progress.step(`starting ${variants[variant]!.name}`, this.#spent());
     const most = threads.at(-1)!;
     const traceCaches = new Set(programs.flatMap(({ caches }) => caches.map(({ name }) => name)));
@@ -126,10 +129,10 @@ export class ExperimentRun {
       ...cpusFor(variants[variant]!, most),
       ...options,
       threads: most,
-      bytes: arenaBytesFor(programs) + Math.ceil((most * BYTES_PER_THREAD) / MIB) * MIB,
+      bytes: experiment.bytes ?? arenaBytesFor(programs) + Math.ceil((most * BYTES_PER_THREAD) / MIB) * MIB,
       maxCaches: Math.min(254, 64 + traceCaches.size),
     });
-    for (const program of programs) stage.addTrace(program);
+    for (const program of programs) stage.addTrace(variants[variant]!.program?.(program) ?? program);
     return stage;
   }
 

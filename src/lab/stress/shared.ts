@@ -40,6 +40,8 @@ export interface StressShared {
 
 export interface StressConfig {
   layer: NonNullable<ArenaOptions['layer']>;
+  /** With nothing but slabs, and those small: `layer` is then 'none'. */
+  tiny?: boolean;
   lockPolicy: NonNullable<ArenaOptions['lockPolicy']>;
   nodes: number;
   check: NonNullable<ArenaOptions['check']>;

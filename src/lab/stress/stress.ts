@@ -66,14 +66,28 @@ const SHAPES: readonly Omit<StressConfig, 'layer'>[] = [
 export const stressConfigs = (layer: StressConfig['layer']): StressConfig[] =>
   SHAPES.map((shape) => ({ layer, ...shape }));
 
-/** What a change is tried on: the default layer in every shape, each other one where memory lasts and where it does not. */
-export const STRESS_CONFIGS: readonly StressConfig[] = LAYERS.flatMap((layer) =>
-  layer === 'sheaves' ? stressConfigs(layer) : stressConfigs(layer).filter((_, i) => i === 0 || i === 4),
-);
+/**
+ * What a change is tried on: the default layer in every shape, each other one where memory lasts and where it does not, and a
+ * tiny arena.
+ */
+export const STRESS_CONFIGS: readonly StressConfig[] = [
+  ...LAYERS.flatMap((layer) =>
+    layer === 'sheaves' ? stressConfigs(layer) : stressConfigs(layer).filter((_, i) => i === 0 || i === 4),
+  ),
+  { layer: 'none', tiny: true, lockPolicy: 'op', nodes: 2, check: 'full', bytes: 8 * MIB, threadsPerCpu: 1 },
+];
 
 /** One line that tells a configuration. */
-export const stressName = ({ layer, lockPolicy, nodes, check, bytes, threadsPerCpu }: StressConfig): string =>
-  `${layer} ${lockPolicy} nodes=${nodes} check=${check} ${bytes / MIB} MiB` +
+export const stressName = ({
+  layer,
+  tiny,
+  lockPolicy,
+  nodes,
+  check,
+  bytes,
+  threadsPerCpu,
+}: StressConfig): string =>
+  `${tiny ? 'tiny' : layer} ${lockPolicy} nodes=${nodes} check=${check} ${bytes / MIB} MiB` +
   (threadsPerCpu > 1 ? `, ${threadsPerCpu} threads a CPU` : '');
 
 const WORKER = fileURLToPath(new URL('../../../workers/stress.js', import.meta.url));
@@ -104,7 +118,8 @@ class Round {
   constructor(config: StressConfig, threads: number, seed: number, seconds: number) {
     const { threadsPerCpu, ...options } = config;
     const cpus = Math.ceil((threads + 1) / threadsPerCpu);
-    this.arena = Arena.create({ ...options, cpus, threads: threads + 1, lockStat: 'contended' });
+    const watched = { lockStat: 'contended', lockdep: true } as const;
+    this.arena = Arena.create({ ...options, ...watched, cpus, threads: threads + 1 });
     this.arena.online({ thread: threads });
     this.baseline = ownObjects(this.arena);
     for (const { name, ...options } of STRESS_CACHES) this.arena.createCache(name, options);
@@ -242,6 +257,7 @@ class Round {
   /** Everything is freed; the arena must be sound, and as empty as it began. */
   private finish(): void {
     const { arena, shared, result } = this;
+    for (const report of arena.lockdep().reports) this.fail(report);
     const main = new StressThread(shared, arena, 0);
     drainTransfer(main, shared);
     arena.kfreeRcuBarrier();

@@ -22,10 +22,14 @@ export interface StudyOptions {
   progress?: Progress;
 }
 
-/** The trace that ships with the package: git init, add, commit, log and gc. */
-export const SHIPPED_TRACE = fileURLToPath(
-  new URL('../../../../bench/traces/git.ftrace.txt.gz', import.meta.url),
-);
+/**
+ * The traces that ship with the package: git init, add, commit, log and gc; and the first hundred of 300 fork+exec of
+ * /bin/true from two shells at once.
+ */
+export const shippedTrace = (name: 'git' | 'exec'): string =>
+  fileURLToPath(new URL(`../../../../bench/traces/${name}.ftrace.txt.gz`, import.meta.url));
+
+export const SHIPPED_TRACE = shippedTrace('git');
 
 export const SECONDS_MIN = 2;
 const SECONDS_MAX = 24 * 3600;
@@ -67,8 +71,11 @@ export interface Trace {
 }
 
 /** The trace that ships and those that are given, by the names of their rows. */
-export function tracesFor(options: { traces?: readonly string[] | undefined }): Trace[] {
-  const shipped = existsSync(SHIPPED_TRACE) ? [{ file: SHIPPED_TRACE, given: false }] : [];
+export function tracesFor(
+  options: { traces?: readonly string[] | undefined },
+  shippedFile: string = SHIPPED_TRACE,
+): Trace[] {
+  const shipped = existsSync(shippedFile) ? [{ file: shippedFile, given: false }] : [];
   const names = new Set<string>();
   return [...shipped, ...(options.traces ?? []).map((file) => ({ file, given: true }))].map(
     ({ file, given }) => {

@@ -4,8 +4,9 @@ import type { LockPolicy } from '../../struct/index.js';
 import type { LockStatRow } from '../../sync/index.js';
 import type { HeapKind } from '../heaps.js';
 import type { Histogram } from '../histogram.js';
+import { addPaths, noPaths } from '../paths.js';
 import { type Sample, takeSample } from '../sample.js';
-import { addPaths, noPaths, type Stage } from '../stage.js';
+import type { Stage } from '../stage.js';
 import { bootstrapMedian, median } from '../stats.js';
 import type { TraceProgram } from '../trace/index.js';
 

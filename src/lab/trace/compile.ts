@@ -1,11 +1,17 @@
 /** From the events of a trace to a program; the rules of slots stand in program.ts. */
+import { PCPU_MIN_UNIT_SIZE } from '../../percpu/index.js';
+import { PAGE_SIZE } from '../../struct/index.js';
 import { EventKind, type ParserOptions, type TraceEvent } from './event.js';
 import {
   OP_ARG_SHIFT,
+  OP_ATOMIC,
   OP_CROSS,
   OP_FREE,
   OP_KMALLOC,
+  OP_PERCPU,
+  OP_RCU,
   OP_WORDS,
+  PERCPU_ALIGN_SHIFT,
   type ProgramCache,
   type TraceProgram,
   type TraceSummary,
@@ -26,6 +32,11 @@ const RESERVED_NAME = /^(?:(?:dma-)?kmalloc-|kmem_cache$|kmem_cache_node$)/;
 export interface CompileOptions extends ParserOptions {
   /** Target CPUs: a CPU of the kernel becomes its number modulo this. */
   cpus: number;
+  /**
+   * Frees that the kernel did in a context of its own, recorded as `kthread`, are replayed by kfree_rcu: mostly they are
+   * RCU callbacks. Default false: they are frees like others.
+   */
+  kthreadRcu?: boolean | undefined;
 }
 
 /** What one target CPU has so far. */
@@ -48,6 +59,16 @@ class CpuProgram {
   }
 }
 
+/** Flips the sign of the upper half of a pointer: the kernel's own are all negative there, hashes all positive. */
+const PERCPU_KEY = 1 << 31;
+
+/** The first word of the operation that allocates an area. */
+function percpuWord({ percpuSize, percpuAlign, percpuAtomic }: TraceEvent): number {
+  const align = Math.ceil(Math.log2(Math.max(1, percpuAlign)));
+  const how = OP_PERCPU | OP_KMALLOC | (percpuAtomic ? OP_ATOMIC : 0);
+  return how | (align << PERCPU_ALIGN_SHIFT) | (percpuSize << OP_ARG_SHIFT);
+}
+
 const emptySummary = (): TraceSummary => ({
   lines: 0,
   events: 0,
@@ -60,9 +81,18 @@ const emptySummary = (): TraceSummary => ({
   implicitCrossFrees: 0,
   nullEvents: 0,
   percpuEvents: 0,
+  percpuAllocs: 0,
+  percpuBytes: 0,
+  percpuAtomic: 0,
+  percpuFrees: 0,
+  percpuImplicitFrees: 0,
+  percpuLeftOut: 0,
+  percpuLiveAtEnd: 0,
   otherEvents: 0,
   foreignLines: 0,
   lostEvents: 0,
+  kthreadFrees: 0,
+  rcuFrees: 0,
   liveAtEnd: 0,
   livePeak: 0,
   kernelCpus: 0,
@@ -76,10 +106,13 @@ export class TraceCompiler {
   readonly #cacheByName = new Map<string, number>();
   readonly #kernelCpus = new Set<number>();
   readonly #summary = emptySummary();
+  readonly #kthreadRcu: boolean;
   #crossSlots = 0;
   #lastKernelCpu = -1;
+  #percpuLive = 0;
 
-  constructor(cpus: number) {
+  constructor(cpus: number, kthreadRcu = false) {
+    this.#kthreadRcu = kthreadRcu;
     if (!Number.isInteger(cpus) || cpus < 1 || cpus > CPUS_MAX) {
       throw new RangeError(`cpus must be an integer from 1 to ${CPUS_MAX}, got ${cpus}`);
     }
@@ -91,7 +124,7 @@ export class TraceCompiler {
     summary.events++;
     if (event.cpu !== this.#lastKernelCpu) this.#kernelCpus.add(event.cpu);
     this.#lastKernelCpu = event.cpu;
-    if (event.kind === EventKind.percpuAlloc || event.kind === EventKind.percpuFree) summary.percpuEvents++;
+    if (event.kind === EventKind.percpuAlloc || event.kind === EventKind.percpuFree) this.#percpu(event);
     else if (event.isNull) summary.nullEvents++;
     else if (event.kind === EventKind.cacheAlloc) {
       this.#alloc(event, this.#cacheIndex(event.name, event.bytesAlloc) << OP_ARG_SHIFT);
@@ -106,7 +139,8 @@ export class TraceCompiler {
     summary.otherEvents = counts.otherEvents;
     summary.foreignLines = counts.foreignLines;
     summary.lostEvents = counts.lostEvents;
-    summary.liveAtEnd = this.#live.size;
+    summary.percpuLiveAtEnd = this.#percpuLive;
+    summary.liveAtEnd = this.#live.size - this.#percpuLive;
     summary.kernelCpus = this.#kernelCpus.size;
     const { bases, crossBase } = this.#slotBases();
     this.#cpus.forEach((cpu, i) => {
@@ -136,7 +170,41 @@ export class TraceCompiler {
     const cpu = this.#cpus[target];
     this.#live.insert(event.ptrLow, event.ptrHigh, cpu.emit(word, cpu.takeSlot()), event.cpu);
     summary.allocs++;
-    summary.livePeak = Math.max(summary.livePeak, this.#live.size);
+    summary.livePeak = Math.max(summary.livePeak, this.#live.size - this.#percpuLive);
+  }
+
+  /** Percpu areas share the table of pointers with objects, under keys that no pointer of an object has. */
+  #percpu(event: TraceEvent): void {
+    const summary = this.#summary;
+    summary.percpuEvents++;
+    const high = event.ptrHigh ^ PERCPU_KEY;
+    const known = this.#live.find(event.ptrLow, high);
+    const target = event.cpu % this.#cpus.length;
+    if (event.kind === EventKind.percpuFree) {
+      if (known < 0) summary.percpuLeftOut++;
+      else {
+        summary.percpuFrees++;
+        this.#percpuLive--;
+        this.#emitFree(known, target);
+      }
+      return;
+    }
+    const { percpuSize: size, percpuAlign: align } = event;
+    if (event.isNull || size === 0 || size > PCPU_MIN_UNIT_SIZE || align > PAGE_SIZE) {
+      summary.percpuLeftOut++;
+      return;
+    }
+    if (known >= 0) {
+      summary.percpuImplicitFrees++;
+      this.#percpuLive--;
+      this.#emitFree(known, target);
+    }
+    const cpu = this.#cpus[target];
+    this.#live.insert(event.ptrLow, high, cpu.emit(percpuWord(event), cpu.takeSlot()), event.cpu);
+    this.#percpuLive++;
+    summary.percpuAllocs++;
+    summary.percpuBytes += size;
+    if (event.percpuAtomic) summary.percpuAtomic++;
   }
 
   #recordedFree(event: TraceEvent): void {
@@ -148,11 +216,14 @@ export class TraceCompiler {
     }
     summary.frees++;
     if (this.#live.cpu(known) !== event.cpu) summary.crossKernelCpuFrees++;
-    if (this.#emitFree(known, event.cpu % this.#cpus.length)) summary.crossCpuFrees++;
+    if (event.isKthread) summary.kthreadFrees++;
+    const how = event.isKthread && this.#kthreadRcu ? OP_RCU : 0;
+    if (how !== 0) summary.rcuFrees++;
+    if (this.#emitFree(known, event.cpu % this.#cpus.length, how)) summary.crossCpuFrees++;
   }
 
   /** Emits the free of a live object on target CPU `by`; says whether it crosses. How to free follows the allocation. */
-  #emitFree(entry: number, by: number): boolean {
+  #emitFree(entry: number, by: number, how = 0): boolean {
     const op = this.#live.op(entry);
     const allocatedBy = this.#live.cpu(entry) % this.#cpus.length;
     this.#live.remove(entry);
@@ -161,12 +232,12 @@ export class TraceCompiler {
     const ownSlot = words[op + 1];
     allocator.freeSlots.push(ownSlot);
     if (allocatedBy === by) {
-      allocator.emit(words[op] | OP_FREE, ownSlot);
+      allocator.emit(words[op] | OP_FREE | how, ownSlot);
       return false;
     }
     words[op] |= OP_CROSS;
     words[op + 1] = this.#crossSlots++;
-    this.#cpus[by].emit(words[op] | OP_FREE, words[op + 1]);
+    this.#cpus[by].emit(words[op] | OP_FREE | how, words[op + 1]);
     return true;
   }
 
@@ -211,7 +282,7 @@ export class TraceCompiler {
 
 /** Compiles a trace file for `options.cpus` target CPUs. Rejects with a TraceError naming file and line. */
 export async function compileTrace(file: string, options: CompileOptions): Promise<TraceProgram> {
-  const compiler = new TraceCompiler(options.cpus);
+  const compiler = new TraceCompiler(options.cpus, options.kthreadRcu);
   return compiler.finish(await readTrace(file, (event) => compiler.add(event), options));
 }
 
@@ -221,6 +292,6 @@ export function compileTraceText(
   options: CompileOptions,
   file?: string,
 ): TraceProgram {
-  const compiler = new TraceCompiler(options.cpus);
+  const compiler = new TraceCompiler(options.cpus, options.kthreadRcu);
   return compiler.finish(readTraceText(text, (event) => compiler.add(event), options, file));
 }

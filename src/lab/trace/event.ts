@@ -39,14 +39,18 @@ const FOREIGN = EventKind.foreign;
 const OTHER = EventKind.other;
 const MALFORMED = EventKind.malformed;
 const CACHE_ALLOC = EventKind.cacheAlloc;
+const PERCPU_ALLOC = EventKind.percpuAlloc;
 const KMALLOC = EventKind.kmalloc;
+const CACHE_FREE = EventKind.cacheFree;
+const KFREE = EventKind.kfree;
 
 /** Sizes must fit beside the operation kind in one 32-bit word of the program. */
-export const BYTES_MAX = 2 ** 29 - 1;
+export const BYTES_MAX = 2 ** 28 - 1;
 const PTR_DIGITS_MAX = 16;
 
 const SPACE = 32;
 const COLON = 58;
+const LOWER_F = 102;
 const LOWER_X = 120;
 const ZERO = 48;
 
@@ -55,7 +59,12 @@ const PTR = new FieldKey('ptr');
 const NAME = new FieldKey('name');
 const BYTES_REQ = new FieldKey('bytes_req');
 const BYTES_ALLOC = new FieldKey('bytes_alloc');
+const SIZE = new FieldKey('size');
+const ALIGN = new FieldKey('align');
+const IS_ATOMIC = new FieldKey('is_atomic');
 const NULL_TEXT = ascii('(null)');
+/** The comm that frees in another context than the recorded program's have. */
+const KTHREAD = ascii('kthread');
 
 interface KnownEvent {
   name: Uint8Array;
@@ -105,8 +114,14 @@ export class TraceEvent {
   /** 0 where the event does not say. */
   bytesReq = 0;
   bytesAlloc = 0;
+  /** Of a percpuAlloc only: bytes of one copy, how they are aligned, and whether the caller could not sleep. */
+  percpuSize = 0;
+  percpuAlign = 1;
+  percpuAtomic = false;
   /** Name of the cache, of a cacheAlloc only. */
   name = '';
+  /** Whether the comm is `kthread`; of a free only. */
+  isKthread = false;
   /** Why the line is malformed. */
   problem = '';
 
@@ -128,6 +143,9 @@ export class TraceEvent {
   parse(buf: Uint8Array, start: number, end: number): EventKind {
     const after = this.#prefix(buf, start, end);
     this.kind = after < 0 ? FOREIGN : this.#event(buf, skipBlanks(buf, after, end), end);
+    if (this.kind === CACHE_FREE || this.kind === KFREE) {
+      this.isKthread = startsWith(buf, skipBlanks(buf, start, end), end, KTHREAD);
+    }
     return this.kind;
   }
 
@@ -187,6 +205,7 @@ export class TraceEvent {
     if (ptr < 0) return this.#malformed('has no ptr=');
     const next = this.#ptr(buf, ptr, end);
     if (kind === CACHE_ALLOC || kind === KMALLOC) this.#sizes(buf, from, next, end);
+    else if (kind === PERCPU_ALLOC) this.#percpu(buf, from, end);
     if (this.problem !== '') return MALFORMED;
     return kind === CACHE_ALLOC ? this.#named(buf, from, next, end) : kind;
   }
@@ -201,6 +220,17 @@ export class TraceEvent {
     }
     this.bytesAlloc = this.#bytes(buf, allocated, end, 'bytes_alloc');
     if (this.bytesAlloc === 0 && !this.isNull) this.problem ||= 'has bytes_alloc=0 for an object';
+  }
+
+  #percpu(buf: Uint8Array, from: number, end: number): void {
+    const size = SIZE.find(buf, from, end);
+    const align = ALIGN.find(buf, from, end);
+    const atomic = IS_ATOMIC.find(buf, from, end);
+    if (size < 0) this.problem ||= 'has no size=';
+    else this.percpuSize = this.#bytes(buf, size, end, 'size');
+    this.percpuAlign = align < 0 ? 1 : this.#bytes(buf, align, end, 'align');
+    // Printed as 0 and 1, or as words.
+    this.percpuAtomic = atomic >= 0 && buf[atomic] !== ZERO && buf[atomic] !== LOWER_F;
   }
 
   #named(buf: Uint8Array, from: number, next: number, end: number): EventKind {

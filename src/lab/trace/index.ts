@@ -13,8 +13,11 @@ export {
   OP_CROSS,
   OP_FREE,
   OP_KMALLOC,
+  OP_PERCPU,
+  OP_RCU,
   OP_WORDS,
   opCount,
+  PERCPU_SIZE_MASK,
   type ProgramCache,
   type TraceProgram,
   type TraceSummary,
@@ -33,5 +36,8 @@ export {
   type FinishCounts,
   finishReplay,
   type ReplaySummary,
+  recordedEvents,
+  replayedEvents,
   summarizeReplay,
 } from './setup.js';
+export { withoutPercpu } from './withoutPercpu.js';

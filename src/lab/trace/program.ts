@@ -1,7 +1,9 @@
 /**
  * A trace compiled for replay: for each target CPU the operations it runs, in recorded order, as pairs of words.
  *
- *   word 0   bit 0 free (else allocate), bit 1 kmalloc (else a cache), bit 2 cross, bits 3.. size or cache index
+ *   word 0   bit 0 free (else allocate), bit 1 kmalloc (else a cache), bit 2 cross, bit 3 free by kfree_rcu,
+ *            bits 4.. size or cache index;
+ *            bit 31 with bit 1: percpu memory, bits 4-19 size, 20-23 its alignment as a power of 2, 24 atomic
  *   word 1   slot: the index of the object's address in the slot table
  *
  * The slot table is the only thing that CPUs of a replay share. Its rules:
@@ -29,8 +31,16 @@ export const OP_WORDS = 2;
 export const OP_FREE = 1;
 export const OP_KMALLOC = 2;
 export const OP_CROSS = 4;
+/** Of a free: after a grace period. */
+export const OP_RCU = 8;
+/** With OP_KMALLOC: percpu memory. The sign, so that one comparison tells. */
+export const OP_PERCPU = 1 << 31;
+export const PERCPU_SIZE_MASK = 0xffff;
+export const PERCPU_ALIGN_SHIFT = 20;
+export const PERCPU_ALIGN_MASK = 0xf;
+export const OP_ATOMIC = 1 << 24;
 /** Shift of the cache index or size in an operation's first word. */
-export const OP_ARG_SHIFT = 3;
+export const OP_ARG_SHIFT = 4;
 
 /** In a slot: the allocation failed. No address is odd. */
 export const FAILED = 1;
@@ -66,10 +76,25 @@ export interface TraceSummary {
   implicitCrossFrees: number;
   /** Failed allocations and kfree(NULL); not replayed. */
   nullEvents: number;
+  /** `percpuEvents` = percpuAllocs + percpuFrees + percpuLeftOut; `percpuAllocs` = percpuFrees + percpuImplicitFrees + percpuLiveAtEnd. */
   percpuEvents: number;
+  /** Areas of percpu memory to replay, and the bytes of one copy of all of them. */
+  percpuAllocs: number;
+  percpuBytes: number;
+  /** Of them, by callers that could not sleep. */
+  percpuAtomic: number;
+  percpuFrees: number;
+  percpuImplicitFrees: number;
+  /** Frees of older areas, failed allocations, and areas above what an allocator takes. */
+  percpuLeftOut: number;
+  percpuLiveAtEnd: number;
   otherEvents: number;
   foreignLines: number;
   lostEvents: number;
+  /** Recorded frees in RCU callbacks, works and other threads of the kernel's own. */
+  kthreadFrees: number;
+  /** Frees that are replayed by kfree_rcu. */
+  rcuFrees: number;
   /** Objects alive when the recording stopped. */
   liveAtEnd: number;
   /** Most objects alive at once. */

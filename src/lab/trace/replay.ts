@@ -9,15 +9,21 @@
  * Cookies: the first word of each object holds a number made from its slot, checked at the free. Two live objects
  * never have the same slot, so an address handed out twice shows as a cookie error.
  */
+import { __GFP_NOWARN, GFP_ATOMIC, GFP_KERNEL } from '../../page/index.js';
 import { futexWait, loadAcquire, storeRelease } from '../../sync/index.js';
 import { ReplayTimeoutError } from './error.js';
 import {
   FAILED,
   OP_ARG_SHIFT,
+  OP_ATOMIC,
   OP_CROSS,
   OP_FREE,
   OP_KMALLOC,
+  OP_RCU,
   OP_WORDS,
+  PERCPU_ALIGN_MASK,
+  PERCPU_ALIGN_SHIFT,
+  PERCPU_SIZE_MASK,
   type TraceProgram,
 } from './program.js';
 
@@ -25,6 +31,7 @@ import {
 const FREE = OP_FREE;
 const KMALLOC = OP_KMALLOC;
 const CROSS = OP_CROSS;
+const RCU = OP_RCU;
 const ARG_SHIFT = OP_ARG_SHIFT;
 const STEP = OP_WORDS;
 const NO_OBJECT = FAILED;
@@ -43,6 +50,7 @@ const WAIT_LIMIT_MS = 10_000;
 export interface ReplayCache {
   alloc(): number;
   free(address: number): void;
+  freeRcu(address: number): void;
 }
 
 /** What the replay needs of an arena; Arena has it. */
@@ -51,6 +59,11 @@ export interface ReplayArena {
   createCache(name: string, options: { size: number; sheafCapacity?: number }): unknown;
   kmalloc(size: number): number;
   kfree(address: number): void;
+  kfreeRcu(address: number): void;
+  readonly rcu: { readLock(): void; readUnlock(): void };
+  allocPercpu(size: number, align: number, gfp: number): number;
+  freePercpu(p: number): void;
+  perCpuPtr(p: number, cpu: number): number;
   /** Releases the locks this thread holds. */
   endTurn(): void;
   readonly i32: Int32Array;
@@ -74,6 +87,9 @@ export interface ReplayCounts {
   cpu: number;
   allocs: number;
   frees: number;
+  /** Of those, areas of percpu memory. */
+  percpuAllocs: number;
+  percpuFrees: number;
   /** Allocations that returned 0. */
   failures: number;
   /** Frees that were left out because the allocation had failed. */
@@ -93,6 +109,8 @@ export interface ReplayRun {
   i32: Int32Array;
   caches: ReplayCache[];
   arena: ReplayArena;
+  /** Whether the program frees by kfree_rcu: then every turn reads, so that there is something to wait for. */
+  reads: boolean;
   waitLimitMs: number;
   counts: ReplayCounts;
 }
@@ -101,6 +119,8 @@ const emptyCounts = (cpu: number): ReplayCounts => ({
   cpu,
   allocs: 0,
   frees: 0,
+  percpuAllocs: 0,
+  percpuFrees: 0,
   failures: 0,
   skippedFrees: 0,
   cookieErrors: 0,
@@ -121,8 +141,9 @@ export function openRun(
   if (slots.length < program.slots) {
     throw new RangeError(`the slot table has ${slots.length} words, this program needs ${program.slots}`);
   }
+  const reads = program.summary.rcuFrees > 0;
   const caches = program.caches.map((cache) => arena.openCache(cache.name));
-  return { ops, slots, i32: arena.i32, caches, arena, waitLimitMs, counts: emptyCounts(cpu) };
+  return { ops, slots, i32: arena.i32, caches, arena, reads, waitLimitMs, counts: emptyCounts(cpu) };
 }
 
 /** The hot loop: the operations whose words are `[from, to)`. */
@@ -135,13 +156,15 @@ export function runOps(run: ReplayRun, from: number, to: number): void {
     const slot = ops[i + 1];
     const cookie = Math.imul(slot, COOKIE_FACTOR) ^ COOKIE_FLIP;
     if ((op & FREE) === 0) {
-      let p = (op & KMALLOC) === 0 ? caches[op >>> ARG_SHIFT].alloc() : arena.kmalloc(op >>> ARG_SHIFT);
+      let p: number;
+      if ((op & KMALLOC) === 0) p = caches[op >>> ARG_SHIFT].alloc();
+      else p = op >= 0 ? arena.kmalloc(op >>> ARG_SHIFT) : allocPercpu(run, op);
       if (p === 0) {
         counts.failures++;
         p = NO_OBJECT;
       } else {
         allocs++;
-        i32[p >>> 2] = cookie;
+        i32[(op >= 0 ? p : arena.perCpuPtr(p, 0)) >>> 2] = cookie;
       }
       if ((op & CROSS) === 0) slots[slot] = p;
       // Pairs with the loadAcquire in awaitObject: who sees the address sees the cookie.
@@ -154,13 +177,44 @@ export function runOps(run: ReplayRun, from: number, to: number): void {
       counts.skippedFrees++;
       continue;
     }
-    if (i32[p >>> 2] !== cookie) counts.cookieErrors++;
+    if (i32[(op >= 0 ? p : arena.perCpuPtr(p, 0)) >>> 2] !== cookie) counts.cookieErrors++;
     frees++;
-    if ((op & KMALLOC) === 0) caches[op >>> ARG_SHIFT].free(p);
-    else arena.kfree(p);
+    if ((op & (KMALLOC | RCU)) === 0) caches[op >>> ARG_SHIFT].free(p);
+    else freeOther(run, op, p);
   }
   counts.allocs += allocs;
   counts.frees += frees;
+}
+
+function freeOther(run: ReplayRun, op: number, p: number): void {
+  const { arena, caches } = run;
+  if (op < 0) freePercpu(run, p);
+  else if ((op & RCU) === 0) arena.kfree(p);
+  else if ((op & KMALLOC) !== 0) arena.kfreeRcu(p);
+  else caches[op >>> ARG_SHIFT].freeRcu(p);
+}
+
+/** A CPU of the kernel is in a read section again and again, and quiescent when it switches: here, when a turn ends. */
+function beginTurn({ reads, arena }: ReplayRun): void {
+  if (!reads) return;
+  arena.rcu.readLock();
+  arena.rcu.readUnlock();
+}
+
+/** Takes an area of percpu memory; its cookie goes into the copy of CPU 0. */
+function allocPercpu({ arena, counts }: ReplayRun, op: number): number {
+  const size = (op >>> ARG_SHIFT) & PERCPU_SIZE_MASK;
+  const align = 1 << ((op >>> PERCPU_ALIGN_SHIFT) & PERCPU_ALIGN_MASK);
+  let p = (op & OP_ATOMIC) === 0 ? 0 : arena.allocPercpu(size, align, GFP_ATOMIC | __GFP_NOWARN);
+  // What the kernel had populated by then may be missing here, and the recorded one did succeed.
+  if (p === 0) p = arena.allocPercpu(size, align, GFP_KERNEL);
+  if (p !== 0) counts.percpuAllocs++;
+  return p;
+}
+
+function freePercpu({ arena, counts }: ReplayRun, p: number): void {
+  arena.freePercpu(p);
+  counts.percpuFrees++;
 }
 
 /** The address in a cross slot, as soon as the allocating CPU has stored it. */
@@ -205,6 +259,7 @@ function timeOp(run: ReplayRun, at: number, sink: LatencySink): void {
 function runPlain(run: ReplayRun): void {
   const { length } = run.ops;
   for (let at = 0; at < length; at += TURN_OPS * STEP) {
+    beginTurn(run);
     runOps(run, at, Math.min(at + TURN_OPS * STEP, length));
     run.arena.endTurn();
   }
@@ -217,7 +272,9 @@ function runSampled(run: ReplayRun, sink: LatencySink): void {
   for (; at + window <= length; at += window) {
     runOps(run, at, at + window - STEP);
     timeOp(run, at + window - STEP, sink);
-    if ((at / STEP) % TURN_OPS === 0) run.arena.endTurn();
+    if ((at / STEP) % TURN_OPS !== 0) continue;
+    run.arena.endTurn();
+    beginTurn(run);
   }
   runOps(run, at, length);
   run.arena.endTurn();

@@ -13,6 +13,8 @@ export function createReplayCaches(arena: ReplayArena, program: TraceProgram): v
 export interface FinishCounts {
   /** Objects freed. */
   freed: number;
+  /** Of those, areas of percpu memory. */
+  percpuFreed: number;
   /** Objects that were not there because their allocation had failed. */
   neverAllocated: number;
   cookieErrors: number;
@@ -33,18 +35,22 @@ export function finishReplay(program: TraceProgram, arena: ReplayArena, slots: I
   const run = openRun(program, arena, -1, slots, live);
   runOps(run, 0, live.length);
   arena.endTurn();
-  const { frees, skippedFrees, cookieErrors } = run.counts;
-  return { freed: frees, neverAllocated: skippedFrees, cookieErrors };
+  const { frees, percpuFrees, skippedFrees, cookieErrors } = run.counts;
+  return { freed: frees, percpuFreed: percpuFrees, neverAllocated: skippedFrees, cookieErrors };
 }
 
 /** The trace and its replay in one: what was recorded, what was done, and whether the two agree. */
 export interface ReplaySummary extends TraceSummary {
   replayedAllocs: number;
   replayedFrees: number;
+  /** Areas of percpu memory, which are not in the two above. */
+  replayedPercpuAllocs: number;
+  replayedPercpuFrees: number;
   /** Allocations that the arena could not satisfy. */
   failures: number;
   skippedFrees: number;
   freedAtEnd: number;
+  percpuFreedAtEnd: number;
   cookieErrors: number;
   waits: number;
   waitedMs: number;
@@ -54,6 +60,19 @@ export interface ReplaySummary extends TraceSummary {
   lost: number;
 }
 
+/** Events that were replayed: allocations and frees, of objects and of percpu areas. */
+export const replayedEvents = (pass: ReplaySummary): number =>
+  pass.replayedAllocs + pass.replayedFrees + pass.replayedPercpuAllocs + pass.replayedPercpuFrees;
+
+/** Events of the recording, whatever of it a program does: what programs made of one recording have in common. */
+export const recordedEvents = (trace: TraceSummary): number =>
+  trace.allocs +
+  trace.frees +
+  trace.implicitFrees +
+  trace.percpuAllocs +
+  trace.percpuFrees +
+  trace.percpuImplicitFrees;
+
 /** Adds up a replay. `lost` must be 0, and `cookieErrors` too. */
 export function summarizeReplay(
   program: TraceProgram,
@@ -61,19 +80,24 @@ export function summarizeReplay(
   finish: FinishCounts,
 ): ReplaySummary {
   const sum = (of: (count: ReplayCounts) => number): number => counts.reduce((total, c) => total + of(c), 0);
-  const replayedAllocs = sum((c) => c.allocs);
-  const replayedFrees = sum((c) => c.frees);
+  const replayedPercpuAllocs = sum((c) => c.percpuAllocs);
+  const replayedPercpuFrees = sum((c) => c.percpuFrees);
+  const replayedAllocs = sum((c) => c.allocs) - replayedPercpuAllocs;
+  const replayedFrees = sum((c) => c.frees) - replayedPercpuFrees;
   return {
     ...program.summary,
     replayedAllocs,
     replayedFrees,
+    replayedPercpuAllocs,
+    replayedPercpuFrees,
     failures: sum((c) => c.failures),
     skippedFrees: sum((c) => c.skippedFrees) + finish.neverAllocated,
-    freedAtEnd: finish.freed,
+    freedAtEnd: finish.freed - finish.percpuFreed,
+    percpuFreedAtEnd: finish.percpuFreed,
     cookieErrors: sum((c) => c.cookieErrors) + finish.cookieErrors,
     waits: sum((c) => c.waits),
     waitedMs: sum((c) => c.waitedMs),
     elapsedMs: counts.reduce((most, c) => Math.max(most, c.elapsedMs), 0),
-    lost: replayedAllocs - replayedFrees - finish.freed,
+    lost: replayedAllocs + replayedPercpuAllocs - replayedFrees - replayedPercpuFrees - finish.freed,
   };
 }

@@ -1,13 +1,26 @@
 /** What all workloads have in common: the shape of one, and the small parts that several use. */
+import type { Arena } from '../../arena.js';
+import type { DefinedCache } from '../../cache/index.js';
+import type { Rcu } from '../../rcu/index.js';
 import { GranaryError } from '../../struct/index.js';
+import type { ViewSource } from '../../view/index.js';
 import type { ObjectHeap, SizedHeap } from '../heaps.js';
 
 /** What a workload gets from the thread that runs it. */
 export interface WorkloadContext {
+  /** For workloads that use more of it than objects and blocks. */
+  readonly arena: Arena;
   /** The workload's own cache; only for those with an `objectSize`. */
   readonly objects: ObjectHeap;
   readonly blocks: SizedHeap;
+  /** The caches of a workload with `kin`, the first of which is `objects`. */
+  readonly kin: readonly ObjectHeap[];
+  /** The arena, for views on objects. */
+  readonly view: ViewSource;
+  /** Finds a cache at each call. */
+  readonly named: { openCache(name: string): ObjectHeap };
   readonly i32: Int32Array;
+  readonly rcu: Rcu;
   /** This thread, from 0. */
   readonly rank: number;
   readonly threads: number;
@@ -39,6 +52,12 @@ export interface Workload {
   readonly about: string;
   /** Size of the objects of its own cache; without, it uses kmalloc. */
   readonly objectSize?: number;
+  /** What its own cache is, where that has a constructor. */
+  readonly defined?: DefinedCache;
+  /** How many caches of that size it has, which may merge; one that may not unless given. */
+  readonly kin?: number;
+  /** Name of its cache, which may exist already; one of its own unless given. */
+  readonly cacheName?: string;
   /** Operations of a run are a multiple of this. */
   readonly granule: number;
   /** And at most this, where all objects of a run live at once. */

@@ -1,20 +1,29 @@
 /** What most tests of the core need: a small arena with this thread as a CPU, and a look at what lies in it. */
 
-import { expect } from 'vitest';
+import { afterEach, expect } from 'vitest';
 import { type Caches, forEachSlab, type KmemCache } from '#src/cache/index.js';
 import { Pcs, PERCPU_BLOCK_WORDS, pcsOf, ThreadRecord, threadRecordOf } from '#src/cpu/index.js';
 import { Arena, type ArenaOptions, STAT_ITEMS, type StatItem } from '#src/index.js';
 import { orderOf, Page, type PageAllocator, type PagePtr, pageAddress } from '#src/page/index.js';
 import { Barn, barnOf, SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from '#src/sheaf/index.js';
 import { freelistOf, inuseOf, KmemCacheNode, nodeOf } from '#src/slab/index.js';
-import { HELD_LOCKS_MAX, LockRecord } from '#src/sync/index.js';
+import { HELD_LOCKS_MAX, LOCKDEP_WORDS, LockRecord } from '#src/sync/index.js';
 
 export const MiB = 1 << 20;
 
+const booted: Arena[] = [];
+
+// A report is thrown as well, but whoever catches an error may catch this one.
+afterEach(() => {
+  const reports = booted.splice(0).flatMap((arena) => arena.lockdep().reports);
+  expect(reports, 'lockdep').toEqual([]);
+});
+
 /** An arena whose creator is online as CPU 0. */
 export function boot(options: Partial<ArenaOptions> = {}): Arena {
-  const arena = Arena.create({ bytes: 8 * MiB, cpus: 2, ...options });
+  const arena = Arena.create({ bytes: 8 * MiB, cpus: 2, lockdep: true, ...options });
   arena.online({ cpu: 0 });
+  booted.push(arena);
   return arena;
 }
 
@@ -171,13 +180,14 @@ export function expectSound(arena: Arena): void {
 }
 
 /**
- * What must not change: every word but the counters, the notes about locks that were held before, which every lock
- * overwrites and of which only their count says how many hold, and what lies above the top of a sheaf.
+ * What must not change: every word but the counters, what lockdep has seen, the notes about locks that were held before,
+ * which every lock overwrites and of which only their count says how many hold, and what lies above the top of a sheaf.
  */
 function imageOf(arena: Arena): Buffer {
   arena.endTurn();
   const image = Buffer.from(new Uint8Array(arena.u8));
   const { geometry } = arena;
+  if (geometry.lockdep !== 0) image.fill(0, geometry.lockdep * 4, (geometry.lockdep + LOCKDEP_WORDS) * 4);
   for (let cpu = 0; cpu < geometry.cpus; cpu++) {
     const held = threadRecordOf(geometry, cpu) + ThreadRecord.locks + LockRecord.held;
     image.fill(0, held * 4, (held + HELD_LOCKS_MAX) * 4);

@@ -1,0 +1,213 @@
+/**
+ * `npm run bench:maple`: lookups in a maple tree of 100,000 ranges, on one CPU and on two at once beside what the machine
+ * makes of two threads that only calculate; stores; and the empty areas found.
+ */
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { Arena, type ArenaHandle, type MapleTree } from '../src/index.js';
+import { bootstrapMedian, formatNs, type Interval, table } from '../src/lab/stats.js';
+import { exchange, futexWait, futexWake, loadAcquire } from '../src/sync/index.js';
+
+const USAGE = `usage: npm run bench:maple -- [options]
+
+  --rounds N   rounds, at least 5 (default 21)
+  --check      exit status 1 when one CPU looks up fewer than 5 million times a second
+  --json       print one JSON object instead of the table
+  -h, --help   this text
+`;
+
+const ROUNDS_MIN = 5;
+const RANGES = 100_000;
+const PITCH = 16_384;
+const LENGTH = 12_288;
+const LOOKUPS = 200_000;
+const STORES = 20_000;
+const LOOKUPS_PER_SECOND_BAR = 5e6;
+
+/** Random keys, by a generator in the loop: what it costs is in `calculate`. */
+function lookups(tree: MapleTree, n: number, seed: number): number {
+  let x = seed | 1;
+  let sum = 0;
+  for (let i = 0; i < n; i++) {
+    x = (Math.imul(x, 1664525) + 1013904223) | 0;
+    sum = (sum + tree.load((((x >>> 8) * RANGES) >>> 24) * PITCH + (x & 4095))) | 0;
+  }
+  return sum;
+}
+
+/** About as long, and touches no memory that others share. */
+function calculate(n: number, seed: number): number {
+  let x = seed | 1;
+  let sum = 0;
+  for (let i = 0; i < n * 16; i++) {
+    x = (Math.imul(x, 1664525) + 1013904223) | 0;
+    sum = (sum + (x >>> 8)) | 0;
+  }
+  return sum;
+}
+
+interface Task {
+  handle: ArenaHandle;
+  tree: number;
+  /** Words: 0 the round to run, 1 threads that are done, 2 which loop, 3 the result, that it be used. */
+  control: SharedArrayBuffer;
+}
+
+const loops = [
+  (tree: MapleTree, seed: number): number => lookups(tree, LOOKUPS, seed),
+  (_: MapleTree, seed: number): number => calculate(LOOKUPS, seed),
+];
+
+function member({ handle, tree: address, control }: Task): void {
+  const arena = Arena.attach(handle);
+  arena.online();
+  const tree = arena.maple.open(address);
+  const words = new Int32Array(control);
+  parentPort!.postMessage('ready');
+  for (let round = 0; ; ) {
+    arena.endTurn();
+    while (loadAcquire(words, 0) === round) futexWait(words, 0, round, 1000); // pairs with both()
+    round = loadAcquire(words, 0);
+    if (round < 0) break;
+    words[3] = loops[words[2]!]!(tree, round);
+    exchange(words, 1, round);
+    futexWake(words, 1, 1);
+  }
+  arena.offline();
+}
+
+const msOf = (work: () => unknown): number => {
+  const start = performance.now();
+  work();
+  return performance.now() - start;
+};
+
+async function main(rounds: number, check: boolean, json: boolean): Promise<void> {
+  const arena = Arena.create({ bytes: 128 << 20, cpus: 2 });
+  arena.online();
+  const tree = arena.maple.create()!;
+  const fillMs = msOf(() => {
+    for (let i = 0; i < RANGES; i++) {
+      if (!tree.store(i * PITCH, i * PITCH + LENGTH - 1, i + 1)) throw new Error('out of memory');
+      if ((i & 255) === 0) arena.rcu.quiescent();
+    }
+  });
+  arena.endTurn();
+  const control = new SharedArrayBuffer(64);
+  const words = new Int32Array(control);
+  const task: Task = { handle: arena.handle, tree: tree.address, control };
+  const worker = new Worker(fileURLToPath(import.meta.url), { workerData: task });
+  await new Promise((resolve) => worker.once('message', resolve));
+  let round = 0;
+  /** One loop on both threads: from the start to the later end. */
+  const both = (loop: number): number =>
+    msOf(() => {
+      words[2] = loop;
+      exchange(words, 0, ++round);
+      futexWake(words, 0, 1);
+      words[4] = loops[loop]!(tree, round);
+      while (loadAcquire(words, 1) !== round) futexWait(words, 1, round - 1, 1000);
+      arena.endTurn();
+    });
+  const one = (loop: number): number =>
+    msOf(() => {
+      words[4] = loops[loop]!(tree, ++round + 7);
+      round--;
+      arena.endTurn();
+    });
+  const figures = {
+    one: [] as number[],
+    scaling: [] as number[],
+    ceiling: [] as number[],
+    store: [] as number[],
+    gap: [] as number[],
+  };
+  for (let i = -3; i < rounds; i++) {
+    const single = one(0);
+    const double = both(0);
+    const plain = one(1);
+    const plainBoth = both(1);
+    const stores = msOf(() => storeAndErase(arena, tree, i + 4));
+    const gaps = msOf(() => emptyAreas(tree));
+    if (i < 0) continue; // warm
+    figures.one.push((single * 1e6) / LOOKUPS);
+    figures.scaling.push((2 * single) / double);
+    figures.ceiling.push((2 * plain) / plainBoth);
+    figures.store.push((stores * 1e6) / STORES);
+    figures.gap.push((gaps * 1e6) / 1000);
+  }
+  exchange(words, 0, -1);
+  futexWake(words, 0, 1);
+  await new Promise((resolve) => worker.once('exit', resolve));
+  const faults = tree.validate();
+  if (faults.length > 0) throw new Error(faults[0]);
+  report(tree, fillMs, figures, json);
+  const perSecond = 1e9 / bootstrapMedian(figures.one).estimate;
+  const holds = perSecond >= LOOKUPS_PER_SECOND_BAR;
+  const text = `${holds ? 'PASS' : 'MISS'} ${(perSecond / 1e6).toFixed(1)} million lookups a second on one CPU (>= 5)\n`;
+  if (!json) process.stdout.write(text);
+  if (check && !holds) process.exitCode = 1;
+}
+
+/** Pairs that put an entry into a free range and take it out again. */
+function storeAndErase(arena: Arena, tree: MapleTree, seed: number): void {
+  let x = seed | 1;
+  for (let i = 0; i < STORES / 2; i++) {
+    x = (Math.imul(x, 1664525) + 1013904223) | 0;
+    const first = (((x >>> 8) * RANGES) >>> 24) * PITCH + LENGTH + 100;
+    tree.store(first, first + 100, 7);
+    tree.erase(first, first + 100);
+    if ((i & 63) === 0) arena.rcu.quiescent();
+  }
+}
+
+function emptyAreas(tree: MapleTree): void {
+  for (let i = 0; i < 1000; i++) tree.emptyAreaReverse(4096 + i, 0, RANGES * PITCH - 1);
+}
+
+function report(tree: MapleTree, fillMs: number, figures: Record<string, number[]>, json: boolean): void {
+  const judged = Object.fromEntries(
+    Object.entries(figures).map(([name, each]) => [name, bootstrapMedian(each)]),
+  );
+  if (json) {
+    process.stdout.write(`${JSON.stringify({ ranges: RANGES, height: tree.height, fillMs, ...judged })}\n`);
+    return;
+  }
+  const ns = ({ estimate, low, high }: Interval): string[] => [
+    formatNs(estimate),
+    `${formatNs(low)}..${formatNs(high)}`,
+  ];
+  const times = ({ estimate, low, high }: Interval): string[] => [
+    `${estimate.toFixed(2)}x`,
+    `${low.toFixed(2)}..${high.toFixed(2)}`,
+  ];
+  const rows = [
+    ['a lookup, random keys, one CPU', ...ns(judged.one!)],
+    ['lookups of two CPUs at once', ...times(judged.scaling!)],
+    ['calculations of two threads at once: the ceiling', ...times(judged.ceiling!)],
+    ['a store or an erase', ...ns(judged.store!)],
+    ['a search for an empty area, from above', ...ns(judged.gap!)],
+  ];
+  const columns = [{ title: 'what', align: 'left' as const }, { title: 'median' }, { title: '95 %' }];
+  process.stdout.write(
+    `${RANGES} ranges, ${tree.height} levels, filled in ${fillMs.toFixed(0)} ms\n${table(rows, columns)}\n`,
+  );
+}
+
+if (!isMainThread) member(workerData as Task);
+else {
+  const { values } = parseArgs({
+    options: {
+      rounds: { type: 'string', default: '21' },
+      check: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  const rounds = Number(values.rounds);
+  if (values.help || !Number.isInteger(rounds) || rounds < ROUNDS_MIN) {
+    process.stdout.write(USAGE);
+    process.exitCode = values.help ? 0 : 2;
+  } else await main(rounds, values.check, values.json);
+}

@@ -1,0 +1,62 @@
+/** From what another thread passed on to an arena's geometry, or the reason why it cannot be. */
+import { checkPlaces, type StaticCache } from './cache/index.js';
+import { sharesCpus, type WantedSlot } from './cpu/index.js';
+import type { ArenaHandle, OnlineOptions } from './handle.js';
+import { isSharedArrayBuffer } from './plan.js';
+import {
+  AttachError,
+  abiHash,
+  describe,
+  type Geometry,
+  readSuperblock,
+  requireInteger,
+  Superblock,
+} from './struct/index.js';
+import { loadAcquire } from './sync/index.js';
+
+export interface AttachOptions {
+  /** The static caches, as this program defines them: what differs from the arena's is an error. Unchecked without. */
+  caches?: readonly StaticCache[];
+}
+
+export const BOOTED = 1;
+
+/** Hashed with all struct layouts: what else two threads must agree on. */
+export const ABI = 'granary 0.1.0';
+
+/** Throws AttachError. */
+export function readArena(
+  handle: ArenaHandle | SharedArrayBuffer,
+  { caches }: AttachOptions,
+): { buffer: SharedArrayBuffer; geometry: Geometry } {
+  const buffer = isSharedArrayBuffer(handle) ? handle : (handle as ArenaHandle | null | undefined)?.buffer;
+  if (!isSharedArrayBuffer(buffer)) {
+    throw new AttachError(`cannot attach to ${describe(handle)}; pass arena.handle or its SharedArrayBuffer`);
+  }
+  if (buffer.byteLength < Superblock.SIZEOF * 4 || buffer.byteLength % 4096 !== 0) {
+    throw new AttachError(`not an arena: a buffer of ${buffer.byteLength} bytes is no multiple of 4096`);
+  }
+  const m = new Int32Array(buffer);
+  // Pairs with the store in Arena.create, and so comes before the geometry is read.
+  const booted = loadAcquire(m, Superblock.booted) === BOOTED;
+  const geometry = readSuperblock(m, abiHash(ABI));
+  if (!booted) {
+    throw new AttachError('the arena is still being booted; attach after Arena.create has returned');
+  }
+  if (caches !== undefined) checkPlaces(m, geometry, caches);
+  return { buffer, geometry };
+}
+
+/** Which slot a thread asks for. Throws RangeError or TypeError that names the option. */
+export function checkOnline(options: OnlineOptions, geometry: Geometry): { wanted: WantedSlot; tid: number } {
+  const { cpu, thread, tid = 0 } = options;
+  if (cpu !== undefined) requireInteger('cpu', cpu, 0, geometry.cpus - 1);
+  if (thread !== undefined) requireInteger('thread', thread, 0, geometry.threads - 1);
+  if ((thread ?? cpu) !== (cpu ?? thread) && !sharesCpus(geometry)) {
+    throw new RangeError(
+      `thread is ${thread}; it must be the same as cpu, ${cpu}, unless threads share CPUs`,
+    );
+  }
+  requireInteger('tid', tid, -0x80000000, 0x7fffffff);
+  return { wanted: { cpu, thread }, tid };
+}

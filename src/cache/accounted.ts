@@ -1,0 +1,174 @@
+/**
+ * Caches with SLAB_ACCOUNT: an object is charged to the group that its thread works for when it is allocated, and given
+ * back to that group when it is freed, on whatever thread. Which group that is stands behind the object, in padding where
+ * there is some. A class of its own: other caches' paths do not know of it. Kernel: `memcg_slab_post_alloc_hook`,
+ * `memcg_slab_free_hook`, `SLAB_OBJ_EXT_IN_OBJ`.
+ */
+import { ThreadRecord } from '../cpu/index.js';
+import { GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
+import { objExtOffset } from '../slab/index.js';
+import type { Words } from '../struct/index.js';
+import type { BulkKmemCache } from './bulk.js';
+import type { CacheContext } from './context.js';
+import type { KmemCacheClass } from './fastPath.js';
+import type { KmemCache } from './kmemCache.js';
+import { type GroupPtr, STOCK_BYTES, uncharge } from './memoryGroup.js';
+import type { PrefilledSheafClass } from './prefilledSheaf.js';
+
+const { stockOf: STOCK_OF, stockBytes: STOCK } = ThreadRecord;
+
+/** The same kind of cache, charged. Call once per class, thread and arena. */
+export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
+  // Every layer's class is one of these; what makes them says less.
+  const Base = base as unknown as typeof BulkKmemCache;
+  const STOCK_MAX = 2 * STOCK_BYTES;
+
+  return class AccountedKmemCache extends Base {
+    /** Byte offset of an object's group behind the object. */
+    private readonly ext: number;
+    private readonly cost: number;
+    private readonly stock: number;
+    private readonly stockOf: number;
+
+    constructor(context: CacheContext, slot: number) {
+      super(context, slot);
+      this.ext = objExtOffset(this.desc);
+      this.cost = this.desc.size;
+      this.stock = this.cpu.record + STOCK;
+      this.stockOf = this.cpu.record + STOCK_OF;
+    }
+
+    override alloc(gfp: number = GFP_KERNEL): number {
+      const p = super.alloc(gfp);
+      const left = (m[this.stock]! - this.cost) | 0;
+      if (p === 0 || left < 0) return this.chargeOne(p);
+      m[this.stock] = left;
+      m[(p + this.ext) >> 2] = m[this.stockOf]!;
+      return p;
+    }
+
+    override free(p: number): void {
+      const owner = m[(p + this.ext) >> 2]!;
+      super.free(p);
+      const stock = m[this.stock]!; // what is more than 0 goes back at the end of the turn
+      const foreign = owner !== m[this.stockOf] || owner === 0;
+      if (foreign || stock === 0 || stock > STOCK_MAX) return this.unchargeSlow(owner, this.cost);
+      m[this.stock] = stock + this.cost;
+    }
+
+    /** The slow paths begin again: that is one allocation, charged once. */
+    protected override allocAgain(gfp: number): number {
+      return super.alloc(gfp);
+    }
+
+    protected override freeAgain(p: number): void {
+      super.free(p);
+    }
+
+    override allocNode(node: number, gfp = GFP_KERNEL): number {
+      return node === NUMA_NO_NODE ? this.alloc(gfp) : this.chargeOne(super.allocNode(node, gfp));
+    }
+
+    /** Takes the charge for an object, or gives it back and returns 0. */
+    private chargeOne(p: number): number {
+      if (p === 0) return 0;
+      if (!this.take(this.cost)) {
+        super.free(p);
+        return 0;
+      }
+      m[(p + this.ext) >> 2] = m[this.stockOf]!;
+      return p;
+    }
+
+    private take(bytes: number): boolean {
+      if (m[this.stockOf] === 0) return true;
+      const left = m[this.stock]! - bytes;
+      if (left >= 0) m[this.stock] = left;
+      return left >= 0 || this.context.accounting.refill(bytes);
+    }
+
+    private unchargeSlow(owner: number, bytes: number): void {
+      if (owner === 0) return;
+      if (owner !== m[this.stockOf]) return uncharge(m, owner as GroupPtr, bytes);
+      m[this.stock] = m[this.stock]! + bytes;
+      this.context.accounting.trim();
+    }
+
+    override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
+      if (!super.allocBulk(out, n, gfp)) return false;
+      if (!this.take(n * this.cost)) {
+        super.freeBulk(out, n);
+        return false;
+      }
+      const owner = m[this.stockOf]!;
+      for (let i = 0; i < n; i++) m[(out[i]! + this.ext) >> 2] = owner;
+      return true;
+    }
+
+    override freeBulk(list: Int32Array, n: number): void {
+      const owed = this.owedBy(list, n);
+      super.freeBulk(list, n);
+      for (const [owner, objects] of owed) this.unchargeSlow(owner, objects * this.cost);
+    }
+
+    /** Objects by group; of a list that may be wrong, as freeBulk is about to find out. */
+    private owedBy(list: Int32Array, n: number): Map<number, number> {
+      const owed = new Map<number, number>();
+      const most = Math.min(n, list?.length ?? 0);
+      for (let i = 0; i < most; i++) {
+        const owner = m[(list[i]! + this.ext) >> 2] ?? 0;
+        owed.set(owner, (owed.get(owner) ?? 0) + 1);
+      }
+      return owed;
+    }
+
+    /** Counts as freed at once; the free after the grace period finds no group. */
+    override freeRcu(p: number): void {
+      this.assertAllocated(p);
+      const at = (p + this.ext) >> 2;
+      const owner = m[at]!;
+      m[at] = 0;
+      super.freeRcu(p);
+      this.unchargeSlow(owner, this.cost);
+    }
+
+    override zero(p: number): void {
+      m[(p + this.ext) >> 2] = 0; // not charged yet, should it go back
+      super.zero(p);
+    }
+
+    protected override zeroAll(list: Int32Array, n: number): void {
+      for (let i = 0; i < n; i++) m[(list[i]! + this.ext) >> 2] = 0;
+      super.zeroAll(list, n);
+    }
+
+    /** An object of a prefilled sheaf is promised: it is charged whatever the limit. */
+    chargeForced(p: number): void {
+      this.context.accounting.force(this.cost);
+      m[(p + this.ext) >> 2] = m[this.stockOf]!;
+    }
+
+    protected override sheafClass(): PrefilledSheafClass {
+      return this.context.accountedSheaf;
+    }
+  };
+}
+
+interface ConcreteSheaf {
+  readonly cache: KmemCache;
+  alloc(gfp?: number): number;
+}
+
+/** Objects out of a prefilled sheaf of an accounted cache. */
+export function withForcedCharge(Sheaf: PrefilledSheafClass): PrefilledSheafClass {
+  // It is no abstract class: PrefilledSheaf is only its type.
+  const Base = Sheaf as unknown as new (...args: ConstructorParameters<PrefilledSheafClass>) => ConcreteSheaf;
+  class AccountedSheaf extends Base {
+    override alloc(gfp?: number): number {
+      const p = super.alloc(gfp);
+      if (p !== 0) (this.cache as unknown as { chargeForced(p: number): void }).chargeForced(p);
+      return p;
+    }
+  }
+  return AccountedSheaf as unknown as PrefilledSheafClass;
+}

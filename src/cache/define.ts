@@ -1,0 +1,134 @@
+/**
+ * Definitions of caches: what a cache is, with the functions that run on its objects. Functions cannot cross threads,
+ * names can, so every thread imports the module that defines a cache and finds the functions there by name.
+ */
+import { type CacheDesc, type ObjectCallbacks, SLAB_CTOR, SLAB_DTOR, SLAB_NO_MERGE } from '../slab/index.js';
+import { CacheDefinitionError, describe } from '../struct/index.js';
+import { type CacheOptions, checkName } from './options.js';
+
+/** The options of a cache and its functions; `A` is the arena, with which they are called. */
+export interface CacheDefinition<A = unknown> extends CacheOptions, ObjectCallbacks<A> {}
+
+/** What defineCache returns: createCache makes a cache of it, once for the arena, and openCache opens that. */
+export class DefinedCache {
+  readonly name: string;
+  readonly definition: Readonly<CacheDefinition<never>>;
+  /** The module that called defineCache, as far as it can be told. */
+  readonly definedIn: string;
+  readonly options: CacheOptions;
+  /** SLAB_CTOR, SLAB_DTOR and what goes with them. */
+  readonly callbackFlags: number;
+
+  constructor(name: string, definition: CacheDefinition<never>, definedIn: string) {
+    const { ctor, ctorSlab, dtor, dtorSlab, ...options } = definition;
+    const ctorFlag = ctor !== undefined || ctorSlab !== undefined ? SLAB_CTOR | SLAB_NO_MERGE : 0;
+    const dtorFlag = dtor !== undefined || dtorSlab !== undefined ? SLAB_DTOR | SLAB_NO_MERGE : 0;
+    this.name = name;
+    this.definition = definition;
+    this.definedIn = definedIn;
+    this.options = options;
+    this.callbackFlags = ctorFlag | dtorFlag;
+  }
+}
+
+/** Bits of the flags that say which functions a cache has. */
+export const CALLBACK_FLAGS = SLAB_CTOR | SLAB_DTOR;
+
+/** What createCache was asked for. Throws when a name has functions and comes without them, or options come twice. */
+export function whatToMake(wanted: string | DefinedCache, given: CacheOptions | undefined) {
+  if (wanted instanceof DefinedCache) {
+    if (given === undefined) return wanted;
+    throw new TypeError(`options is ${describe(given)}; the definition of ${wanted.name} has them already`);
+  }
+  const name = checkName(wanted);
+  const defined = definitions.get(name);
+  if (defined !== undefined) {
+    throw new RangeError(
+      `name is ${JSON.stringify(name)}; it is defined in ${defined.definedIn}: pass what defineCache returned`,
+    );
+  }
+  return { name, options: given as CacheOptions, callbackFlags: 0, definedIn: '' };
+}
+
+const PAIRS = [
+  ['ctor', 'ctorSlab'],
+  ['dtor', 'dtorSlab'],
+] as const;
+const definitions = new Map<string, DefinedCache>();
+
+/**
+ * Says what a cache of that name is, with its constructor and destructor. Call it at the top of a module that every
+ * thread imports which uses the cache. Throws TypeError or RangeError that name the option, also when the name has been
+ * defined on this thread before. Kernel: `kmem_cache_args`, with seed 001's `ctor` that may fail and `dtor`.
+ * @example
+ * export const connections = defineCache('connection', {
+ *   size: 96,
+ *   ctor(p, arena, gfp) {
+ *     const page = arena.allocPages(0, gfp);
+ *     if (page === 0) return 12;
+ *     arena.i32[(p + 88) >> 2] = page; // stays, however often the object is freed and allocated
+ *   },
+ *   dtor: (p, arena) => arena.freePages(arena.i32[(p + 88) >> 2]!, 0),
+ * });
+ */
+export function defineCache(name: string, definition: CacheDefinition<never>): DefinedCache {
+  checkName(name);
+  if (typeof definition !== 'object' || definition === null) {
+    throw new TypeError(`definition is ${describe(definition)}; it must be an object with at least \`size\``);
+  }
+  for (const pair of PAIRS) {
+    const given = pair.filter((key) => definition[key] !== undefined);
+    for (const key of given) {
+      if (typeof definition[key] !== 'function') {
+        throw new TypeError(`${key} of ${name} is ${describe(definition[key])}; it must be a function`);
+      }
+    }
+    if (given.length === 2)
+      throw new TypeError(`${name} has both ${pair.join(' and ')}; give it one of them`);
+  }
+  const before = definitions.get(name);
+  if (before !== undefined) {
+    throw new RangeError(`cache ${name} is defined already on this thread, in ${before.definedIn}`);
+  }
+  const defined = new DefinedCache(name, definition, callerModule());
+  definitions.set(name, defined);
+  return defined;
+}
+
+/** The definition of that name on this thread. */
+export const definitionOf = (name: string): DefinedCache | undefined => definitions.get(name);
+
+/** The file that called defineCache, from the call stack; it is for people to read. */
+function callerModule(): string {
+  const caller = new Error('where').stack?.split('\n')[3] ?? '';
+  return (
+    /((?:\w+:\/\/|\/)[^\s()]*?)(?::\d+)*\)?$/.exec(caller.trim())?.[1] ?? 'a module that could not be told'
+  );
+}
+
+/** What is wrong with this thread's definition of a cache that exists, or undefined. */
+export function definitionFault(s: CacheDesc, madeIn: string): CacheDefinitionError | undefined {
+  if ((s.flags & CALLBACK_FLAGS) === 0) return undefined;
+  const defined = definitionOf(s.name);
+  if (defined === undefined) {
+    const what = 'its functions are not on this thread; import the module that calls defineCache';
+    return new CacheDefinitionError(s.name, `${what}(${JSON.stringify(s.name)}, ...), ${madeIn}`);
+  }
+  const { size } = defined.options;
+  const flags = defined.callbackFlags;
+  const differs = (what: string, here: unknown, there: unknown): CacheDefinitionError =>
+    new CacheDefinitionError(
+      s.name,
+      `${what} is ${here} where this thread defines it, in ${defined.definedIn}, and ${there} where it was made, in ${madeIn}`,
+    );
+  if (size !== s.objectSize) return differs('size', size, s.objectSize);
+  if ((flags & CALLBACK_FLAGS) !== (s.flags & CALLBACK_FLAGS)) {
+    return differs('what it has', functionsOf(flags), functionsOf(s.flags));
+  }
+  return undefined;
+}
+
+const functionsOf = (flags: number): string =>
+  [(flags & SLAB_CTOR) !== 0 ? 'a constructor' : '', (flags & SLAB_DTOR) !== 0 ? 'a destructor' : '']
+    .filter((text) => text !== '')
+    .join(' and ') || 'no functions';

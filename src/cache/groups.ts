@@ -1,0 +1,180 @@
+/** The memory groups of an arena, as one thread sees them. */
+import { GFP_KERNEL } from '../page/index.js';
+import { describe, OutOfMemoryError, optionError, requireInteger, WORD_BYTES } from '../struct/index.js';
+import { fetchAdd, loadAcquire } from '../sync/index.js';
+import type { Caches } from './caches.js';
+import { GROUP_NAME_BYTES, type GroupPtr, MemoryGroupStruct, NO_LIMIT } from './memoryGroup.js';
+import { Registry } from './registry.js';
+
+const G = MemoryGroupStruct;
+
+export interface GroupOptions {
+  /** Most bytes of objects that it may have, 0 to 2^31 - 1; without, only the groups above limit it. */
+  limit?: number;
+  /** The group that it is part of. */
+  parent?: MemoryGroup;
+}
+
+/** Figures of a group. */
+export interface GroupInfo {
+  name: string;
+  parent: string | null;
+  /** Bytes; null without a limit. */
+  limit: number | null;
+  /** Bytes of its objects and of those of the groups below it, and what threads have in stock. */
+  usage: number;
+  peak: number;
+  /** Charges that the limit refused, and forced ones that exceeded it. */
+  failures: number;
+  forced: number;
+}
+
+/** A limit on memory and what is used of it; from {@link MemoryGroups}. */
+export class MemoryGroup {
+  readonly ptr: GroupPtr;
+  readonly name: string;
+  private readonly caches: Caches;
+
+  constructor(caches: Caches, ptr: GroupPtr) {
+    this.caches = caches;
+    this.ptr = ptr;
+    const { m, u8 } = caches.views;
+    const at = (ptr + G.name) * WORD_BYTES;
+    this.name = new TextDecoder().decode(u8.slice(at, at + m[ptr + G.nameBytes]!));
+  }
+
+  /** Bytes in objects, and in stock of threads that are in the middle of a turn. */
+  get usage(): number {
+    return loadAcquire(this.caches.views.m, this.ptr + G.usage);
+  }
+
+  /** Most bytes; lowering it below the usage refuses what comes and takes nothing away. */
+  get limit(): number {
+    return this.caches.views.m[this.ptr + G.limit]!;
+  }
+  set limit(bytes: number) {
+    this.caches.views.m[this.ptr + G.limit] = requireInteger('limit', bytes, 0, NO_LIMIT);
+  }
+
+  get info(): GroupInfo {
+    const { m } = this.caches.views;
+    const parent = m[this.ptr + G.parent] as GroupPtr;
+    return {
+      name: this.name,
+      parent: parent === 0 ? null : new MemoryGroup(this.caches, parent).name,
+      limit: this.limit === NO_LIMIT ? null : this.limit,
+      usage: this.usage,
+      peak: m[this.ptr + G.peak]!,
+      failures: m[this.ptr + G.failures]!,
+      forced: m[this.ptr + G.forced]!,
+    };
+  }
+}
+
+export class MemoryGroups {
+  private readonly caches: Caches;
+
+  constructor(caches: Caches) {
+    this.caches = caches;
+  }
+
+  /**
+   * Makes a group. Throws RangeError or TypeError that name the option, OutOfMemoryError when there is no memory for it.
+   * @example
+   * const group = arena.groups.create('worker-1', { limit: 16 << 20 });
+   * arena.groups.workFor(group); // what this thread allocates from caches with SLAB_ACCOUNT counts there
+   */
+  create(name: string, { limit = NO_LIMIT, parent }: GroupOptions = {}): MemoryGroup {
+    const bytes = this.checkName(name);
+    requireInteger('limit', limit, 0, NO_LIMIT);
+    if (parent !== undefined && !(parent instanceof MemoryGroup)) {
+      throw new TypeError(`parent is ${describe(parent)}; it must be a group`);
+    }
+    const { caches } = this;
+    return caches.withSlabMutex(() => {
+      if (this.find(name) !== undefined)
+        throw new RangeError(`name is ${describe(name)}; a group of that name exists`);
+      const p = caches.kmallocs.alloc(G.SIZEOF * WORD_BYTES, GFP_KERNEL);
+      if (p === 0) throw new OutOfMemoryError(`no memory for the group ${name}`);
+      const { m, u8 } = caches.views;
+      const ptr = (p / WORD_BYTES) as GroupPtr;
+      m.fill(0, ptr, ptr + G.SIZEOF);
+      m[ptr + G.limit] = limit;
+      m[ptr + G.parent] = parent?.ptr ?? 0;
+      m[ptr + G.nameBytes] = bytes.length;
+      u8.set(bytes, (ptr + G.name) * WORD_BYTES);
+      if (parent !== undefined) fetchAdd(m, parent.ptr + G.users, 1);
+      m[ptr + G.next] = m[this.head]!;
+      m[this.head] = ptr;
+      return new MemoryGroup(caches, ptr);
+    });
+  }
+
+  /** The group of that name, which any thread made. Throws RangeError with the names there are. */
+  open(name: string): MemoryGroup {
+    return this.caches.withSlabMutex(() => {
+      const found = this.find(name);
+      if (found !== undefined) return found;
+      const names = [...this.walk()].map((group) => group.name).join(', ');
+      throw new RangeError(`no group is named ${describe(name)}; there are ${names || 'none'}`);
+    });
+  }
+
+  /** From now on this thread's allocations from caches with SLAB_ACCOUNT count for `group`; null for nobody. */
+  workFor(group: MemoryGroup | null): void {
+    const { accounting, views } = this.caches;
+    const before = accounting.current;
+    if (group !== null) fetchAdd(views.m, group.ptr + G.users, 1);
+    accounting.workFor((group?.ptr ?? 0) as GroupPtr);
+    if (before !== 0) fetchAdd(views.m, before + G.users, -1);
+  }
+
+  /** Ends a group. Throws RangeError while threads work for it, groups are below it, or objects are charged to it. */
+  destroy(group: MemoryGroup): void {
+    const { caches } = this;
+    caches.withSlabMutex(() => {
+      const { m } = caches.views;
+      const [users, usage] = [loadAcquire(m, group.ptr + G.users), group.usage];
+      if (users !== 0 || usage !== 0) {
+        throw new RangeError(
+          `group ${group.name} has ${users} threads and groups, and ${usage} bytes; it must have none`,
+        );
+      }
+      let at = this.head;
+      while (m[at] !== group.ptr && m[at] !== 0) at = m[at]! + G.next;
+      if (m[at] === 0) throw new RangeError(`group ${group.name} has been ended already`);
+      m[at] = m[group.ptr + G.next]!;
+      const parent = m[group.ptr + G.parent]!;
+      if (parent !== 0) fetchAdd(m, parent + G.users, -1);
+      caches.kmallocs.free(group.ptr * WORD_BYTES);
+    });
+  }
+
+  /** All groups, the latest first. */
+  list(): GroupInfo[] {
+    return this.caches.withSlabMutex(() => [...this.walk()].map((group) => group.info));
+  }
+
+  private get head(): number {
+    return this.caches.geometry.registry + Registry.groups;
+  }
+
+  private *walk(): Generator<MemoryGroup> {
+    const { m } = this.caches.views;
+    for (let ptr = m[this.head] as GroupPtr; ptr !== 0; ptr = m[ptr + G.next] as GroupPtr) {
+      yield new MemoryGroup(this.caches, ptr);
+    }
+  }
+
+  private find(name: string): MemoryGroup | undefined {
+    for (const group of this.walk()) if (group.name === name) return group;
+    return undefined;
+  }
+
+  private checkName(name: unknown): Uint8Array {
+    if (typeof name !== 'string') throw new TypeError(`name is ${describe(name)}; it must be a string`);
+    const bytes = new TextEncoder().encode(name);
+    if (bytes.length > 0 && bytes.length <= GROUP_NAME_BYTES) return bytes;
+    throw optionError('name', name, `1 to ${GROUP_NAME_BYTES} bytes long`);
+  }
+}

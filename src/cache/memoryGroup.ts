@@ -1,0 +1,197 @@
+/**
+ * Memory groups: limits and usage, in bytes of objects, per worker or per task. Kernel: memory cgroups, as far as slab
+ * objects go (`obj_cgroup_charge`, `page_counter`).
+ *
+ * Groups form a tree; a charge counts in its group and in all above it, and is refused if one of them would exceed its
+ * limit. A thread charges ahead: its *stock* is up to STOCK_BYTES (twice that after frees) charged to the group that it
+ * works for and not yet, or no longer, in objects. Stock is part of what is charged, so a limit is exceeded by forced
+ * charges alone; but what others have in stock is not to be had. It goes back at the end of the turn, when somebody
+ * asks for sheaves, and when the thread leaves its CPU or dies: with all turns ended, usage is the bytes of the objects.
+ *
+ * | word of a group        | who writes it                                  |
+ * |------------------------|------------------------------------------------|
+ * | parent, next, name     | whoever makes it, under slab_mutex             |
+ * | usage                  | everybody, by fetchAdd                          |
+ * | limit                  | everybody; who lowers it throws nobody out      |
+ * | peak, failures, forced | everybody, by plain adds: statistics            |
+ */
+import { type ThisCpu, ThreadRecord, type TurnHolder, threadRecordOf } from '../cpu/index.js';
+import { LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
+import { fetchAdd, loadAcquire } from '../sync/index.js';
+
+export const GROUP_NAME_BYTES = 64;
+export const MemoryGroupStruct = struct(
+  'memory_group',
+  {
+    parent: 1,
+    next: 1,
+    limit: 1,
+    usage: 1,
+    peak: 1,
+    failures: 1,
+    forced: 1,
+    /** Threads that work for it, and groups below it. */
+    users: 1,
+    nameBytes: 1,
+    name: GROUP_NAME_BYTES / 4,
+  },
+  { alignWords: LINE_WORDS },
+);
+export type GroupPtr = Ptr<'memory_group'>;
+
+const {
+  parent: PARENT,
+  limit: LIMIT,
+  usage: USAGE,
+  peak: PEAK,
+  failures: FAILURES,
+  forced: FORCED,
+} = MemoryGroupStruct;
+const { stockOf: STOCK_OF, stockBytes: STOCK } = ThreadRecord;
+const NONE = 0 as GroupPtr;
+
+/** Bytes that a thread charges at once. */
+export const STOCK_BYTES = 16 << 10;
+export const NO_LIMIT = 0x7fffffff;
+
+/** Counts `bytes` in a group and all above; undoes it and returns false where a limit would be exceeded. */
+export function tryCharge(m: Words, group: GroupPtr, bytes: number): boolean {
+  for (let g = group as number; g !== 0; g = m[g + PARENT]!) {
+    const usage = fetchAdd(m, g + USAGE, bytes) + bytes;
+    if (usage > m[g + LIMIT]!) {
+      m[g + FAILURES] = m[g + FAILURES]! + 1;
+      fetchAdd(m, g + USAGE, -bytes);
+      for (let below = group as number; below !== g; below = m[below + PARENT]!)
+        fetchAdd(m, below + USAGE, -bytes);
+      return false;
+    }
+    if (usage > m[g + PEAK]!) m[g + PEAK] = usage;
+  }
+  return true;
+}
+
+/** Counts them whatever the limits are. */
+export function forceCharge(m: Words, group: GroupPtr, bytes: number): void {
+  for (let g = group as number; g !== 0; g = m[g + PARENT]!) {
+    const usage = fetchAdd(m, g + USAGE, bytes) + bytes;
+    if (usage > m[g + PEAK]!) m[g + PEAK] = usage;
+    if (usage > m[g + LIMIT]!) m[g + FORCED] = m[g + FORCED]! + 1;
+  }
+}
+
+export function uncharge(m: Words, group: GroupPtr, bytes: number): void {
+  for (let g = group as number; g !== 0; g = m[g + PARENT]!) fetchAdd(m, g + USAGE, -bytes);
+}
+
+/** The group that this thread works for, and its stock, which lies in the thread's record. */
+export class Accounting implements TurnHolder {
+  private readonly cpu: ThisCpu;
+  private readonly m: Words;
+  private readonly stock: number;
+  private readonly stockOf: number;
+  private queued = false;
+
+  constructor(cpu: ThisCpu) {
+    this.cpu = cpu;
+    this.m = cpu.m;
+    this.stock = cpu.record + STOCK;
+    this.stockOf = cpu.record + STOCK_OF;
+  }
+
+  get current(): GroupPtr {
+    return this.m[this.stockOf] as GroupPtr;
+  }
+
+  /** From now on this thread's allocations count for `group`; 0 is for nobody. */
+  workFor(group: GroupPtr): void {
+    this.returnStock();
+    this.m[this.stockOf] = group;
+  }
+
+  /**
+   * The stock does not suffice for `bytes`: fills it, or charges just these near a limit. False when they exceed it,
+   * true with the charge taken out of the stock.
+   */
+  refill(bytes: number): boolean {
+    const { m, current } = this;
+    if (current === 0) return true;
+    const have = m[this.stock]!;
+    if (tryCharge(m, current, bytes + STOCK_BYTES)) m[this.stock] = have + STOCK_BYTES;
+    else if (!this.chargeExactly(bytes, have)) return false;
+    this.hold();
+    return true;
+  }
+
+  private chargeExactly(bytes: number, have: number): boolean {
+    const { m, current } = this;
+    if (!tryCharge(m, current, bytes - have)) {
+      this.askForStocks();
+      return false;
+    }
+    m[this.stock] = 0;
+    return true;
+  }
+
+  /** Charges `bytes` for an allocation that must not fail. */
+  force(bytes: number): void {
+    const { m, current } = this;
+    if (current === 0) return;
+    const left = m[this.stock]! - bytes;
+    if (left >= 0) m[this.stock] = left;
+    else forceCharge(m, current, bytes);
+  }
+
+  /** The stock grew: past its limit, or by the first bytes that have to go back at the end of this turn. */
+  trim(): void {
+    const { m } = this;
+    const surplus = m[this.stock]! - STOCK_BYTES;
+    this.hold();
+    if (surplus <= STOCK_BYTES) return;
+    m[this.stock] = STOCK_BYTES;
+    uncharge(m, this.current, surplus);
+  }
+
+  /** Other threads' stocks may be what is missing: they give them back when they look next. */
+  private askForStocks(): void {
+    const { geometry, thread } = this.cpu;
+    for (let id = 0; id < geometry.threads; id++) {
+      // data race, intended: a hint.
+      if (id !== thread && this.m[threadRecordOf(geometry, id) + STOCK]! > 0) this.cpu.requestThread(id);
+    }
+  }
+
+  private hold(): void {
+    if (this.queued) return;
+    this.queued = true;
+    this.cpu.holdForTurn(this);
+  }
+
+  private returnStock(): void {
+    const { m } = this;
+    const bytes = m[this.stock]!;
+    m[this.stock] = 0;
+    if (bytes !== 0) uncharge(m, this.current, bytes);
+  }
+
+  release(): void {
+    this.queued = false;
+    this.returnStock();
+  }
+
+  releaseIfRequested(): void {
+    this.returnStock();
+  }
+
+  /** What a dead thread had charged ahead goes back. */
+  inherit(dead: number): void {
+    const { m } = this;
+    const record = threadRecordOf(this.cpu.geometry, dead);
+    const group = loadAcquire(m, record + STOCK_OF) as GroupPtr;
+    const bytes = m[record + STOCK]!;
+    m[record + STOCK] = 0;
+    m[record + STOCK_OF] = 0;
+    if (group === NONE) return;
+    if (bytes !== 0) uncharge(m, group, bytes);
+    fetchAdd(m, group + MemoryGroupStruct.users, -1);
+  }
+}

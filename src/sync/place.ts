@@ -1,0 +1,43 @@
+/** Where in the program something happened: the functions on the stack, without those of this layer. */
+
+const FRAMES_SEEN = 12;
+const FRAMES_SHOWN = 5;
+/** In a build and in the source: a lock is taken by who calls this layer. */
+const OWN_FOLDER = /[/\\]src[/\\]sync[/\\](?!index)/;
+const FRAME = /^\s*at (?:(.*?) \()?(?:.*?[/\\])?([^/\\]+[/\\][^/\\]+?:\d+:\d+)\)?$/;
+
+/** A stack that is put into words only when somebody asks. */
+export class Place {
+  private readonly error: Error;
+
+  constructor() {
+    const limited = Error as ErrorConstructor & { stackTraceLimit?: number };
+    const before = limited.stackTraceLimit;
+    limited.stackTraceLimit = FRAMES_SEEN;
+    this.error = new Error('lockdep');
+    if (before !== undefined) limited.stackTraceLimit = before;
+  }
+
+  /** The innermost function outside of this layer. */
+  get caller(): string {
+    return this.frames(1)[0] ?? 'an unknown place';
+  }
+
+  /** `function (folder/file.js:line:column) < caller (...)`, the innermost first. */
+  get text(): string {
+    return this.frames(FRAMES_SHOWN).join(' < ') || 'an unknown place';
+  }
+
+  private frames(most: number): string[] {
+    const lines = (this.error.stack ?? '').split('\n').filter((line) => FRAME.test(line));
+    return lines
+      .filter((line) => !OWN_FOLDER.test(line))
+      .slice(0, most)
+      .map(frameText);
+  }
+}
+
+function frameText(line: string): string {
+  const [, name = 'top level', where] = FRAME.exec(line)!;
+  return `${name} (${where})`;
+}

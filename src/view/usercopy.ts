@@ -1,0 +1,149 @@
+/**
+ * Byte ranges and text in and out of the arena, and what is checked of them when it is hardened.
+ *
+ * "User" is the JavaScript side, whose lengths and addresses the arena cannot trust. In a hardened arena a copy must lie in
+ * one object: in its cache's usercopy range, which most caches have none of; anywhere in a kmalloc object; within one block
+ * of pages. Otherwise it must lie in the heap. Kernel: `__check_heap_object`.
+ */
+import type { Views } from '../cpu/index.js';
+import {
+  compoundHead,
+  isHeapAddress,
+  orderOf,
+  Page,
+  type PagePtr,
+  PG_SLAB,
+  pageAddress,
+  virtToPage,
+} from '../page/index.js';
+import { type KmemCachePtr, KmemCacheStruct, readName } from '../slab/index.js';
+import { describe, type Geometry, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
+import { readText, writeText } from './text.js';
+
+const K = KmemCacheStruct;
+
+/** Where an address lies: in which object of which cache, or in a block of pages. */
+interface Place {
+  /** 0 in a block of pages. */
+  readonly cache: KmemCachePtr;
+  readonly name: string;
+  /** Address and bytes of the object or block. */
+  readonly start: number;
+  readonly bytes: number;
+}
+
+export class UserCopy {
+  private readonly views: Views;
+  private readonly geometry: Geometry;
+  readonly hardened: boolean;
+
+  constructor(views: Views, geometry: Geometry) {
+    this.views = views;
+    this.geometry = geometry;
+    this.hardened = geometry.hardenedUsercopy === 1;
+  }
+
+  /** Copies bytes into the arena. */
+  from(to: number, bytes: Uint8Array): void {
+    if (!(bytes instanceof Uint8Array)) {
+      throw new TypeError(`from is ${describe(bytes)}; it must be a Uint8Array`);
+    }
+    this.check(to, bytes.length);
+    this.views.u8.set(bytes, to);
+  }
+
+  /** Copies `bytes.length` bytes out of the arena. */
+  to(bytes: Uint8Array, from: number): void {
+    if (!(bytes instanceof Uint8Array))
+      throw new TypeError(`to is ${describe(bytes)}; it must be a Uint8Array`);
+    this.check(from, bytes.length);
+    bytes.set(this.views.u8.subarray(from, from + bytes.length));
+  }
+
+  writeText(p: number, room: number, text: string): number {
+    this.check(p, room);
+    return writeText(this.views.u8, p, room, text);
+  }
+
+  readText(p: number, room: number): string {
+    this.check(p, room);
+    return readText(this.views.u8, p, room);
+  }
+
+  /** Throws unless a range may be copied. */
+  check(p: number, n: number): void {
+    requireInteger('n', n, 0, this.geometry.bytes);
+    this.assertHeap(p, n);
+    if (this.hardened && n > 0) this.assertWindow(p, n, this.placeOf(p));
+  }
+
+  /** Throws unless an allocated object, of the cache if it is given, begins at `p` and has room for `n` bytes. */
+  assertObject(p: number, n: number, owner: KmemCachePtr | 0): void {
+    this.assertHeap(p, n);
+    const { cache, name, start, bytes } = this.placeOf(p);
+    if (owner !== 0 && cache !== owner) {
+      throw new SlabBugError('wrong-cache', readName(this.views.m, owner), p, `${hex(p)} is of ${name}`);
+    }
+    if (p !== start) {
+      throw new SlabBugError('misaligned', name, p, `${hex(p)} is ${p - start} bytes into an object`);
+    }
+    if (n > bytes)
+      throw new SlabBugError('usercopy', name, p, `a view of ${n} bytes on an object of ${bytes}`);
+  }
+
+  private assertHeap(p: number, n: number): void {
+    const { geometry } = this;
+    if (typeof p === 'number' && isHeapAddress(geometry, p) && p + n <= geometry.bytes) return;
+    throw new SlabBugError(
+      'invalid-pointer',
+      'usercopy',
+      typeof p === 'number' ? p : 0,
+      `${n} bytes from ${describe(p)} on do not lie in the heap`,
+    );
+  }
+
+  /** Throws for what nobody has allocated. */
+  private placeOf(p: number): Place {
+    const { m, shadow } = this.views;
+    const page = compoundHead(m, virtToPage(this.geometry, p));
+    if (page === 0 || m[page + Page.flags] === 0) {
+      throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a free page`);
+    }
+    const base = pageAddress(this.geometry, page);
+    const cache = m[page + Page.cache] as KmemCachePtr;
+    if ((m[page + Page.flags]! & PG_SLAB) === 0 || cache === 0) return this.blockOf(page, base);
+    const size = m[cache + K.size]!;
+    const index = Math.floor((p - base) / size);
+    const start = base + index * size + m[cache + K.redLeftPad]!;
+    const name = readName(m, cache);
+    if (index >= m[page + Page.objects]!) {
+      throw new SlabBugError('misaligned', name, p, `${hex(p)} lies past the slab's last object`);
+    }
+    if (shadow.length > 0 && shadow[start >> 3] === 0) {
+      throw new SlabBugError('use-after-free', name, p, `${hex(p)} lies in an object that is free`);
+    }
+    return { cache, name, start, bytes: m[cache + K.objectSize]! };
+  }
+
+  private blockOf(page: PagePtr, start: number): Place {
+    const bytes = PAGE_SIZE << orderOf(this.views.m[page + Page.flags]!);
+    return { cache: 0 as KmemCachePtr, name: 'pages', start, bytes };
+  }
+
+  private assertWindow(p: number, n: number, { cache, name, start, bytes }: Place): void {
+    const { m } = this.views;
+    const from = cache === 0 ? 0 : m[cache + K.useroffset]!;
+    const room = cache === 0 ? bytes : m[cache + K.usersize]!;
+    const offset = p - start;
+    if (offset >= from && offset - from + n <= room) return;
+    const range = room === 0 ? 'nothing of it may be' : `bytes ${from} to ${from + room} may be`;
+    throw new SlabBugError(
+      'usercopy',
+      name,
+      p,
+      `Kernel memory exposure attempt: ${n} bytes at offset ${offset} of an object are copied, ${range}`,
+    );
+  }
+}
+
+const hex = (p: number): string => `0x${p.toString(16)}`;

@@ -1,0 +1,128 @@
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { type CacheInfo, SLAB_HWCACHE_ALIGN, SLAB_RECLAIM_ACCOUNT, slabinfoTool } from '#src/index.js';
+import { selectCaches } from '#src/observe/index.js';
+import { storeSize } from '#src/observe/slabinfoSizes.js';
+import { allocMany, boot } from '../cache/support/arena.js';
+
+/** Three caches with known figures, the second of which has merged with another, and an empty one. */
+function caches(): CacheInfo[] {
+  const arena = boot({ merge: 'kernel' });
+  allocMany(arena.createCache('large', { size: 1000, flags: SLAB_RECLAIM_ACCOUNT, layer: 'none' }), 40);
+  allocMany(arena.createCache('many', { size: 64, flags: SLAB_HWCACHE_ALIGN, layer: 'none' }), 130);
+  arena.createCache('kin', { size: 64, layer: 'none' });
+  allocMany(arena.createCache('small', { size: 8, layer: 'none', usersize: 8 }), 1);
+  arena.createCache('void', { size: 24 });
+  return arena.cacheInfo().filter(({ name }) => ['large', 'many', 'small', 'void'].includes(name));
+}
+
+const namesOf = (text: string): string[] =>
+  text
+    .trimEnd()
+    .split('\n')
+    .slice(1)
+    .map((line) => line.split(' ')[0]!);
+
+describe('the table of slabinfo', () => {
+  const all = caches();
+  const table = (options: Parameters<typeof slabinfoTool>[1] = {}) => slabinfoTool(all, options);
+
+  it('has its columns and letters', () => {
+    expect(table()).toBe(
+      [
+        'Name                    Objects Objsize           Space  Slabs/Part/Cpu  O/S O %Fr %Ef Flg',
+        'large                        40    1000           49.1K           3/1/0   16 2  33  81 a',
+        'many                        130      64           12.2K           3/1/0   64 0  33  67 *A',
+        'small                         1       8            4.0K           1/1/0  512 0 100   0',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  it('sorts, turns round, cuts off and filters', () => {
+    expect(namesOf(table({ sort: 'size' }))).toEqual(['large', 'many', 'small']);
+    expect(namesOf(table({ sort: 'loss', loss: true }))).toEqual(['large', 'small', 'many']);
+    expect(namesOf(table({ sort: 'activity' }))).toEqual(['many', 'large', 'small']);
+    expect(namesOf(table({ sort: 'partial', inverted: true }))).toEqual(['small', 'many', 'large']);
+    expect(namesOf(table({ lines: 1 }))).toEqual(['large']);
+    expect(namesOf(table({ zero: true }))).toEqual(['large', 'many', 'small', 'void']);
+    expect(namesOf(table({ empty: true }))).toEqual(['void']);
+    expect(namesOf(table({ unreclaimable: true }))).toEqual(['many', 'small']);
+    expect(namesOf(table({ pattern: /^k/ }))).toEqual(['many']);
+    expect(namesOf(table({ firstAlias: true }))).toEqual(['large', 'kin', 'small']);
+  });
+
+  it('shows bytes and loss', () => {
+    expect(table({ bytes: true, pattern: /large/ })).toContain(' 49152 ');
+    expect(table({ loss: true, bytes: true, pattern: /large/ })).toContain(' 9152 ');
+  });
+
+  it('cuts sizes off at one digit', () => {
+    expect([0, 999, 1000, 1001, 12_288, 1_048_576, 2 ** 31].map((n) => storeSize(n))).toEqual([
+      '0',
+      '999',
+      '1000',
+      '1.0K',
+      '12.2K',
+      '1.0M',
+      '2.1G',
+    ]);
+  });
+
+  it('has other tables: activity, names, nodes, a report, totals', () => {
+    expect(table({ activity: true })).toMatch(/^many +130 +130 +0 +0 100 +0 0 +0 +0$/m);
+    expect(table({ aliases: true })).toBe(':A0\n'.replace(':A0', ':0000064              <- kin many'));
+    expect(table({ single: true })).toContain('kin                   -> :0000064\n');
+    expect(table({ numa: true })).toMatch(/^NUMA nodes +: +Node 0\n/);
+    expect(table({ numa: true })).toMatch(/^large +3\n {2}Partial slabs +1$/m);
+    const report = table({ report: true, pattern: /^large$/ });
+    expect(report).toContain('Slabcache: large  Id: :a-0001000  Aliases: 0  Order: 2  Objects: 40\n');
+    expect(report).toMatch(/^Object : +1000 +Total {2}: +3 +Total: +49.1K$/m);
+    expect(report).toMatch(/^ALLOC_SLOWPATH +40$/m);
+    const totals = table({ totals: true });
+    expect(totals).toContain('Slabcaches :      3  Aliases  :      1  Active:      3\n');
+    expect(totals).toContain('# Objects:    171\n');
+    expect(totals).toMatch(/^#Slabs +2 +1 +3 +7$/m);
+    expect(totals).toMatch(/^Loss +5\.7K +3\.9K +9\.1K +17\.2K$/m);
+    const extended = table({ extended: true, lines: 2 });
+    expect(extended).toContain('Memory used:  65536');
+    expect(extended.split('Slabs sorted by size')[1]!.match(/^(large|many)/gm)).toEqual([
+      'large',
+      'many',
+      'large',
+    ]);
+    expect(slabinfoTool([], { totals: true })).toContain('Slabcaches :      0');
+  });
+
+  it('leaves what it is given as it was', () => {
+    const before = JSON.stringify(all);
+    selectCaches(all, { sort: 'size', inverted: true });
+    expect(JSON.stringify(all)).toBe(before);
+  });
+});
+
+describe('granary info with the letters of slabinfo', () => {
+  const main = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
+  const info = (...args: string[]) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, 'info', ...args], {
+      encoding: 'utf8',
+    });
+    return { status, stdout, stderr };
+  };
+
+  it('prints the table of what a short load left, after a shrink and a validate', () => {
+    const { status, stdout, stderr } = info('-S', '-N', '3', '-s', '-v', '--merge', 'primary');
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).toMatch(/^Name +Objects Objsize/);
+    expect(stdout.trimEnd().split('\n')).toHaveLength(4);
+  });
+
+  it('tells which caches merged, by name', () => {
+    const { status, stdout } = info('-a', '--merge', 'kernel', 'kin');
+    expect({ status, stdout }).toEqual({
+      status: 0,
+      stdout: `:0000192              <- lab-kin-8 ${[1, 2, 3, 4, 5, 6, 7].map((i) => `lab-kin-8.${i}`).join(' ')}\n`,
+    });
+  });
+});
