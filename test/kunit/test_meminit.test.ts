@@ -3,12 +3,10 @@
  * Its caches with constructors are those of the tests of constructors.
  */
 import { describe, expect, it } from 'vitest';
-import { createInSlot } from '#src/cache/create.js';
 import type { KmemCache } from '#src/cache/index.js';
-import { findFreeSlot } from '#src/cache/registry.js';
 import { __GFP_ZERO, type Arena, GFP_KERNEL } from '#src/index.js';
-import { calculateSizes, SLAB_TYPESAFE_BY_RCU } from '#src/slab/index.js';
-import { boot, expectSound, inside } from '../cache/support/arena.js';
+import { SLAB_TYPESAFE_BY_RCU } from '#src/slab/index.js';
+import { boot, expectSound } from '../cache/support/arena.js';
 
 const SIZES = Array.from({ length: 10 }, (_, i) => 8 << i);
 const ROUNDS = 10;
@@ -32,19 +30,8 @@ const fillWithGarbage = (arena: Arena, p: number, size: number): void => {
 };
 
 /** A cache whose objects keep their contents over a free. */
-function rcuCache(arena: Arena, size: number): KmemCache {
-  const caches = inside(arena);
-  return caches.withSlabMutex(() => {
-    const { geometry, views } = caches;
-    const slot = findFreeSlot(views.m, geometry);
-    const layout = {
-      ...calculateSizes({ objectSize: size, typesafeByRcu: true, cpus: geometry.cpus }),
-      arraySize: 0,
-    };
-    createInSlot(caches, slot, `meminit_rcu_${size}`, size, SLAB_TYPESAFE_BY_RCU, 'sheaves', layout);
-    return caches.handle(slot);
-  });
-}
+const rcuCache = (arena: Arena, size: number): KmemCache =>
+  arena.createCache(`meminit_rcu_${size}`, { size, flags: SLAB_TYPESAFE_BY_RCU });
 
 /** Kernel: `do_kmem_cache_size`. */
 function roundsOf(arena: Arena, cache: KmemCache, size: number, gfp: number): number {
