@@ -15,7 +15,7 @@ import type { BucketsLeakReport } from './reports.js';
 export interface BucketsOptions {
   /** SLAB_* flags of all caches; SLAB_NO_MERGE comes with them. */
   flags?: number;
-  /** The least alignment of every object; beyond it they are aligned as those of kmalloc. */
+  /** The least alignment of every object; beyond it they are aligned as those of kmalloc, with SLAB_ACCOUNT up to a page. */
   align?: number;
   /** What stands in front of the slabs; by default what the arena was made with. */
   layer?: CacheOptions['layer'];
