@@ -1,8 +1,9 @@
 /** kmalloc in an arena with slabDebug: caches that keep the requested size are told it. */
 import { GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
-import { tracksOrigSize } from '../slab/index.js';
+import { isDebug, tracksOrigSize } from '../slab/index.js';
 import type { DebugKmemCache } from './debugCache.js';
 import { cacheFor, KMALLOC_MAX_CACHE_SIZE, Kmallocs, type KmallocTable } from './kmalloc.js';
+import type { KmemCache } from './kmemCache.js';
 
 export class DebugKmallocs extends Kmallocs {
   override alloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
@@ -15,5 +16,13 @@ export class DebugKmallocs extends Kmallocs {
       if (tracksOrigSize(cache.desc.flags)) return (cache as DebugKmemCache).allocRequested(size, gfp, node);
     }
     return super.allocFrom(rows, size, gfp, node);
+  }
+
+  /** Behind it the object is red zone: for who could not say beforehand how much it wants. */
+  override setRequested(cache: KmemCache, p: number, size: number): void {
+    super.setRequested(cache, p, size);
+    if (p !== 0 && cache.desc.origSize !== 0 && isDebug(cache.desc)) {
+      this.caches.slabs.checks.initKmallocRedzone(cache.desc, p);
+    }
   }
 }

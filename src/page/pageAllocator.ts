@@ -1,12 +1,6 @@
 /** Pages for the calling CPU: its own node first, then the others by distance; with more effort as they get scarce. */
 import type { ThisCpu } from '../cpu/index.js';
-import {
-  describe,
-  INIT_ON_ALLOC,
-  OutOfMemoryError,
-  PAGE_SIZE,
-  requireInteger,
-} from '../struct/index.js';
+import { describe, INIT_ON_ALLOC, OutOfMemoryError, PAGE_SIZE, requireInteger } from '../struct/index.js';
 import { canSleep, futexWait, LockClass, OWN_WORD_LOCK_CLASSES } from '../sync/index.js';
 import { badPage, checkBlock } from './badPage.js';
 import { freeOnePage, rmqueue, splitPage } from './buddy.js';
