@@ -297,7 +297,7 @@ describe('createCache', () => {
     ['align', -8, RangeError, /align is -8/],
     ['align', 0.5, RangeError, /align is 0.5/],
     ['align', null, TypeError, /align is null/],
-    ['flags', 1 << 15, RangeError, /flags is .*0x8000.*; it must be within 0x[0-9a-f]+/],
+    ['flags', 1 << 17, RangeError, /flags is .*0x20000.*; it must be within 0x[0-9a-f]+/],
     ['flags', 1 << 16, RangeError, /flags is .*0x10000/],
     ['flags', 1 << 30, RangeError, /flags is .*0x40000000/],
     ['flags', -1, RangeError, /flags is -1/],
