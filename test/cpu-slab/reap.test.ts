@@ -6,9 +6,19 @@ import type { Arena, LockPolicy, ReapReport } from '#src/index.js';
 import type { Layer } from '#src/struct/index.js';
 import { Intent } from '#src/sync/index.js';
 import { Control } from '#workers/litmus/control.js';
-import { allocMany, boot, expectSound, freeMany, secondCpu } from '../cache/support/arena.js';
+import {
+  allocMany,
+  boot,
+  expectSound,
+  freeMany,
+  LONG,
+  lockdepInTheLongFormOnly,
+  secondCpu,
+} from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
 import { cpuView, fillSlabs, O, POLICIES, setup } from './support.js';
+
+lockdepInTheLongFormOnly();
 
 describe.each(POLICIES)('policy %s', (lockPolicy) => {
   it('gone between two operations: its slabs are flushed, its objects stay', async () => {
@@ -107,7 +117,7 @@ const CASES = (
 describe.each(CASES)('layer $layer, policy $lockPolicy, killed in $name', ({ phase, name, ...options }) => {
   it('nothing is in two places, and what is lost is said', async () => {
     let moments = 0;
-    for (let at = 1; at < 40; at += 3) {
+    for (let at = 1; at < 40; at += LONG ? 3 : 6) {
       const deaths = await Promise.all([at, at + 1, at + 2].map((each) => killAt(options, phase, each)));
       for (const death of deaths) {
         if (death === undefined) continue;

@@ -7,8 +7,10 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Arena, Finding, LockPolicy, ReapReport } from '#src/index.js';
 import { Control } from '#workers/litmus/control.js';
-import { boot, secondCpu } from '../cache/support/arena.js';
+import { boot, LONG, lockdepInTheLongFormOnly, secondCpu } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
+
+lockdepInTheLongFormOnly();
 
 const PHASES = [
   'single allocations',
@@ -74,7 +76,7 @@ async function killAt(lockPolicy: LockPolicy, phase: number, at: number): Promis
 }
 
 /** GRANARY_LONG=1 stops at each moment under both policies; otherwise they take turns, which halves the time. */
-const STRIDE = process.env.GRANARY_LONG === '1' ? 1 : 2;
+const STRIDE = LONG ? 1 : 2;
 const BATCH = 4;
 
 async function sweep(lockPolicy: LockPolicy, phase: number): Promise<Death[]> {

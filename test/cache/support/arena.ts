@@ -11,17 +11,27 @@ import { HELD_LOCKS_MAX, LOCKDEP_WORDS, LockRecord } from '#src/sync/index.js';
 
 export const MiB = 1 << 20;
 
+/** GRANARY_LONG=1: everything at full length, and lockdep in the longest tests, too. */
+export const LONG = process.env.GRANARY_LONG === '1';
+
+let lockdep = true;
+/** For a file whose work is done by others under lockdep as well, and takes several times as long with it. */
+export function lockdepInTheLongFormOnly(): void {
+  lockdep = LONG;
+}
+
 const booted: Arena[] = [];
 
 // A report is thrown as well, but whoever catches an error may catch this one.
 afterEach(() => {
-  const reports = booted.splice(0).flatMap((arena) => arena.lockdep().reports);
+  const watched = booted.splice(0).filter(({ geometry }) => geometry.lockdep !== 0);
+  const reports = watched.flatMap((arena) => arena.lockdep().reports);
   expect(reports, 'lockdep').toEqual([]);
 });
 
 /** An arena whose creator is online as CPU 0. */
 export function boot(options: Partial<ArenaOptions> = {}): Arena {
-  const arena = Arena.create({ bytes: 8 * MiB, cpus: 2, lockdep: true, ...options });
+  const arena = Arena.create({ bytes: 8 * MiB, cpus: 2, lockdep, ...options });
   arena.online({ cpu: 0 });
   booted.push(arena);
   return arena;
