@@ -97,6 +97,10 @@ export class DebugSlabs extends NolockSlabs {
     if (mayWait) checks.sink.flush();
   }
 
+  protected override prepareBytes(s: CacheDesc, page: PagePtr): void {
+    if (isDebug(s)) this.checks.initSlabBytes(s, this.slabAddress(page), this.checks.slabBytes(page));
+  }
+
   override newSlab(s: CacheDesc, gfp: number, node: number): PagePtr {
     const page = super.newSlab(s, gfp, node);
     if (page !== 0 && isDebug(s)) this.setUp(s, page);
@@ -107,7 +111,6 @@ export class DebugSlabs extends NolockSlabs {
   private setUp(s: CacheDesc, page: PagePtr): void {
     const { m, checks } = this;
     const objects = m[page + OBJECTS]!;
-    checks.initSlabBytes(s, this.slabAddress(page), checks.slabBytes(page));
     for (let i = 0; i < objects; i++) {
       const p = checks.objectAt(s, page, i);
       checks.initObject(s, p, SLUB_RED_INACTIVE);

@@ -204,6 +204,7 @@ export class Slabs extends ReserveSlabs {
       if (page === 0) return page;
       this.count(s, Stat.ORDER_FALLBACK);
     }
+    this.prepareBytes(s, page);
     if ((s.flags & SLAB_CTOR) !== 0 && !this.callbacks.construct(s, page, objectsIn(s, order), gfp)) {
       return 0 as PagePtr;
     }
@@ -212,6 +213,9 @@ export class Slabs extends ReserveSlabs {
     this.count(s, Stat.ALLOC_SLAB);
     return page;
   }
+
+  /** Before a constructor sees the pages of a new slab. */
+  protected prepareBytes(_s: CacheDesc, _page: PagePtr): void {}
 
   initSlab(s: CacheDesc, page: PagePtr, order: number): void {
     const m = this.m;

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   __GFP_ACCOUNT,
+  defineCache,
   GFP_KERNEL,
   SLAB_ACCOUNT,
   SLAB_TYPESAFE_BY_RCU,
@@ -18,6 +19,16 @@ describe.each(['FZPU', 'F', 'Z', 'ZP', 'U'])('slabDebug %s', (slabDebug) => {
       arena.createCache('accounted', { size: 40, flags: SLAB_ACCOUNT }),
       arena.createCache('typesafe', { size: 40, flags: SLAB_TYPESAFE_BY_RCU }),
     ];
+    const constructed = arena.createCache(
+      defineCache(`constructed-${slabDebug}-${requestedSize}`, {
+        size: 48,
+        ctor: (p) => void arena.i32.fill(7, p >> 2, (p >> 2) + 12),
+      }),
+    );
+    const made = Array.from({ length: 200 }, () => constructed.alloc());
+    for (const p of made) expect([arena.i32[p >> 2], arena.i32[(p >> 2) + 11]]).toEqual([7, 7]);
+    for (const p of made) constructed.free(p);
+    expect(arena.i32[constructed.alloc() >> 2]).toBe(7);
     for (const cache of caches) {
       const held = Array.from({ length: 100 }, () => cache.alloc());
       for (const p of held) arena.u8.fill(1, p, p + 40);
