@@ -1,7 +1,7 @@
 /**
  * How many full sheaves a barn takes: the arena's `barnFull` (10, as in the kernel) to begin with, and more where that
  * proves too few. The kernel's number is fixed, so a burst of 1000 objects sends five sheaves of 60 home to their slabs
- * each time, to be filled again from the same slabs by the next burst: 25 ns an object instead of 10.
+ * each time, to be filled again from the same slabs by the next burst.
  *
  * | what happens                                        | spilled | regrets | growth                                 |
  * |-----------------------------------------------------|---------|---------|----------------------------------------|

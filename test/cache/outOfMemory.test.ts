@@ -6,9 +6,7 @@
 import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import { type Arena, type CheckLevel, type LockPolicy, OutOfMemoryError } from '#src/index.js';
-import { boot, expectSound, footprint, lockdepInTheLongFormOnly, pagesOf } from './support/arena.js';
-
-lockdepInTheLongFormOnly();
+import { boot, expectSound, footprint, pagesOf } from './support/arena.js';
 
 type Mode = 'once' | 'from then on' | 'every n-th';
 

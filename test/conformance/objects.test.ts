@@ -7,14 +7,11 @@ import {
   expectSound,
   expectUnchanged,
   freeMany,
-  lockdepInTheLongFormOnly,
   moved,
   pagesOf,
   secondCpu,
 } from '../cache/support/arena.js';
 import { bootVariant, exhaust, forEachVariant } from './support.js';
-
-lockdepInTheLongFormOnly();
 
 const SIZES = [8, 24, 64, 200, 256, 1000, 1024, 4096, 5000];
 

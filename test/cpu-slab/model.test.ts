@@ -5,10 +5,8 @@ import { describe, expect } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import type { Arena } from '#src/index.js';
 import type { Layer } from '#src/struct/index.js';
-import { boot, expectSound, lockdepInTheLongFormOnly, secondCpu } from '../cache/support/arena.js';
+import { boot, expectSound, secondCpu } from '../cache/support/arena.js';
 import { POLICIES } from './support.js';
-
-lockdepInTheLongFormOnly();
 
 const OPS = [
   'alloc',

@@ -6,19 +6,9 @@ import type { Arena, LockPolicy, ReapReport } from '#src/index.js';
 import type { Layer } from '#src/struct/index.js';
 import { Intent } from '#src/sync/index.js';
 import { Control } from '#workers/litmus/control.js';
-import {
-  allocMany,
-  boot,
-  expectSound,
-  freeMany,
-  LONG,
-  lockdepInTheLongFormOnly,
-  secondCpu,
-} from '../cache/support/arena.js';
+import { allocMany, boot, expectSound, freeMany, LONG, secondCpu } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
 import { cpuView, fillSlabs, O, POLICIES, setup } from './support.js';
-
-lockdepInTheLongFormOnly();
 
 describe.each(POLICIES)('policy %s', (lockPolicy) => {
   it('gone between two operations: its slabs are flushed, its objects stay', async () => {

@@ -4,11 +4,9 @@ import { describe, expect, it } from 'vitest';
 import type { Layer } from '#src/struct/index.js';
 import { Control } from '#workers/litmus/control.js';
 import { MAILBOX_AT, type Traffic } from '#workers/litmus/heap.js';
-import { boot, expectSound, lockdepInTheLongFormOnly } from '../cache/support/arena.js';
+import { boot, expectSound } from '../cache/support/arena.js';
 import { launch, runTeam } from '../litmus/support/team.js';
 import { POLICIES } from './support.js';
-
-lockdepInTheLongFormOnly();
 
 const SLOTS = 60;
 const CASES = (['cpu-slab', 'none'] as Layer[]).flatMap((layer) =>

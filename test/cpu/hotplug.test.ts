@@ -5,18 +5,8 @@ import { Pcs, pcsOf } from '#src/cpu/index.js';
 import { type Arena, CpuError, type Finding, type LockPolicy, type ReapReport } from '#src/index.js';
 import { ownerWord } from '#src/sync/index.js';
 import { Control } from '#workers/litmus/control.js';
-import {
-  allocMany,
-  boot,
-  expectSound,
-  freeMany,
-  lockdepInTheLongFormOnly,
-  secondCpu,
-  sheafSizes,
-} from '../cache/support/arena.js';
+import { allocMany, boot, expectSound, freeMany, secondCpu, sheafSizes } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
-
-lockdepInTheLongFormOnly();
 
 const POLICIES: LockPolicy[] = ['turn', 'op'];
 

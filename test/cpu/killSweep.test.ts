@@ -7,10 +7,8 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Arena, Finding, LockPolicy, ReapReport } from '#src/index.js';
 import { Control } from '#workers/litmus/control.js';
-import { boot, LONG, lockdepInTheLongFormOnly, secondCpu } from '../cache/support/arena.js';
+import { boot, LONG, secondCpu } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
-
-lockdepInTheLongFormOnly();
 
 const PHASES = [
   'single allocations',

@@ -5,18 +5,9 @@ import type { KmemCache } from '#src/cache/index.js';
 import type { Arena, ArenaOptions, CacheOptions, LockPolicy } from '#src/index.js';
 import { Control } from '#workers/litmus/control.js';
 import { MAILBOX_AT, type Traffic } from '#workers/litmus/heap.js';
-import {
-  barnSizes,
-  boot,
-  expectSound,
-  inside,
-  LONG,
-  lockdepInTheLongFormOnly,
-  nodeCounts,
-} from '../cache/support/arena.js';
+import { barnSizes, boot, expectSound, inside, LONG, nodeCounts } from '../cache/support/arena.js';
 import { launch, runTeam, until } from './support/team.js';
 
-lockdepInTheLongFormOnly();
 const steps = (n: number): number => (LONG ? n : n / 4);
 
 const POLICIES: LockPolicy[] = ['turn', 'op'];

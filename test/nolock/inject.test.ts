@@ -7,17 +7,8 @@ import { describe, expect, it } from 'vitest';
 import type { Arena, LockPolicy, Stats } from '#src/index.js';
 import { LockClass, type LockClassId } from '#src/sync/index.js';
 import { type LockMoment, MOMENTS } from '#workers/litmus/nolock.js';
-import {
-  boot,
-  expectSound,
-  footprint,
-  inside,
-  lockdepInTheLongFormOnly,
-  secondCpu,
-} from '../cache/support/arena.js';
+import { boot, expectSound, footprint, inside, secondCpu } from '../cache/support/arena.js';
 import { Book, inject, placeOf } from './support.js';
-
-lockdepInTheLongFormOnly();
 
 const MiB = 1 << 20;
 

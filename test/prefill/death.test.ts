@@ -5,18 +5,9 @@ import { Pcs, pcsOf } from '#src/cpu/index.js';
 import type { Arena } from '#src/index.js';
 import { prefilledSheaves } from '#src/sheaf/index.js';
 import { Control } from '#workers/litmus/control.js';
-import {
-  boot,
-  expectSound,
-  freeMany,
-  lockdepInTheLongFormOnly,
-  secondCpu,
-  shrinkAll,
-} from '../cache/support/arena.js';
+import { boot, expectSound, freeMany, secondCpu, shrinkAll } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
 import { POLICIES, prefill, take } from './support.js';
-
-lockdepInTheLongFormOnly();
 
 const SIZES = [
   { size: 192, layer: 'sheaves' },

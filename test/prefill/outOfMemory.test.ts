@@ -6,17 +6,8 @@
 import { describe, expect, it } from 'vitest';
 import type { KmemCache, PrefilledSheaf } from '#src/cache/index.js';
 import { type Arena, GFP_NOWAIT } from '#src/index.js';
-import {
-  boot,
-  expectSound,
-  footprint,
-  inside,
-  lockdepInTheLongFormOnly,
-  pagesOf,
-} from '../cache/support/arena.js';
+import { boot, expectSound, footprint, inside, pagesOf } from '../cache/support/arena.js';
 import { POLICIES, prefill, take } from './support.js';
-
-lockdepInTheLongFormOnly();
 
 type Mode = 'once' | 'from then on' | 'every n-th';
 

@@ -11,14 +11,8 @@ import { HELD_LOCKS_MAX, LOCKDEP_WORDS, LockRecord } from '#src/sync/index.js';
 
 export const MiB = 1 << 20;
 
-/** GRANARY_LONG=1: everything at full length, and lockdep in the longest tests, too. */
+/** GRANARY_LONG=1: everything at full length. */
 export const LONG = process.env.GRANARY_LONG === '1';
-
-let lockdep = true;
-/** For a file whose work is done by others under lockdep as well, and takes several times as long with it. */
-export function lockdepInTheLongFormOnly(): void {
-  lockdep = LONG;
-}
 
 const booted: Arena[] = [];
 
@@ -31,7 +25,7 @@ afterEach(() => {
 
 /** An arena whose creator is online as CPU 0. */
 export function boot(options: Partial<ArenaOptions> = {}): Arena {
-  const arena = Arena.create({ bytes: 8 * MiB, cpus: 2, lockdep, ...options });
+  const arena = Arena.create({ bytes: 8 * MiB, cpus: 2, lockdep: true, ...options });
   arena.online({ cpu: 0 });
   booted.push(arena);
   return arena;
