@@ -25,7 +25,7 @@ const FREES = 20_000;
 const QUIESCENT_EVERY = 256;
 const PAGE_KIB = 4;
 const READ_SECTION_NS_BAR = 2;
-const LITMUS = fileURLToPath(new URL('../workers/litmus.js', import.meta.url));
+const LITMUS = fileURLToPath(import.meta.resolve('#workers/litmus.js'));
 
 /** Loads a word in turn from a small ring, as a lookup would; the sum keeps the loads. */
 function bareLoop(m: Int32Array, at: number, n: number): number {

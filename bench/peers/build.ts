@@ -118,8 +118,7 @@ export function findCompiler(lookup: Lookup = realLookup): { path: string } | { 
 /** malloc and free must stay calls: a compiler that knows them may leave a pair of them out. */
 const FLAGS = ['-O2', '-pthread', '-fno-builtin-malloc', '-fno-builtin-free'];
 
-// From dist/bench/peers/, where this file runs.
-const SOURCE = fileURLToPath(new URL('../../../bench/native/peer.c', import.meta.url));
+const SOURCE = fileURLToPath(import.meta.resolve('#native/peer.c'));
 
 export interface BuiltProgram {
   readonly program: string;

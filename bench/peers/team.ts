@@ -14,7 +14,7 @@ import {
 } from './protocol.js';
 import { RING_BYTES } from './ring.js';
 
-const WORKER = new URL('../../workers/peer-bench.js', import.meta.url);
+const WORKER = new URL(import.meta.resolve('#workers/peer-bench.js'));
 const ARENA_BYTES = 64 << 20;
 /** Two workers and the main thread. */
 const ARENA_CPUS = 4;

@@ -8,8 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { checkOracle, formatOracle, OracleFormatError } from '../lab/oracle.js';
 
-// From dist/src/cli/ to the package root.
-const DEFAULT_FILE = new URL('../../../test/oracle/slab-layout-linux-6.18-2cpu.csv', import.meta.url);
+const DEFAULT_FILE = import.meta.resolve('#test/oracle/slab-layout-linux-6.18-2cpu.csv');
 const DEFAULT_CPUS = '2';
 const MAX_CPUS = 8192;
 

@@ -9,8 +9,7 @@ import { parseArgs } from 'node:util';
 import { checkMergeOracle, formatMergeOracle } from '../lab/oracleMerge.js';
 import { OracleFormatError } from '../lab/oracleTable.js';
 
-// From dist/src/cli/ to the package root.
-const DEFAULT_FILE = new URL('../../../test/oracle/slab-layout-linux-6.18-2cpu.csv', import.meta.url);
+const DEFAULT_FILE = import.meta.resolve('#test/oracle/slab-layout-linux-6.18-2cpu.csv');
 
 class UsageError extends Error {}
 

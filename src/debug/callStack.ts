@@ -8,12 +8,10 @@ const OWN_FRAMES_MAX = 16;
 const KNOWN_MAX = 1000;
 const known = new Map<string, string[]>();
 
-/** Where this program's own modules lie; its lab and its commands are callers like any other. */
-const ROOT = new URL('..', import.meta.url).href;
-const CALLERS = ['lab/', 'cli/'].map((folder) => ROOT + folder);
+/** The file that the whole core is built into; the lab and the commands are callers like any other. */
+const CORE = import.meta.url;
 
-const isOwn = (frame: string): boolean =>
-  frame.includes(ROOT) && !CALLERS.some((folder) => frame.includes(folder));
+const isOwn = (frame: string): boolean => frame.includes(CORE);
 
 /** Frames of Node.js below the program say nothing. */
 const isEngine = (frame: string): boolean => frame.includes('node:internal/');

@@ -13,7 +13,7 @@ import { Control, controlWords } from './control.js';
 import { WORKER_EXEC_ARGV } from './execArgv.js';
 import type { Answer, PoolSetup, Task } from './member.js';
 
-const WORKER = new URL('../../workers/lab.js', import.meta.url);
+const WORKER = new URL(import.meta.resolve('#workers/lab.js'));
 const WAIT_LIMIT_MS = 10_000;
 
 /** A thread of the pool failed; the message is its error with its stack. */

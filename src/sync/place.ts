@@ -2,8 +2,8 @@
 
 const FRAMES_SEEN = 12;
 const FRAMES_SHOWN = 5;
-/** In a build and in the source: a lock is taken by who calls this layer. */
-const OWN_FOLDER = /[/\\]src[/\\]sync[/\\](?!index)/;
+/** The file that this layer is built into: a lock is taken by who calls it. */
+const OWN_FILE = import.meta.url;
 const FRAME = /^\s*at (?:(.*?) \()?(?:.*?[/\\])?([^/\\]+[/\\][^/\\]+?:\d+:\d+)\)?$/;
 
 /** A stack that is put into words only when somebody asks. */
@@ -31,7 +31,7 @@ export class Place {
   private frames(most: number): string[] {
     const lines = (this.error.stack ?? '').split('\n').filter((line) => FRAME.test(line));
     return lines
-      .filter((line) => !OWN_FOLDER.test(line))
+      .filter((line) => !line.includes(OWN_FILE))
       .slice(0, most)
       .map(frameText);
   }

@@ -75,7 +75,7 @@ async function hashOf(
   structs: Array<[string, Record<string, number>, number?]>,
   instance: string,
 ): Promise<number> {
-  const file = new URL(`../../dist/src/struct/struct.js?${instance}`, import.meta.url).href;
+  const file = new URL(`../../dist/chunks/sync.js?${instance}`, import.meta.url).href;
   const fresh = (await import(/* @vite-ignore */ file)) as { struct: typeof struct; abiHash: typeof abiHash };
   for (const [name, fields, alignWords = 1] of structs) fresh.struct(name, fields, { alignWords });
   return fresh.abiHash('');

@@ -56,7 +56,7 @@ describe('call sites', () => {
     // Both threads waited at one place of the program.
     expect(row.contentionPoints).toHaveLength(1);
     const [point] = row.contentionPoints;
-    expect(point!.site).toMatch(/^waitOnce \(litmus\/lockdep\.[jt]s:\d+:\d+\)$/);
+    expect(point!.site).toMatch(/^waitOnce \(chunks\/litmus\.js:\d+:\d+\)$/);
     expect(point).toMatchObject({ count: 2, waitTotalNs: row.waitTotalNs, waitMinNs: row.waitMinNs });
     expect(point!.waitMaxNs).toBe(row.waitMaxNs);
     const holder = row.contendedPoints.find(({ site }) =>

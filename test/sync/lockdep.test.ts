@@ -99,7 +99,7 @@ describe('the order of locks', () => {
     expect(await run({ outerAt: a, outer: Krcp, innerAt: b, inner: Zone })).toEqual(['']);
     const [report] = await run({ outerAt: b, outer: Zone, innerAt: a, inner: Krcp });
     expect(report).toContain(`possible circular locking dependency: takes krcp->lock at word ${a}`);
-    expect(report).toMatch(/krcp->lock -> zone->lock by thread 1: nestLocks \(litmus\/lockdep\.js:\d+:\d+\)/);
+    expect(report).toMatch(/krcp->lock -> zone->lock by thread 1: nestLocks \(chunks\/litmus\.js:\d+:\d+\)/);
     expect(arena.lockdep().reports).toEqual([report]);
   });
 
@@ -187,7 +187,7 @@ describe('a lock that is held', () => {
     const args = { outerAt: at[0]!, outer: Barn };
     const report = runTeam('leakLock', arena.handle, [args]);
     await expect(report).rejects.toThrow(
-      /ended its turn and holds barn->lock.*\n {2}taken at leakLock \(litmus/,
+      /ended its turn and holds barn->lock.*\n {2}taken at leakLock \(chunks\/litmus/,
     );
     expect(arena.lockdep().reports).toHaveLength(1);
   });

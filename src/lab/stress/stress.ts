@@ -90,7 +90,7 @@ export const stressName = ({
   `${tiny ? 'tiny' : layer} ${lockPolicy} nodes=${nodes} check=${check} ${bytes / MIB} MiB` +
   (threadsPerCpu > 1 ? `, ${threadsPerCpu} threads a CPU` : '');
 
-const WORKER = fileURLToPath(new URL('../../../workers/stress.js', import.meta.url));
+const WORKER = fileURLToPath(import.meta.resolve('#workers/stress.js'));
 
 /** Objects in use by cache once everything is shrunk: no sheaf, barn or node may be left over from what is gone. */
 function ownObjects(arena: Arena): string {

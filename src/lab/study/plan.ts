@@ -27,7 +27,7 @@ export interface StudyOptions {
  * /bin/true from two shells at once.
  */
 export const shippedTrace = (name: 'git' | 'exec'): string =>
-  fileURLToPath(new URL(`../../../../bench/traces/${name}.ftrace.txt.gz`, import.meta.url));
+  fileURLToPath(import.meta.resolve(`#traces/${name}.ftrace.txt.gz`));
 
 export const SHIPPED_TRACE = shippedTrace('git');
 
