@@ -1,4 +1,16 @@
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+/** Files that run for as long as they are told to come first: what they leave of the processors is for the others. */
+const TIMED = /\/test\/stress\//;
+
+class TimedFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const isTimed = ({ moduleId }: TestSpecification): boolean => TIMED.test(moduleId);
+    return [...sorted.filter(isTimed), ...sorted.filter((file) => !isTimed(file))];
+  }
+}
 
 // Tests run the built files in dist/: a worker thread cannot load TypeScript, and a transformed
 // module would be another program than the one that ships (every imported name a property read).
@@ -11,5 +23,6 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Many tests wait, for threads or for each other: two files at a time on two cores.
     maxWorkers: 2,
+    sequence: { sequencer: TimedFirst },
   },
 });

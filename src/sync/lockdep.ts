@@ -25,7 +25,6 @@ import {
   LEAF_LOCK_CLASSES,
   LOCK_CLASS_NAMES,
   LOCK_CLASS_TAKES,
-  LockClass,
   type LockClassId,
   NESTED_LOCK_CLASSES,
   OWN_WORD_LOCK_CLASSES,
@@ -53,7 +52,7 @@ interface Callback extends CallbackCache {
 export type CacheOperation = 'alloc' | 'free';
 
 /** A place costs some microseconds: of each class the first ones are noted, then one in so many. */
-const PLACES_FIRST = 64;
+const PLACES_FIRST = 8;
 const PLACE_EVERY = 256;
 
 /** A set of classes as bits: some of it is asked at every step of every lock. */
@@ -100,7 +99,7 @@ export class Lockdep extends LockdepOff {
   acquired(lock: LockPtr, cls: LockClassId, tried: boolean): void {
     const taken = this.taken[cls]!;
     this.taken[cls] = taken + 1;
-    const noted = taken < PLACES_FIRST || taken % PLACE_EVERY === 0 || cls === LockClass.SlabMutex;
+    const noted = taken < PLACES_FIRST || taken % PLACE_EVERY === 0;
     this.held.push({ lock, cls, tried, nr: ++this.acquisitions, place: noted ? new Place() : undefined });
     this.watchTurn();
   }

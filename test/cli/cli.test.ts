@@ -116,7 +116,7 @@ describe('replay', () => {
   });
 
   it('says when the arena is too small, with status 1', () => {
-    const { status, stdout } = granary('replay', TRACE, '--rounds', '1', '--bytes', '1200k');
+    const { status, stdout } = granary('replay', TRACE, '--rounds', '1', '--bytes', '1500k');
     expect(status).toBe(1);
     expect(stdout).toMatch(/^UNSOUND +allocations failed: the arena is too small for this trace$/m);
   });

@@ -5,7 +5,7 @@ import { describe, expect } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
 import type { Arena } from '#src/index.js';
 import type { Layer } from '#src/struct/index.js';
-import { boot, expectSound, secondCpu } from '../cache/support/arena.js';
+import { boot, expectSound, LONG, secondCpu } from '../cache/support/arena.js';
 import { POLICIES } from './support.js';
 
 const OPS = [
@@ -93,7 +93,7 @@ describe.each(CASES)('layer $layer, policy $lockPolicy, $nodes nodes', ({ layer,
   test.prop(
     [steps, fc.constantFrom(24, 192, 1024, 4096, 20_000), fc.constantFrom('free' as const, 'full' as const)],
     {
-      numRuns: 40,
+      numRuns: LONG ? 40 : 20,
     },
   )('nothing is lost and nothing is given twice', (list, size, check) => {
     const arena = boot({ lockPolicy, nodes, check, maxCaches: 24 });

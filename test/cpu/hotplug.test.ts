@@ -5,7 +5,15 @@ import { Pcs, pcsOf } from '#src/cpu/index.js';
 import { type Arena, CpuError, type Finding, type LockPolicy, type ReapReport } from '#src/index.js';
 import { ownerWord } from '#src/sync/index.js';
 import { Control } from '#workers/litmus/control.js';
-import { allocMany, boot, expectSound, freeMany, secondCpu, sheafSizes } from '../cache/support/arena.js';
+import {
+  allocMany,
+  boot,
+  expectSound,
+  freeMany,
+  LONG,
+  secondCpu,
+  sheafSizes,
+} from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
 
 const POLICIES: LockPolicy[] = ['turn', 'op'];
@@ -89,6 +97,8 @@ describe.each(POLICIES)('a thread that ends without offline, policy %s', (lockPo
   });
 });
 
+const KILLS = LONG ? 20 : 8;
+
 interface Death {
   report: ReapReport | undefined;
   /** Why the slot could not be reaped. */
@@ -127,7 +137,7 @@ function tally(title: string, deaths: Death[]): void {
 describe.each(POLICIES)('a thread that is killed at a random moment, policy %s', (lockPolicy) => {
   it('leaves no object in two places, and its slot is free again unless it says why not', async () => {
     const deaths: Death[] = [];
-    for (let i = 0; i < 20; i++) {
+    for (let i = 0; i < KILLS; i++) {
       const arena = boot({ cpus: 2, lockPolicy, bytes: 4 << 20 });
       arena.createCache('c', { size: 256 });
       arena.createCache('d', { size: 4096 });
@@ -152,6 +162,6 @@ describe.each(POLICIES)('a thread that is killed at a random moment, policy %s',
       heir.offline();
     }
     tally(`policy ${lockPolicy}, at random`, deaths);
-    expect(deaths).toHaveLength(20);
+    expect(deaths).toHaveLength(KILLS);
   });
 });

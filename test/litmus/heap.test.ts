@@ -108,7 +108,7 @@ describe.each(POLICIES)('policy %s', (lockPolicy) => {
 
   it('three threads come and go, and find their slots sound', async () => {
     const { arena, cache } = setup({ lockPolicy }, { size: 192 });
-    const tasks = [1, 2, 3].map((seed) => ({ seed, count: 300 }));
+    const tasks = [1, 2, 3].map((seed) => ({ seed, count: steps(400) }));
     const results = await runTeam<Traffic>('comeAndGo', arena.handle, tasks);
     expect(arena.onlineCpus).toEqual([0]);
     settle(arena, cache, results);
@@ -139,7 +139,11 @@ describe.each(POLICIES)('policy %s', (lockPolicy) => {
         args: { cpu },
       }),
     );
-    const maker = launch('comeAndGoCaches', { control, handle: arena.handle, args: { cpu: 3, count: 1000 } });
+    const maker = launch('comeAndGoCaches', {
+      control,
+      handle: arena.handle,
+      args: { cpu: 3, count: steps(1200) },
+    });
     await until(() => control.arrived === 3);
     control.open();
     await maker.result;

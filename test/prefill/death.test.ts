@@ -5,7 +5,7 @@ import { Pcs, pcsOf } from '#src/cpu/index.js';
 import type { Arena } from '#src/index.js';
 import { prefilledSheaves } from '#src/sheaf/index.js';
 import { Control } from '#workers/litmus/control.js';
-import { boot, expectSound, freeMany, secondCpu, shrinkAll } from '../cache/support/arena.js';
+import { boot, expectSound, freeMany, LONG, secondCpu, shrinkAll } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
 import { POLICIES, prefill, take } from './support.js';
 
@@ -99,7 +99,7 @@ describe.each(POLICIES)('the slot of a dead borrower, policy %s', (policy) => {
 describe.each(POLICIES)('a borrower that is killed at a random moment, policy %s', (policy) => {
   it('loses nothing without a word', async () => {
     const silent: string[] = [];
-    for (let i = 0; i < 12; i++) {
+    for (let i = 0; i < (LONG ? 12 : 6); i++) {
       const arena = boot({ lockPolicy: policy, bytes: 4 << 20 });
       arena.createCache('c', { size: i % 2 === 0 ? 256 : 4096 });
       const control = new Control();

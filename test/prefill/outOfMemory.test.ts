@@ -6,7 +6,7 @@
 import { describe, expect, it } from 'vitest';
 import type { KmemCache, PrefilledSheaf } from '#src/cache/index.js';
 import { type Arena, GFP_NOWAIT } from '#src/index.js';
-import { boot, expectSound, footprint, inside, pagesOf } from '../cache/support/arena.js';
+import { boot, expectSound, footprint, inside, LONG, pagesOf } from '../cache/support/arena.js';
 import { POLICIES, prefill, take } from './support.js';
 
 type Mode = 'once' | 'from then on' | 'every n-th';
@@ -69,7 +69,9 @@ function scenario(arena: Arena, cache: KmemCache): void {
 }
 
 const CASES = (['once', 'from then on', 'every n-th'] as Mode[]).flatMap((mode) =>
-  POLICIES.flatMap((policy) => [0, 200, 4096].map((size) => ({ mode, policy, size }))),
+  POLICIES.flatMap((policy) =>
+    (LONG || policy === 'turn' ? [0, 200, 4096] : [200]).map((size) => ({ mode, policy, size })),
+  ),
 );
 
 describe('no memory for pages', () => {

@@ -3,12 +3,15 @@
  * GRANARY_STRESS_SECONDS makes it longer or shorter, GRANARY_SEED chooses another run.
  */
 
+import { setPriority } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { STRESS_CONFIGS, stressName, stressRound } from '#src/lab/stress/stress.js';
 
 const SECONDS = Number(process.env.GRANARY_STRESS_SECONDS ?? 60);
 const SEED = Number(process.env.GRANARY_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const THREADS = 8;
+// Other tests run beside it: eight threads would leave them too little.
+setPriority(10);
 
 describe(`stress, seed ${SEED}`, () => {
   for (const [i, config] of STRESS_CONFIGS.entries()) {
