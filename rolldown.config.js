@@ -27,8 +27,10 @@ export default defineConfig({
     codeSplitting: {
       groups: [
         // A file of its own, because a stack is cut where it leaves this layer (src/sync/place.ts).
-        { name: 'sync', test: below(/^src\/(struct|sync)\//), priority: 1 },
-        { name: 'granary', test: below(/^src\/(?!lab|cli)/) },
+        { name: 'sync', test: below(/^src\/(struct|sync)\//), priority: 3 },
+        { name: 'granary', test: below(/^src\/(?!lab|cli)/), priority: 2 },
+        // What threads of the lab run, with all that it needs; without what starts and judges them.
+        { name: 'jobs', test: below(/^src\/lab\/(jobs|member|stress\/stressWorker)\.ts$/), priority: 1 },
         { name: 'lab', test: below(/^src\/lab\//) },
         { name: 'litmus', test: below(/^workers\/litmus\//) },
         { name: 'peers', test: below(/^bench\/peers\//) },
