@@ -12,7 +12,8 @@ import { exchange, futexWait, futexWake, loadAcquire } from '../src/sync/index.j
 const USAGE = `usage: npm run bench:maple -- [options]
 
   --rounds N   rounds, at least 5 (default 21)
-  --check      exit status 1 when one CPU looks up fewer than 5 million times a second
+  --check      exit status 1 when one CPU looks up fewer than 5 million times a second, or two CPUs together do less
+                than 0.9 of what the machine makes of two threads that only calculate
   --json       print one JSON object instead of the table
   -h, --help   this text
 `;
@@ -24,6 +25,7 @@ const LENGTH = 12_288;
 const LOOKUPS = 200_000;
 const STORES = 20_000;
 const LOOKUPS_PER_SECOND_BAR = 5e6;
+const CEILING_SHARE_BAR = 0.9;
 
 /** Random keys, by a generator in the loop: what it costs is in `calculate`. */
 function lookups(tree: MapleTree, n: number, seed: number): number {
@@ -128,26 +130,40 @@ async function main(rounds: number, check: boolean, json: boolean): Promise<void
     const double = both(0);
     const plain = one(1);
     const plainBoth = both(1);
-    const stores = msOf(() => storeAndErase(arena, tree, i + 4));
-    const gaps = msOf(() => emptyAreas(tree));
     if (i < 0) continue; // warm
     figures.one.push((single * 1e6) / LOOKUPS);
     figures.scaling.push((2 * single) / double);
     figures.ceiling.push((2 * plain) / plainBoth);
-    figures.store.push((stores * 1e6) / STORES);
-    figures.gap.push((gaps * 1e6) / 1000);
   }
   exchange(words, 0, -1);
   futexWake(words, 0, 1);
   await new Promise((resolve) => worker.once('exit', resolve));
+  // Only now: what one CPU has written comes slowly into the caches of the other.
+  for (let i = 0; i < rounds; i++) {
+    figures.store.push((msOf(() => storeAndErase(arena, tree, i + 1)) * 1e6) / STORES);
+    figures.gap.push((msOf(() => emptyAreas(tree)) * 1e6) / 1000);
+  }
   const faults = tree.validate();
   if (faults.length > 0) throw new Error(faults[0]);
   report(tree, fillMs, figures, json);
-  const perSecond = 1e9 / bootstrapMedian(figures.one).estimate;
-  const holds = perSecond >= LOOKUPS_PER_SECOND_BAR;
-  const text = `${holds ? 'PASS' : 'MISS'} ${(perSecond / 1e6).toFixed(1)} million lookups a second on one CPU (>= 5)\n`;
-  if (!json) process.stdout.write(text);
-  if (check && !holds) process.exitCode = 1;
+  const bars = barsOf(figures);
+  if (!json) for (const { holds, text } of bars) process.stdout.write(`${holds ? 'PASS' : 'MISS'} ${text}\n`);
+  if (check && bars.some(({ holds }) => !holds)) process.exitCode = 1;
+}
+
+function barsOf({ one, scaling, ceiling }: Record<'one' | 'scaling' | 'ceiling', number[]>) {
+  const perSecond = 1e9 / bootstrapMedian(one).estimate;
+  const [two, most] = [scaling, ceiling].map((each) => bootstrapMedian(each).estimate) as [number, number];
+  return [
+    {
+      holds: two >= CEILING_SHARE_BAR * most,
+      text: `two CPUs look up ${two.toFixed(2)} x as much as one; the machine allows ${most.toFixed(2)} x (>= ${CEILING_SHARE_BAR} of it)`,
+    },
+    {
+      holds: perSecond >= LOOKUPS_PER_SECOND_BAR,
+      text: `${(perSecond / 1e6).toFixed(1)} million lookups a second on one CPU (>= 5)`,
+    },
+  ];
 }
 
 /** Pairs that put an entry into a free range and take it out again. */
