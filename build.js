@@ -3,8 +3,8 @@ import { relative } from 'node:path';
 import { rolldown } from 'rolldown';
 
 // Every module stays an entry under its own name (dist/src/cache/index.js), so that tests and workers reach each
-// layer; but all code of the core lies in dist/chunks/granary.js. A thread loads one file, not two hundred, in a third of the
-// time, and V8 sees the constants of all layers in one scope.
+// layer; but all code of the core lies in dist/chunks. A thread loads two files, not two hundred, and
+// V8 sees the constants of all layers in one scope.
 const sources = ['src', 'workers', 'bench'].flatMap((folder) =>
   readdirSync(folder, { recursive: true }).map((file) => `${folder}/${file}`),
 );
