@@ -12,7 +12,7 @@ import type { BulkKmemCache } from './bulk.js';
 import type { CacheContext } from './context.js';
 import type { KmemCacheClass } from './fastPath.js';
 import type { KmemCache } from './kmemCache.js';
-import { type GroupPtr, STOCK_BYTES, uncharge } from './memoryGroup.js';
+import { type GroupPtr, STOCK_BYTES } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 
 const { stockOf: STOCK_OF, stockBytes: STOCK } = ThreadRecord;
@@ -72,7 +72,7 @@ export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
     /** Takes the charge for an object, or gives it back and returns 0. */
     private chargeOne(p: number): number {
       if (p === 0) return 0;
-      if (!this.take(this.cost)) {
+      if (!this.context.accounting.charge(this.cost)) {
         super.free(p);
         return 0;
       }
@@ -80,23 +80,13 @@ export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
       return p;
     }
 
-    private take(bytes: number): boolean {
-      if (m[this.stockOf] === 0) return true;
-      const left = m[this.stock]! - bytes;
-      if (left >= 0) m[this.stock] = left;
-      return left >= 0 || this.context.accounting.refill(bytes);
-    }
-
     private unchargeSlow(owner: number, bytes: number): void {
-      if (owner === 0) return;
-      if (owner !== m[this.stockOf]) return uncharge(m, owner as GroupPtr, bytes);
-      m[this.stock] = m[this.stock]! + bytes;
-      this.context.accounting.trim();
+      this.context.accounting.uncharge(owner as GroupPtr, bytes);
     }
 
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
       if (!super.allocBulk(out, n, gfp)) return false;
-      if (!this.take(n * this.cost)) {
+      if (!this.context.accounting.charge(n * this.cost)) {
         super.freeBulk(out, n);
         return false;
       }

@@ -29,6 +29,8 @@ export const SLAB_KMALLOC = 1 << 16;
 export const SLAB_CTOR = 1 << 19;
 /** Internal: objects are destructed when their slab goes. */
 export const SLAB_DTOR = 1 << 20;
+/** Internal: objects have a state that lasts while they are free, and that nobody may poison, zero or link through. */
+export const SLAB_KEEPS_STATE = SLAB_CTOR | SLAB_DTOR;
 /** Internal: each free is put off for a grace period, kernel option SLUB_RCU_DEBUG; see rcuDebug of the cache options. */
 export const SLAB_RCU_DEBUG = 1 << 18;
 /** Internal: never gets sheaves (kmem_cache, kmem_cache_node). */
