@@ -15,45 +15,42 @@ import type { KmemCache } from './kmemCache.js';
 import { type GroupPtr, STOCK_BYTES } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 
-const { stockOf: STOCK_OF, stockBytes: STOCK } = ThreadRecord;
-
-/** The same kind of cache, charged. Call once per class, thread and arena. */
-export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
+/** The same kind of cache, charged. Call once per class and arena for the thread that has this record. */
+export function withAccounting(base: KmemCacheClass, m: Words, record: number): KmemCacheClass {
   // Every layer's class is one of these; what makes them says less.
   const Base = base as unknown as typeof BulkKmemCache;
   const STOCK_MAX = 2 * STOCK_BYTES;
+  // Constants, and so at addresses that need no bounds check.
+  const STOCK_OF = record + ThreadRecord.stockOf;
+  const STOCK = record + ThreadRecord.stockBytes;
 
   return class AccountedKmemCache extends Base {
     /** Byte offset of an object's group behind the object. */
     private readonly ext: number;
     private readonly cost: number;
-    private readonly stock: number;
-    private readonly stockOf: number;
 
     constructor(context: CacheContext, slot: number) {
       super(context, slot);
       this.ext = objExtOffset(this.desc);
       this.cost = this.desc.size;
-      this.stock = this.cpu.record + STOCK;
-      this.stockOf = this.cpu.record + STOCK_OF;
     }
 
     override alloc(gfp: number = GFP_KERNEL): number {
       const p = super.alloc(gfp);
-      const left = (m[this.stock]! - this.cost) | 0;
-      if (p === 0 || left < 0) return this.chargeOne(p);
-      m[this.stock] = left;
-      m[(p + this.ext) >> 2] = m[this.stockOf]!;
+      const left = (m[STOCK]! - this.cost) | 0;
+      // Negative, too, without an object: addresses are less than 2^31.
+      if ((left | (p - 1)) < 0) return this.chargeOne(p);
+      m[STOCK] = left;
+      m[(p + this.ext) >> 2] = m[STOCK_OF]!;
       return p;
     }
 
     override free(p: number): void {
       const owner = m[(p + this.ext) >> 2]!;
       super.free(p);
-      const stock = m[this.stock]!; // what is more than 0 goes back at the end of the turn
-      const foreign = owner !== m[this.stockOf] || owner === 0;
-      if (foreign || stock === 0 || stock > STOCK_MAX) return this.unchargeSlow(owner, this.cost);
-      m[this.stock] = stock + this.cost;
+      const stock = m[STOCK]!; // what is more than 0 goes back at the end of the turn; nobody has a stock of nobody
+      if (owner !== m[STOCK_OF] || (stock - 1) >>> 0 >= STOCK_MAX) return this.unchargeSlow(owner, this.cost);
+      m[STOCK] = stock + this.cost;
     }
 
     /** The slow paths begin again: that is one allocation, charged once. */
@@ -76,7 +73,7 @@ export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
         super.free(p);
         return 0;
       }
-      m[(p + this.ext) >> 2] = m[this.stockOf]!;
+      m[(p + this.ext) >> 2] = m[STOCK_OF]!;
       return p;
     }
 
@@ -90,7 +87,7 @@ export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
         super.freeBulk(out, n);
         return false;
       }
-      const owner = m[this.stockOf]!;
+      const owner = m[STOCK_OF]!;
       for (let i = 0; i < n; i++) m[(out[i]! + this.ext) >> 2] = owner;
       return true;
     }
@@ -135,7 +132,7 @@ export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
     /** An object of a prefilled sheaf is promised: it is charged whatever the limit. */
     chargeForced(p: number): void {
       this.context.accounting.force(this.cost);
-      m[(p + this.ext) >> 2] = m[this.stockOf]!;
+      m[(p + this.ext) >> 2] = m[STOCK_OF]!;
     }
 
     protected override sheafClass(): PrefilledSheafClass {
