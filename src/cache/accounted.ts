@@ -77,6 +77,16 @@ export function withAccounting(base: KmemCacheClass, m: Words, record: number): 
       return p;
     }
 
+    override charge(p: number): boolean {
+      this.assertAlive();
+      this.assertAllocated(p);
+      const at = (p + this.ext) >> 2;
+      if (m[at] !== 0) return true;
+      if (!this.context.accounting.charge(this.cost)) return false;
+      m[at] = m[STOCK_OF]!;
+      return true;
+    }
+
     private unchargeSlow(owner: number, bytes: number): void {
       this.context.accounting.uncharge(owner as GroupPtr, bytes);
     }

@@ -13,13 +13,14 @@ export const SLAB_PANIC = 1 << 4;
 export const SLAB_NO_MERGE = 1 << 5;
 export const SLAB_CACHE_DMA = 1 << 6;
 export const SLAB_CACHE_DMA32 = 1 << 7;
-/** Debugging: `F`, `Z`, `P`, `U`, `T`, `A` of slab_debug, see docs/slab-debug.md; and no leak tracing. */
+/** Debugging: `F`, `Z`, `P`, `U`, `T`, `A` of slab_debug, see docs/slab-debug.md. */
 export const SLAB_CONSISTENCY_CHECKS = 1 << 8;
 export const SLAB_RED_ZONE = 1 << 9;
 export const SLAB_POISON = 1 << 10;
 export const SLAB_STORE_USER = 1 << 11;
 export const SLAB_TRACE = 1 << 12;
 export const SLAB_FAILSLAB = 1 << 13;
+/** A checker's own cache: keeps no tracks but where slabDebug names it, and does not merge. */
 export const SLAB_NOLEAKTRACE = 1 << 14;
 /** The arena's slabDebug option passes the cache by. */
 export const SLAB_NO_USER_FLAGS = 1 << 15;
@@ -77,5 +78,6 @@ export const SLAB_FLAGS_PERMITTED =
   SLAB_CACHE_DMA |
   SLAB_DEBUG_FLAGS |
   SLAB_FAILSLAB |
+  SLAB_NOLEAKTRACE |
   SLAB_NO_USER_FLAGS |
   SLAB_CACHE_DMA32;
