@@ -12,48 +12,49 @@ import type { BulkKmemCache } from './bulk.js';
 import type { CacheContext } from './context.js';
 import type { KmemCacheClass } from './fastPath.js';
 import type { KmemCache } from './kmemCache.js';
-import { type GroupPtr, STOCK_BYTES, uncharge } from './memoryGroup.js';
+import { type GroupPtr, STOCK_BYTES } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 
-const { stockOf: STOCK_OF, stockBytes: STOCK } = ThreadRecord;
-
-/** The same kind of cache, charged. Call once per class, thread and arena. */
-export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
+/** The same kind of cache, charged. Call once per class and arena for the thread that has this record. */
+export function withAccounting(base: KmemCacheClass, m: Words, record: number): KmemCacheClass {
   // Every layer's class is one of these; what makes them says less.
   const Base = base as unknown as typeof BulkKmemCache;
   const STOCK_MAX = 2 * STOCK_BYTES;
+  // Constants, and so cheaper than `super` in the fast paths.
+  const { alloc: allocPlain, free: freePlain } = Base.prototype;
+  // Constants, and so at addresses that need no bounds check.
+  const STOCK_OF = record + ThreadRecord.stockOf;
+  const STOCK = record + ThreadRecord.stockBytes;
 
   return class AccountedKmemCache extends Base {
     /** Byte offset of an object's group behind the object. */
     private readonly ext: number;
     private readonly cost: number;
-    private readonly stock: number;
-    private readonly stockOf: number;
 
     constructor(context: CacheContext, slot: number) {
       super(context, slot);
       this.ext = objExtOffset(this.desc);
       this.cost = this.desc.size;
-      this.stock = this.cpu.record + STOCK;
-      this.stockOf = this.cpu.record + STOCK_OF;
     }
 
     override alloc(gfp: number = GFP_KERNEL): number {
-      const p = super.alloc(gfp);
-      const left = (m[this.stock]! - this.cost) | 0;
-      if (p === 0 || left < 0) return this.chargeOne(p);
-      m[this.stock] = left;
-      m[(p + this.ext) >> 2] = m[this.stockOf]!;
+      const p = allocPlain.call(this, gfp);
+      const left = (m[STOCK]! - this.cost) | 0;
+      // Negative, too, without an object: addresses are less than 2^31.
+      if ((left | (p - 1)) < 0) return this.chargeOne(p);
+      m[STOCK] = left;
+      m[(p + this.ext) >> 2] = m[STOCK_OF]!;
       return p;
     }
 
     override free(p: number): void {
       const owner = m[(p + this.ext) >> 2]!;
-      super.free(p);
-      const stock = m[this.stock]!; // what is more than 0 goes back at the end of the turn
-      const foreign = owner !== m[this.stockOf] || owner === 0;
-      if (foreign || stock === 0 || stock > STOCK_MAX) return this.unchargeSlow(owner, this.cost);
-      m[this.stock] = stock + this.cost;
+      freePlain.call(this, p);
+      const stock = m[STOCK]!; // what is more than 0 goes back at the end of the turn; nobody has a stock of nobody
+      // In one branch: another group's, 0, or more than STOCK_MAX, which is a power of two.
+      const slow = (owner ^ m[STOCK_OF]!) | ((stock - 1) & -STOCK_MAX);
+      if (slow !== 0) return this.unchargeSlow(owner, this.cost);
+      m[STOCK] = stock + this.cost;
     }
 
     /** The slow paths begin again: that is one allocation, charged once. */
@@ -72,35 +73,35 @@ export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
     /** Takes the charge for an object, or gives it back and returns 0. */
     private chargeOne(p: number): number {
       if (p === 0) return 0;
-      if (!this.take(this.cost)) {
+      if (!this.context.accounting.charge(this.cost)) {
         super.free(p);
         return 0;
       }
-      m[(p + this.ext) >> 2] = m[this.stockOf]!;
+      m[(p + this.ext) >> 2] = m[STOCK_OF]!;
       return p;
     }
 
-    private take(bytes: number): boolean {
-      if (m[this.stockOf] === 0) return true;
-      const left = m[this.stock]! - bytes;
-      if (left >= 0) m[this.stock] = left;
-      return left >= 0 || this.context.accounting.refill(bytes);
+    override charge(p: number): boolean {
+      this.assertAlive();
+      this.assertAllocated(p);
+      const at = (p + this.ext) >> 2;
+      if (m[at] !== 0) return true;
+      if (!this.context.accounting.charge(this.cost)) return false;
+      m[at] = m[STOCK_OF]!;
+      return true;
     }
 
     private unchargeSlow(owner: number, bytes: number): void {
-      if (owner === 0) return;
-      if (owner !== m[this.stockOf]) return uncharge(m, owner as GroupPtr, bytes);
-      m[this.stock] = m[this.stock]! + bytes;
-      this.context.accounting.trim();
+      this.context.accounting.uncharge(owner as GroupPtr, bytes);
     }
 
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
       if (!super.allocBulk(out, n, gfp)) return false;
-      if (!this.take(n * this.cost)) {
+      if (!this.context.accounting.charge(n * this.cost)) {
         super.freeBulk(out, n);
         return false;
       }
-      const owner = m[this.stockOf]!;
+      const owner = m[STOCK_OF]!;
       for (let i = 0; i < n; i++) m[(out[i]! + this.ext) >> 2] = owner;
       return true;
     }
@@ -145,7 +146,7 @@ export function withAccounting(base: KmemCacheClass, m: Words): KmemCacheClass {
     /** An object of a prefilled sheaf is promised: it is charged whatever the limit. */
     chargeForced(p: number): void {
       this.context.accounting.force(this.cost);
-      m[(p + this.ext) >> 2] = m[this.stockOf]!;
+      m[(p + this.ext) >> 2] = m[STOCK_OF]!;
     }
 
     protected override sheafClass(): PrefilledSheafClass {

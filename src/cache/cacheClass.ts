@@ -1,6 +1,6 @@
 /** Classes of handles that do more before and after than those that they extend: failslab, initOnAlloc, initOnFree. */
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
-import { SLAB_CTOR, SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
+import { SLAB_KEEPS_STATE, SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
 import { INIT_ON_ALLOC, INIT_ON_FREE } from '../struct/index.js';
 import type { BulkKmemCache } from './bulk.js';
 import type { KmemCacheClass } from './fastPath.js';
@@ -60,7 +60,8 @@ export function withInit(base: KmemCacheClass, init: number): KmemCacheClass {
 
 function initClass(Base: BulkClass, onAlloc: boolean, onFree: boolean): KmemCacheClass {
   return class InitKmemCache extends Base {
-    private readonly keeps = (this.desc.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON | SLAB_CTOR)) !== 0;
+    private readonly keeps =
+      (this.desc.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON | SLAB_KEEPS_STATE)) !== 0;
     private readonly wipes = onFree && !this.keeps;
     private readonly zeroes = onAlloc && !this.keeps ? __GFP_ZERO : 0;
 

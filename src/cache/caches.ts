@@ -145,7 +145,7 @@ export class Caches implements CacheContext {
     const primary = this.primarySlot(slot);
     const opened =
       primary === slot
-        ? new (classOf(this.code, this.describe(slot)))(this, slot)
+        ? new (classOf(this.code, this.describe(slot), this.cpu.record))(this, slot)
         : new AliasKmemCache(this, slot, this.handle(primary));
     this.handles[slot] = opened;
     return opened;

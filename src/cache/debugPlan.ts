@@ -5,10 +5,9 @@ import {
   getOrder,
   objectPoison,
   SLAB_ACCOUNT,
-  SLAB_CTOR,
   SLAB_DEBUG_FLAGS,
   SLAB_DEBUG_METADATA,
-  SLAB_DTOR,
+  SLAB_KEEPS_STATE,
   type SlabDebugSpec,
 } from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
@@ -61,7 +60,7 @@ export function withDebug(
     layout = layoutWith(flags);
   }
   return {
-    flags: flags | objectPoison(flags, (flags & (SLAB_CTOR | SLAB_DTOR)) !== 0),
+    flags: flags | objectPoison(flags, (flags & SLAB_KEEPS_STATE) !== 0),
     layer: 'none',
     layout,
   };

@@ -2,7 +2,14 @@
  * Definitions of caches: what a cache is, with the functions that run on its objects. Functions cannot cross threads,
  * names can, so every thread imports the module that defines a cache and finds the functions there by name.
  */
-import { type CacheDesc, type ObjectCallbacks, SLAB_CTOR, SLAB_DTOR, SLAB_NO_MERGE } from '../slab/index.js';
+import {
+  type CacheDesc,
+  type ObjectCallbacks,
+  SLAB_CTOR,
+  SLAB_DTOR,
+  SLAB_KEEPS_STATE,
+  SLAB_NO_MERGE,
+} from '../slab/index.js';
 import { CacheDefinitionError, describe } from '../struct/index.js';
 import { type CacheOptions, checkName } from './options.js';
 
@@ -32,7 +39,7 @@ export class DefinedCache {
 }
 
 /** Bits of the flags that say which functions a cache has. */
-export const CALLBACK_FLAGS = SLAB_CTOR | SLAB_DTOR;
+export const CALLBACK_FLAGS = SLAB_KEEPS_STATE;
 
 /** What createCache was asked for. Throws when a name has functions and comes without them, or options come twice. */
 export function whatToMake(wanted: string | DefinedCache, given: CacheOptions | undefined) {

@@ -60,12 +60,11 @@ export interface HotCode {
   /** The same for caches with rcuDebug. */
   readonly rcuDebugClasses: Readonly<Record<Layer, KmemCacheClass>>;
   /** The classes of debug caches, which have no layer. */
-  readonly debug: Readonly<Record<'plain' | 'accounted' | 'rcuDebug', KmemCacheClass>>;
+  readonly debug: Readonly<Record<'plain' | 'rcuDebug', KmemCacheClass>>;
   /** The class of kmalloc caches that keep requested sizes. */
   readonly tracking: KmemCacheClass;
-  readonly accountedTracking: KmemCacheClass;
-  /** The same for caches with SLAB_ACCOUNT. */
-  readonly accountedClasses: Readonly<Record<Layer, KmemCacheClass>>;
+  /** Any of these for caches with SLAB_ACCOUNT, for the thread that has this record. */
+  readonly accounted: (base: KmemCacheClass, record: number) => KmemCacheClass;
   readonly prefilledSheaf: PrefilledSheafClass;
   readonly accountedSheaf: PrefilledSheafClass;
   readonly freelists: FreelistLoops;
@@ -94,39 +93,46 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
     },
     debug: {
       plain: DebugKmemCache,
-      accounted: withAccounting(DebugKmemCache, views.m),
       rcuDebug: withRcuDebug(DebugKmemCache),
     },
     tracking,
-    accountedTracking: withAccounting(tracking, views.m),
-    accountedClasses: {
-      sheaves: withAccounting(sheaves, views.m),
-      'percpu-array': withAccounting(arrays, views.m),
-      'cpu-slab': withAccounting(cpuSlab, views.m),
-      none: withAccounting(classes.none, views.m),
-    },
+    accounted: accountedClasses(views),
     prefilledSheaf,
     accountedSheaf: withForcedCharge(prefilledSheaf),
     freelists: makeFreelistLoops(views.m, geometry.memmap),
   };
 }
 
-/** The class of a cache's handles. */
-export function classOf(code: HotCode, s: CacheDesc): KmemCacheClass {
-  const made = isDebug(s) ? debugClassOf(code, s) : layeredClassOf(code, s);
+/**
+ * Made when the first cache needs it: an arena's accounted caches are mostly of one layer, and of a class that is made once
+ * V8 folds the constants.
+ */
+function accountedClasses({ m }: Views): HotCode['accounted'] {
+  const made = new Map<KmemCacheClass, { record: number; accounted: KmemCacheClass }>();
+  return (base, record) => {
+    let known = made.get(base);
+    if (known?.record !== record) {
+      known = { record, accounted: withAccounting(base, m, record) };
+      made.set(base, known);
+    }
+    return known.accounted;
+  };
+}
+
+/** The class of a cache's handles on the thread that has this record. */
+export function classOf(code: HotCode, s: CacheDesc, record: number): KmemCacheClass {
+  const plain = isDebug(s) ? debugClassOf(code, s) : layeredClassOf(code, s);
+  const made = (s.flags & SLAB_ACCOUNT) !== 0 ? code.accounted(plain, record) : plain;
   return (s.flags & SLAB_FAILSLAB) === 0 ? made : withFailslab(made);
 }
 
 function debugClassOf({ debug }: HotCode, { flags }: CacheDesc): KmemCacheClass {
-  if ((flags & SLAB_RCU_DEBUG) !== 0) return debug.rcuDebug;
-  return (flags & SLAB_ACCOUNT) !== 0 ? debug.accounted : debug.plain;
+  return (flags & SLAB_RCU_DEBUG) !== 0 ? debug.rcuDebug : debug.plain;
 }
 
 function layeredClassOf(code: HotCode, { layer, flags, origSize }: CacheDesc): KmemCacheClass {
-  const accounted = (flags & SLAB_ACCOUNT) !== 0;
-  if (origSize !== 0) return accounted ? code.accountedTracking : code.tracking;
-  if ((flags & SLAB_RCU_DEBUG) !== 0) return code.rcuDebugClasses[layer];
-  return (accounted ? code.accountedClasses : code.classes)[layer];
+  if (origSize !== 0) return code.tracking;
+  return ((flags & SLAB_RCU_DEBUG) !== 0 ? code.rcuDebugClasses : code.classes)[layer];
 }
 
 function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheClass {

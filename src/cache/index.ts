@@ -12,7 +12,7 @@ export { callerSite, familyOfSite, KmallocSite, type KmallocSiteOptions } from '
 export { KMALLOC_SIZES, kmallocFamilies } from './kmallocTypes.js';
 export { type BucketsOptions, createBuckets, KmemBuckets, openBuckets } from './kmemBuckets.js';
 export { KmemCache } from './kmemCache.js';
-export { STOCK_BYTES } from './memoryGroup.js';
+export { type GroupPtr, STOCK_BYTES } from './memoryGroup.js';
 export { mergeMode, namesOf, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';

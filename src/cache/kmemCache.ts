@@ -152,6 +152,23 @@ export abstract class KmemCache extends ObjectMarks {
   /** Takes a borrowed sheaf back, with what is left in it. Kernel: `kmem_cache_return_sheaf`. */
   abstract return(sheaf: PrefilledSheaf, gfp?: number): void;
 
+  /**
+   * Charges an allocated object that is charged to nobody, as one that was there before its thread had a group, to the
+   * group that this thread works for now. False, with nothing changed, where a limit would be exceeded; one that is charged
+   * stays as it is. Throws RangeError for a cache without SLAB_ACCOUNT, SlabBugError unless `p` is an allocated object of it. Kernel:
+   * `kmem_cache_charge`.
+   * @example
+   * const p = cache.alloc(); // on behalf of nobody yet
+   * arena.groups.workFor(group);
+   * if (!cache.charge(p)) cache.free(p);
+   */
+  charge(_p: number): boolean {
+    this.assertAlive();
+    throw new RangeError(
+      `cache ${this.name} was made without SLAB_ACCOUNT; its objects have no place for a group`,
+    );
+  }
+
   /** Like alloc, but throws OutOfMemoryError, with the report of {@link oomReport}, where alloc returns 0. */
   allocOrThrow(gfp: number = GFP_KERNEL): number {
     const p = this.alloc(gfp | __GFP_NOWARN);

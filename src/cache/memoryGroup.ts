@@ -132,6 +132,24 @@ export class Accounting implements TurnHolder {
     return true;
   }
 
+  /** Counts `bytes` for the group that this thread works for. False when they would exceed a limit. */
+  charge(bytes: number): boolean {
+    const { m } = this;
+    if (this.current === 0) return true;
+    const left = m[this.stock]! - bytes;
+    if (left >= 0) m[this.stock] = left;
+    return left >= 0 || this.refill(bytes);
+  }
+
+  /** Gives `bytes` back to the group that they were charged to; 0 is nobody. */
+  uncharge(owner: GroupPtr, bytes: number): void {
+    const { m } = this;
+    if (owner === 0) return;
+    if (owner !== this.current) return uncharge(m, owner, bytes);
+    m[this.stock] = m[this.stock]! + bytes;
+    this.trim();
+  }
+
   /** Charges `bytes` for an allocation that must not fail. */
   force(bytes: number): void {
     const { m, current } = this;

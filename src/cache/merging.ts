@@ -18,8 +18,7 @@ import {
   type MergeCandidate,
   type MergeWish,
   readName,
-  SLAB_CTOR,
-  SLAB_DTOR,
+  SLAB_KEEPS_STATE,
   slabUnmergeable,
 } from '../slab/index.js';
 import { LAYERS, MERGE_MODES, type MergeMode, OutOfMemoryError, type Words } from '../struct/index.js';
@@ -55,7 +54,7 @@ export function candidateAt(m: Words, ptr: KmemCachePtr): MergeCandidate {
   return {
     size: m[ptr + K.size]!,
     flags: m[ptr + K.flags]!,
-    hasCtor: (m[ptr + K.flags]! & (SLAB_CTOR | SLAB_DTOR)) !== 0,
+    hasCtor: (m[ptr + K.flags]! & SLAB_KEEPS_STATE) !== 0,
     usersize: m[ptr + K.usersize]!,
     layer: LAYERS[m[ptr + K.layer]!]!,
     refcount: m[ptr + REFCOUNT]!,
@@ -78,7 +77,7 @@ function wishOf({ objectSize, layout, flags, layer, usersize = 0 }: NewCache): M
     objectSize,
     align: layout.align,
     flags,
-    hasCtor: (flags & (SLAB_CTOR | SLAB_DTOR)) !== 0,
+    hasCtor: (flags & SLAB_KEEPS_STATE) !== 0,
     usersize,
     layer,
   };

@@ -1,7 +1,7 @@
 /** What a cache does to an object as it leaves and comes back: its mark in the shadow, its contents if asked. */
 import { __GFP_ZERO, Page } from '../page/index.js';
 import { PcsNolock } from '../sheaf/index.js';
-import { SLAB_CTOR } from '../slab/index.js';
+import { SLAB_CTOR, SLAB_KEEPS_STATE } from '../slab/index.js';
 import type { Bytes } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
 import { badFree } from './checkFree.js';
@@ -60,7 +60,7 @@ export abstract class ObjectMarks extends PcsNolock {
 
   /** Zeroes an object that was handed out just now; one that is constructed goes back, with a RangeError. */
   zero(p: number): void {
-    if ((this.desc.flags & SLAB_CTOR) !== 0) {
+    if ((this.desc.flags & SLAB_KEEPS_STATE) !== 0) {
       this.free(p);
       throw this.refusesZero();
     }
@@ -70,7 +70,7 @@ export abstract class ObjectMarks extends PcsNolock {
 
   /** The same for `list[0..n)`. */
   protected zeroAll(list: Int32Array, n: number): void {
-    if ((this.desc.flags & SLAB_CTOR) !== 0) {
+    if ((this.desc.flags & SLAB_KEEPS_STATE) !== 0) {
       this.freeBulk(list, n);
       throw this.refusesZero();
     }
@@ -79,13 +79,13 @@ export abstract class ObjectMarks extends PcsNolock {
 
   /** Throws before anything is done for a bulk call that must not zero. */
   protected checkZero(gfp: number): void {
-    if ((gfp & __GFP_ZERO) !== 0 && (this.desc.flags & SLAB_CTOR) !== 0) throw this.refusesZero();
+    if ((gfp & __GFP_ZERO) !== 0 && (this.desc.flags & SLAB_KEEPS_STATE) !== 0) throw this.refusesZero();
   }
 
   private refusesZero(): RangeError {
-    return new RangeError(
-      `gfp has __GFP_ZERO; cache ${this.desc.name} has a constructor, whose work zeroing would undo`,
-    );
+    const { name, flags } = this.desc;
+    const why = (flags & SLAB_CTOR) !== 0 ? 'constructor, whose work' : 'destructor, whose part of an object';
+    return new RangeError(`gfp has __GFP_ZERO; cache ${name} has a ${why} zeroing would undo`);
   }
 
   /** Throws the report of what is wrong with an address that is not an allocated object; reads only. */

@@ -2,7 +2,7 @@
 import type { Views } from '../cpu/index.js';
 import { __GFP_ZERO } from '../page/index.js';
 import { BOOT_SHEAF, prefilledCapacity, SHEAF_OBJECTS, Sheaf, type SheafPtr } from '../sheaf/index.js';
-import { SLAB_CTOR, SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
+import { SLAB_KEEPS_STATE, SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
 import { SlabBugError } from '../struct/index.js';
 import type { KmemCache } from './kmemCache.js';
 
@@ -66,7 +66,7 @@ export function makePrefilledSheaf(views: Views, checked: boolean, init: boolean
       super(cache);
       this.#at = sheaf;
       this.#tag = cache.desc.tag;
-      this.#inits = (cache.desc.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON | SLAB_CTOR)) === 0;
+      this.#inits = (cache.desc.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_POISON | SLAB_KEEPS_STATE)) === 0;
     }
 
     override alloc(gfp: number = 0): number {

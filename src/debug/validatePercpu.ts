@@ -107,6 +107,7 @@ function validateChunk(
   );
   same(findings, where, 'nr_empty_pop_pages', field('nrEmptyPop'), emptyPop);
   validateBounds(v, chunk, where, findings);
+  validateCharges(v, chunk, where, findings);
   validateSlot(v, chunk, listed.get(chunk), where, findings);
 }
 
@@ -128,6 +129,19 @@ function validateBounds(v: PcpuView, chunk: PcpuChunkPtr, where: string, finding
       () => `the area at bit ${bit} ends at ${end}, but ${stop} is free`,
     );
     bit = findNextSet(m, map, end, v.unitBits);
+  }
+}
+
+/** What is charged is an area. */
+function validateCharges(v: PcpuView, chunk: PcpuChunkPtr, where: string, findings: Findings): void {
+  const { m } = v;
+  const exts = m[chunk + PcpuChunk.objExts]!;
+  if (exts === 0) return;
+  for (let bit = 0; bit < v.unitBits; bit++) {
+    const isArea = testBit(m, chunk + v.allocMap, bit) && testBit(m, chunk + v.boundMap, bit);
+    findings.expect(m[exts + bit] === 0 || isArea, 'PERCPU', where, () => {
+      return `bit ${bit} is charged to the group at word ${m[exts + bit]}, and no area begins there`;
+    });
   }
 }
 

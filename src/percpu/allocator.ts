@@ -5,6 +5,7 @@
 import type { Caches } from '../cache/index.js';
 import { hasOtherThread, type ThisCpu } from '../cpu/index.js';
 import {
+  __GFP_ACCOUNT,
   __GFP_DIRECT_RECLAIM,
   __GFP_NOFAIL,
   __GFP_NOWARN,
@@ -19,6 +20,7 @@ import { AREA_CLASSES, AreaCache, areaClass } from './areaCache.js';
 import { AreaSource } from './areaSource.js';
 import { badAddress } from './badAddress.js';
 import type { BalanceReport } from './balance.js';
+import { PercpuCharges } from './charges.js';
 import { PercpuCounters } from './counter.js';
 import { type PercpuInfo, percpuInfo } from './info.js';
 import {
@@ -43,6 +45,7 @@ export class PercpuAllocator {
   readonly counters: PercpuCounters;
   private readonly source: AreaSource;
   private readonly areas: AreaCache | undefined;
+  private readonly charges: PercpuCharges;
 
   constructor(caches: Caches) {
     this.source = new AreaSource(caches);
@@ -50,6 +53,7 @@ export class PercpuAllocator {
     this.cpu = caches.cpu;
     this.areas = caches.geometry.pcpuAreaCache > 0 ? new AreaCache(this.source) : undefined;
     this.source.holdOnly(0);
+    this.charges = new PercpuCharges(this.source, caches);
     this.counters = new PercpuCounters(this);
     caches.background = () => this.source.background();
   }
@@ -82,7 +86,8 @@ export class PercpuAllocator {
   /**
    * Takes `size` bytes, 1 to 32 KiB, for every CPU slot, all zero; aligned to `align`, a power of 2 up to a page. Returns
    * a percpu address, or 0 when out of memory; without __GFP_DIRECT_RECLAIM it takes no mutex and finds what is populated
-   * already. Throws RangeError or TypeError on other sizes, alignments and flags. Kernel: `__alloc_percpu_gfp`.
+   * already. With __GFP_ACCOUNT it is charged from the beginning, see {@link charge}, and 0 when that is refused.
+   * Throws RangeError or TypeError on other sizes, alignments and flags. Kernel: `__alloc_percpu_gfp`.
    * @example
    * const hits = arena.percpu.alloc(4, 4);
    * arena.i32[arena.percpu.thisCpuPtr(hits) >> 2] += 1;
@@ -93,10 +98,42 @@ export class PercpuAllocator {
     if ((align & (align - 1)) !== 0) throw new RangeError(`align is ${align}; it must be a power of 2`);
     checkGfp(gfp);
     this.cpu.assertOnline();
+    const p = this.allocUncharged(size, align, gfp & ~__GFP_ACCOUNT);
+    if (p === 0 || (gfp & __GFP_ACCOUNT) === 0 || this.charges.charge(p, gfp)) return p;
+    this.free(p);
+    return 0;
+  }
+
+  private allocUncharged(size: number, align: number, gfp: number): number {
     let p = this.tryAlloc(size, align, gfp);
     if (p === 0 && (gfp & __GFP_DIRECT_RECLAIM) !== 0) p = this.allocReclaiming(size, align, gfp);
     if (p === 0 && (gfp & __GFP_NOWARN) === 0) this.reportFailure(size, align, gfp);
     return p;
+  }
+
+  /**
+   * Charges an area that is there already, every copy of it, to the group that this thread works for: for an object that
+   * keeps its areas while it is free, when it is allocated. False, with nothing changed, when a limit would be exceeded, or
+   * without memory for the first charge in a chunk: then the object has to go back. True, too, for a thread without a
+   * group, and for an area that is charged, which stays as it is. The allocator itself is not touched: no lock, no map.
+   * Throws SlabBugError when `p` is not the start of an allocated area. Kernel: seed 001's `pcpu_charge`.
+   * @example
+   * const mm = cache.alloc(); // its constructor took the area
+   * if (mm !== 0 && !arena.percpu.charge(arena.i32[(mm + PCPU_CID) >> 2])) cache.free(mm);
+   */
+  charge(p: number, gfp: number = GFP_KERNEL): boolean {
+    checkGfp(gfp);
+    this.cpu.assertOnline();
+    return this.charges.charge(p, gfp);
+  }
+
+  /**
+   * Gives the charge for an area back to the group that has it, on whatever thread; the area stays allocated. One that is
+   * not charged is left alone. {@link free} does it, too. Throws as {@link charge}. Kernel: seed 001's `pcpu_uncharge`.
+   */
+  uncharge(p: number): void {
+    this.cpu.assertOnline();
+    this.charges.uncharge(p);
   }
 
   private reportFailure(size: number, align: number, gfp: number): void {
@@ -191,6 +228,7 @@ export class PercpuAllocator {
   free(p: number): void {
     if (p === 0) return;
     this.cpu.assertOnline();
+    this.charges.uncharge(p);
     this.cpu.enter(Intent.FREE_PERCPU, NO_CACHE);
     try {
       if (this.areas === undefined) this.source.giveBack(p);

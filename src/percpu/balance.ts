@@ -61,6 +61,8 @@ function balanceFree(env: BalanceEnv, report: BalanceReport, emptyOnly: boolean)
       report.pagesDepopulated++;
     }
     locked(env, () => forgetChunk(v, chunk));
+    const exts = v.m[chunk + PcpuChunk.objExts]!;
+    if (exts !== 0) kmallocs.free(exts * WORD_BYTES);
     kmallocs.free(chunk * WORD_BYTES);
     report.chunksFreed++;
   }

@@ -133,6 +133,34 @@ export class PercpuCounters {
     for (let i = 0; i < n; i++) m[this.nth(fbc, i) + COUNTERS] = 0;
   }
 
+  /**
+   * Charges the percpu memory of what initMany made of `n` counters, which stays allocated, to the group that this thread
+   * works for; false, with nothing changed, where a limit would be exceeded. Throws SlabBugError when they are not initialised,
+   * RangeError when there are fewer. Kernel: seed 001's `percpu_counter_charge_many`.
+   * @example
+   * if (!arena.percpu.counters.chargeMany(mm + RSS_STAT, 4)) cache.free(mm); // as if there had been no memory
+   */
+  chargeMany(fbc: number, n: number, gfp: number = GFP_KERNEL): boolean {
+    return this.percpu.charge(this.areaOf(fbc, n), gfp);
+  }
+
+  /** Gives that charge back to the group that has it, on whatever thread. Kernel: seed 001's `percpu_counter_uncharge_many`. */
+  unchargeMany(fbc: number, n: number): void {
+    this.percpu.uncharge(this.areaOf(fbc, n));
+  }
+
+  /** The percpu area of `n` counters; checked by who gets it. */
+  private areaOf(fbc: number, n: number): number {
+    this.checkAddress(fbc);
+    requireInteger('n', n, 1, NR_MAX);
+    const { m } = this;
+    const area = m[(fbc >> 2) + COUNTERS]!;
+    const last = m[this.nth(fbc, n - 1) + COUNTERS]!;
+    if (area !== 0 && last !== area + (n - 1) * WORD_BYTES)
+      throw new RangeError(`n is ${n}; fewer counters were made at 0x${fbc.toString(16)} at once`);
+    return area;
+  }
+
   /** The count without what the CPUs have not folded yet: off by less than batch * CPUs. Kernel: `percpu_counter_read`. */
   read(fbc: number): number {
     return this.f64[this.countAt(fbc)]!;

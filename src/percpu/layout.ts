@@ -100,6 +100,8 @@ export const PcpuChunk = struct('pcpu_chunk', {
   nrAreas: 1,
   nrPopulated: 1,
   nrEmptyPop: 1,
+  /** Whom its areas are charged to, a word for each of theirs; 0 until the first charge. See charges.ts. */
+  objExts: 1,
 });
 export type PcpuChunkPtr = Ptr<'pcpu_chunk'>;
 

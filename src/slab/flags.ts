@@ -13,13 +13,14 @@ export const SLAB_PANIC = 1 << 4;
 export const SLAB_NO_MERGE = 1 << 5;
 export const SLAB_CACHE_DMA = 1 << 6;
 export const SLAB_CACHE_DMA32 = 1 << 7;
-/** Debugging: `F`, `Z`, `P`, `U`, `T`, `A` of slab_debug, see docs/slab-debug.md; and no leak tracing. */
+/** Debugging: `F`, `Z`, `P`, `U`, `T`, `A` of slab_debug, see docs/slab-debug.md. */
 export const SLAB_CONSISTENCY_CHECKS = 1 << 8;
 export const SLAB_RED_ZONE = 1 << 9;
 export const SLAB_POISON = 1 << 10;
 export const SLAB_STORE_USER = 1 << 11;
 export const SLAB_TRACE = 1 << 12;
 export const SLAB_FAILSLAB = 1 << 13;
+/** A checker's own cache: keeps no tracks but where slabDebug names it, and does not merge. */
 export const SLAB_NOLEAKTRACE = 1 << 14;
 /** The arena's slabDebug option passes the cache by. */
 export const SLAB_NO_USER_FLAGS = 1 << 15;
@@ -29,6 +30,8 @@ export const SLAB_KMALLOC = 1 << 16;
 export const SLAB_CTOR = 1 << 19;
 /** Internal: objects are destructed when their slab goes. */
 export const SLAB_DTOR = 1 << 20;
+/** Internal: objects have a state that lasts while they are free, and that nobody may poison, zero or link through. */
+export const SLAB_KEEPS_STATE = SLAB_CTOR | SLAB_DTOR;
 /** Internal: each free is put off for a grace period, kernel option SLUB_RCU_DEBUG; see rcuDebug of the cache options. */
 export const SLAB_RCU_DEBUG = 1 << 18;
 /** Internal: never gets sheaves (kmem_cache, kmem_cache_node). */
@@ -75,5 +78,6 @@ export const SLAB_FLAGS_PERMITTED =
   SLAB_CACHE_DMA |
   SLAB_DEBUG_FLAGS |
   SLAB_FAILSLAB |
+  SLAB_NOLEAKTRACE |
   SLAB_NO_USER_FLAGS |
   SLAB_CACHE_DMA32;

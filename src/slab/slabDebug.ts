@@ -9,6 +9,7 @@ import {
   SLAB_DEBUG_DEFAULT,
   SLAB_FAILSLAB,
   SLAB_NO_USER_FLAGS,
+  SLAB_NOLEAKTRACE,
   SLAB_POISON,
   SLAB_RED_ZONE,
   SLAB_STORE_USER,
@@ -80,7 +81,9 @@ const matches = (name: string, pattern: string): boolean => {
 export function debugFlagsFor({ global, blocks }: SlabDebugSpec, name: string, flags: number): number {
   if ((flags & SLAB_NO_USER_FLAGS) !== 0) return 0;
   const block = blocks.find(({ names }) => names.some((pattern) => matches(name, pattern)));
-  return block === undefined ? global : block.flags;
+  if (block !== undefined) return block.flags;
+  // Of a checker's own cache nobody wants to know who allocates, unless it is named.
+  return (flags & SLAB_NOLEAKTRACE) === 0 ? global : global & ~SLAB_STORE_USER;
 }
 
 /** What all threads need for debugging; the text of the option follows. */

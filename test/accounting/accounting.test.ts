@@ -1,6 +1,7 @@
 /** Memory groups: what is charged where, what a limit refuses, and that it adds up. */
 import { describe, expect, it } from 'vitest';
 import {
+  __GFP_ACCOUNT,
   __GFP_NOWARN,
   type Arena,
   GFP_KERNEL,
@@ -10,9 +11,11 @@ import {
   type MemoryGroup,
   SLAB_ACCOUNT,
   SLAB_TYPESAFE_BY_RCU,
+  SlabBugError,
   STOCK_BYTES,
 } from '#src/index.js';
 import { demoInfo, infoText } from '#src/lab/info.js';
+import { calculateSizes, orderObjects } from '#src/slab/index.js';
 import { Control } from '#workers/litmus/control.js';
 import type { ChargedResult } from '#workers/litmus/groups.js';
 import { allocMany, boot, expectSound, freeMany, MiB, secondCpu } from '../cache/support/arena.js';
@@ -154,6 +157,39 @@ describe('an object', () => {
     }
     arena.endTurn();
     expect(arena.groups.list()[0]!.usage).toBe(0);
+  });
+
+  it('that belongs to nobody can be charged later, once, if the limit allows it', () => {
+    const arena = boot();
+    const cache = accounted(arena);
+    const [p, q] = allocMany(cache, 2) as [number, number];
+    const group = arena.groups.create('g', { limit: cache.size });
+    expect(cache.charge(p)).toBe(true); // to nobody
+    arena.groups.workFor(group);
+    expect(settled(arena, group)).toBe(0);
+    expect([cache.charge(p), cache.charge(p), cache.charge(q)]).toEqual([true, true, false]);
+    expect(settled(arena, group)).toBe(cache.size);
+    cache.free(q);
+    expect(() => cache.charge(q)).toThrow(SlabBugError);
+    cache.free(p);
+    expect(settled(arena, group)).toBe(0);
+    const plain = arena.createCache('plain', { size: 64 });
+    expect(() => plain.charge(plain.alloc())).toThrow(/plain was made without SLAB_ACCOUNT/);
+    // Nor does a flag of one call make room for a group, as in the kernel where a cache has no extensions.
+    expect(plain.alloc(GFP_KERNEL | __GFP_ACCOUNT)).not.toBe(0);
+    expect(settled(arena, group)).toBe(0);
+  });
+
+  it('has a word of its stride wherever the slab`s leftover would have room for a vector', () => {
+    for (const cpus of [1, 4, 16]) {
+      for (let objectSize = 8; objectSize <= 8192; objectSize += 8) {
+        const without = calculateSizes({ objectSize, cpus });
+        const { size } = calculateSizes({ objectSize, cpus, objExt: true });
+        const left = (4096 << without.order) - without.objects * without.size;
+        if (left < without.objects * 8) continue;
+        expect(orderObjects(without.order, size), `${objectSize}`).toBe(without.objects);
+      }
+    }
   });
 
   it('that is freed twice is given back once', () => {

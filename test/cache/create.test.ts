@@ -4,12 +4,23 @@ import {
   type CacheOptions,
   SLAB_ACCOUNT,
   SLAB_CACHE_DMA,
+  SLAB_CACHE_DMA32,
+  SLAB_FAILSLAB,
   SLAB_HWCACHE_ALIGN,
   SLAB_NO_MERGE,
+  SLAB_NO_USER_FLAGS,
+  SLAB_NOLEAKTRACE,
   SLAB_PANIC,
   SLAB_RECLAIM_ACCOUNT,
 } from '#src/index.js';
-import { calculateSizes } from '#src/slab/index.js';
+import {
+  calculateSizes,
+  SLAB_CTOR,
+  SLAB_DTOR,
+  SLAB_FLAGS_PERMITTED,
+  SLAB_KMALLOC,
+  SLAB_NO_SHEAVES,
+} from '#src/slab/index.js';
 import { allocMany, boot, expectSound, footprint, freeMany, secondCpu } from './support/arena.js';
 
 describe('a cache', () => {
@@ -79,10 +90,26 @@ describe('a cache', () => {
     SLAB_PANIC,
     SLAB_NO_MERGE,
     SLAB_CACHE_DMA,
+    SLAB_CACHE_DMA32,
+    SLAB_FAILSLAB,
+    SLAB_NO_USER_FLAGS,
+    SLAB_NOLEAKTRACE,
   ])('accepts flag 0x%x and keeps it', (flags) => {
     const cache = arena.createCache(`flag-${flags}`, { size: 64, flags });
     expect(cache.desc.flags & flags).toBe(flags); // SLAB_ACCOUNT comes with a word in the object's slot
     expect(cache.destroy().leaked).toBe(0);
+  });
+
+  it('refuses every other flag, those of the allocator among them, and throws with SLAB_PANIC or without', () => {
+    for (let flag = 1; flag > 0; flag <<= 1) {
+      if ((flag & SLAB_FLAGS_PERMITTED) !== 0) continue;
+      for (const flags of [flag, flag | SLAB_PANIC]) {
+        expect(() => arena.createCache('x', { size: 64, flags }), `0x${flags.toString(16)}`).toThrow(
+          RangeError,
+        );
+      }
+    }
+    expect(SLAB_FLAGS_PERMITTED & (SLAB_KMALLOC | SLAB_CTOR | SLAB_DTOR | SLAB_NO_SHEAVES)).toBe(0);
   });
 
   it('gets at least the sheaf capacity it asks for, and is then unmergeable', () => {

@@ -57,13 +57,20 @@ const DAMAGES: Array<[string, Damage, RegExp]> = [
     change((v) => v.root + PcpuRoot.opKind),
     /a change of the chunk at word \d+ is under way/,
   ],
+  [
+    'charge for what is no area',
+    (m, _, c) => (m[m[c + PcpuChunk.objExts]! + 1] = 77),
+    /bit 1 is charged to the group at word 77, and no area begins there/,
+  ],
 ];
 
 describe('validate finds a wrong', () => {
   it.each(DAMAGES)('%s', (_, damage, message) => {
     const arena: Arena = bootPercpu();
-    arena.allocPercpu(16);
+    arena.groups.workFor(arena.groups.create('g'));
+    arena.percpu.charge(arena.allocPercpu(16));
     arena.endTurn();
+    expect(arena.validate()).toEqual([]);
     const { v } = arena.percpu;
     damage(arena.i32, v, v.chunkAt(0));
     const findings = arena.validate();

@@ -5,6 +5,7 @@ import {
   SLAB_CONSISTENCY_CHECKS,
   SLAB_FAILSLAB,
   SLAB_NO_USER_FLAGS,
+  SLAB_NOLEAKTRACE,
   SLAB_POISON,
   SLAB_RED_ZONE,
   SLAB_STORE_USER,
@@ -49,6 +50,16 @@ describe('slabDebug', () => {
 
   it('passes caches by that want no user flags', () => {
     expect(flagsOf('FZPU', 'x', SLAB_NO_USER_FLAGS)).toBe(0);
+  });
+
+  it('keeps no tracks of a cache with SLAB_NOLEAKTRACE, unless a block names it', () => {
+    expect(flagsOf('FU', 'x', SLAB_NOLEAKTRACE)).toBe(SLAB_CONSISTENCY_CHECKS);
+    expect(flagsOf('F;FU,x', 'x', SLAB_NOLEAKTRACE)).toBe(SLAB_CONSISTENCY_CHECKS | SLAB_STORE_USER);
+    const arena = Arena.create({ bytes: 8 << 20, slabDebug: 'FU' });
+    arena.online();
+    const cache = arena.createCache('x', { size: 64, flags: SLAB_NOLEAKTRACE });
+    expect(cache.desc.flags & SLAB_STORE_USER).toBe(0);
+    arena.offline();
   });
 
   it('refuses what is no letter, no string and too long', () => {

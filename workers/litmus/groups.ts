@@ -1,5 +1,6 @@
 /** Roles whose allocations are charged to memory groups. */
 import { __GFP_NOWARN, Arena, GFP_KERNEL } from '../../src/index.js';
+import { chargeMm, mmPercpuBytes, mmStructCache, unchargeMm } from '../../src/lab/workloads/mmStruct.js';
 import { Control, type LitmusTask, number, random } from './control.js';
 
 /** Free word of the control: objects of all threads. */
@@ -73,4 +74,53 @@ function charged(task: LitmusTask): ChargedResult {
   return result;
 }
 
-export const GROUP_ROLES = { charged };
+/** The same with mm_structs, whose constructor has their percpu memory: only that is charged. */
+function chargedMm(task: LitmusTask): ChargedResult {
+  const arena = Arena.attach(task.handle!);
+  arena.online();
+  const control = new Control(task.control);
+  const below = random(number(task, 'seed'));
+  const above = arena.groups.open('above');
+  arena.groups.workFor(arena.groups.open(String(task.args.group)));
+  const cache = arena.openCache(mmStructCache);
+  const bytes = mmPercpuBytes(arena.geometry.cpus);
+  const held: number[] = [];
+  const result: ChargedResult = { allocs: 0, refused: 0, over: 0, held };
+  const take = (): void => {
+    const mm = cache.alloc();
+    if (mm !== 0 && chargeMm(arena, mm)) {
+      held.push(mm);
+      result.allocs++;
+      result.over = Math.max(result.over, (control.add(LIVE, 1) + 1) * bytes - above.limit);
+      return;
+    }
+    cache.free(mm);
+    result.refused++;
+  };
+  const drop = (): void => {
+    const mm = held.splice(below(held.length), 1)[0]!;
+    control.add(LIVE, -1);
+    unchargeMm(arena, mm);
+    cache.free(mm);
+  };
+  control.arrive();
+  const end = performance.now() + number(task, 'ms');
+  while (performance.now() < end) {
+    for (let n = below(20); n > 0; n--) take();
+    for (let n = below(25); n > 0 && held.length > 0; n--) drop();
+    if (below(4) === 0) arena.endTurn();
+  }
+  const keep = number(task, 'keep');
+  while (held.length > keep) drop();
+  arena.endTurn();
+  for (const stop = end + 5000; held.length < keep && performance.now() < stop; control.sleep(1)) take();
+  arena.endTurn();
+  while (task.args.how === 'die') {
+    control.set(0, 1);
+    control.sleep(1000);
+  }
+  arena.offline();
+  return result;
+}
+
+export const GROUP_ROLES = { charged, chargedMm };

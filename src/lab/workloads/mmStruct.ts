@@ -65,6 +65,29 @@ function giveTcPercpu(arena: Arena, action: number): void {
   for (const at of TC_AREAS) arena.percpu.free(arena.i32[(action + at) >> 2]!);
 }
 
+/**
+ * What `mm_init` does about memory that the constructor has: charges it to the thread's group, for as long as the mm is
+ * allocated. False when that is refused, with nothing charged; the areas stay the mm's. The series destroyed one of them
+ * here, and left its pointer to the destructor. It charged the counters alone, since a cid is not charged elsewhere either.
+ */
+export function chargeMm(arena: Arena, mm: number, gfp?: number): boolean {
+  const { percpu } = arena;
+  const cid = arena.i32[(mm + PCPU_CID) >> 2]!;
+  if (!percpu.charge(cid, gfp)) return false;
+  if (percpu.counters.chargeMany(mm + RSS_STAT, NR_MM_COUNTERS, gfp)) return true;
+  percpu.uncharge(cid);
+  return false;
+}
+
+/** What `__mmdrop` does about it. */
+export function unchargeMm(arena: Arena, mm: number): void {
+  arena.percpu.uncharge(arena.i32[(mm + PCPU_CID) >> 2]!);
+  arena.percpu.counters.unchargeMany(mm + RSS_STAT, NR_MM_COUNTERS);
+}
+
+/** Bytes that it charges. */
+export const mmPercpuBytes = (cpus: number): number => (MM_CID + NR_MM_COUNTERS * 4) * cpus;
+
 export const mmStructCache = defineCache('lab-mm_struct', {
   size: MM_BYTES,
   ctor: (p, arena, gfp) => (takeMmPercpu(arena, p, gfp) ? 0 : ENOMEM),
@@ -101,7 +124,7 @@ export const tracedMmCache = defineCache('lab-traced-mm_struct', {
 
 /** How an object comes to its percpu memory. */
 export interface Owner {
-  /** What a new object has to be given; false when there is no memory. */
+  /** What a new object has to be given, or charged for; false when that is not to be had, and then it has to go back. */
   take(arena: Arena, p: number): boolean;
   /** What is taken away before it is freed. */
   give(arena: Arena, p: number): void;
@@ -116,7 +139,7 @@ const NOTHING = { take: () => true, give: () => {} };
 export const OWNERS = {
   mm: {
     plain: { take: takeMmPercpu, give: giveMmPercpu, clearUpTo: CPU_BITMAP, copies: true },
-    ctor: { ...NOTHING, clearUpTo: CTOR_FIELDS_OFFSET, copies: true },
+    ctor: { take: chargeMm, give: unchargeMm, clearUpTo: CTOR_FIELDS_OFFSET, copies: true },
   },
   tc: {
     plain: { take: takeTcPercpu, give: giveTcPercpu, clearUpTo: TC_BYTES - 4, copies: false },

@@ -66,7 +66,11 @@ function turnOver(context: WorkloadContext, owner: Owner, live: Int32Array, n: n
     const parent = owner.copies && (i & 1) === 1 ? live[at === 0 ? WINDOW - 1 : at - 1]! : 0;
     if (parent === 0) i32.fill(0, (p >> 2) + 2, (p >> 2) + cleared);
     else i32.copyWithin((p >> 2) + 2, (parent >> 2) + 2, (parent >> 2) + cleared);
-    if (!owner.take(arena, p)) throw new OutOfArenaError();
+    if (!owner.take(arena, p)) {
+      objects.free(p);
+      live[at] = 0;
+      throw new OutOfArenaError();
+    }
     use(arena, p);
     live[at] = p;
   }
