@@ -22,8 +22,8 @@ export const Chain = { PAGE: 0, HEAD: 1, TAIL: 2, COUNT: 3, WORDS: 4 } as const;
 
 const { HEAD: HEAD_AT, TAIL: TAIL_AT, COUNT: COUNT_AT, WORDS: CHAIN_WORDS } = Chain;
 /** A page struct has 8 words, an entry 4: the bits of the page's word index above the third choose the entry. */
-const CHAIN_SHIFT = Math.log2(PAGE_WORDS / CHAIN_WORDS);
-const CHAIN_MASK = (NR_CHAINS - 1) * CHAIN_WORDS;
+export const CHAIN_SHIFT = Math.log2(PAGE_WORDS / CHAIN_WORDS);
+export const CHAIN_MASK = (NR_CHAINS - 1) * CHAIN_WORDS;
 
 export interface FreelistLoops {
   /** The chain table; a slab has its own entry or the next free one. All zero between calls. */
@@ -36,7 +36,7 @@ export interface FreelistLoops {
    */
   buildChains(s: CacheDesc, list: Int32Array, at: number, n: number): number;
   /** Writes `take` addresses of a freelist, from object `first` on, to `out[at..]`; returns the next one's address. */
-  walk(first: number, offset: number, out: Int32Array, at: number, take: number): number;
+  walk(s: CacheDesc, first: number, out: Int32Array, at: number, take: number): number;
 }
 
 export function makeFreelistLoops(m: Words, memmap: number): FreelistLoops {
@@ -71,7 +71,8 @@ export function makeFreelistLoops(m: Words, memmap: number): FreelistLoops {
     return nr;
   }
 
-  function walk(first: number, offset: number, out: Int32Array, at: number, take: number): number {
+  function walk(s: CacheDesc, first: number, out: Int32Array, at: number, take: number): number {
+    const offset = s.offset | 0;
     let p = first | 0;
     for (let i = 0; i < take; i = (i + 1) | 0) {
       out[(at + i) | 0] = p;
@@ -81,29 +82,4 @@ export function makeFreelistLoops(m: Words, memmap: number): FreelistLoops {
   }
 
   return { chains, used, buildChains, walk };
-}
-
-/** Links the objects `from .. objects-1` of a slab at `base` in the order of their addresses. */
-export function linkObjects(m: Words, s: CacheDesc, base: number, from: number, objects: number): void {
-  const { size, offset } = s;
-  const end = base + objects * size;
-  for (let p = base + from * size; p < end; p += size) {
-    m[(p + offset) >> 2] = p + size < end ? p + size : 0;
-  }
-}
-
-/** Writes the first `take` objects of a freelist that starts at `first` to `out[at..]`. */
-export function takeLinked(
-  m: Words,
-  s: CacheDesc,
-  first: number,
-  out: Int32Array,
-  at: number,
-  take: number,
-): void {
-  let p = first;
-  for (let i = 0; i < take; i++) {
-    out[at + i] = p;
-    p = m[(p + s.offset) >> 2]!;
-  }
 }
