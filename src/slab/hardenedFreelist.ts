@@ -4,11 +4,12 @@
  */
 import { orderOf, Page, type PagePtr } from '../page/index.js';
 import { PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
-import { Chain, CHAIN_MASK, CHAIN_SHIFT, type FreelistLoops, NR_CHAINS } from './freelist.js';
+import { CHAIN_MASK, CHAIN_SHIFT, Chain, type FreelistLoops, NR_CHAINS } from './freelist.js';
 import { freelistPtr } from './freePointer.js';
 import type { CacheDesc } from './kmemCache.js';
+import { freelistOf } from './slabWord.js';
 
-const { head: HEAD_PAGE, flags: FLAGS, SIZEOF: PAGE_WORDS } = Page;
+const { head: HEAD_PAGE, flags: FLAGS, slabWord: SLAB_WORD, SIZEOF: PAGE_WORDS } = Page;
 const { HEAD: HEAD_AT, TAIL: TAIL_AT, COUNT: COUNT_AT, WORDS: CHAIN_WORDS } = Chain;
 // Imported names are looked up at each use; module-local constants are folded.
 const P_SHIFT = PAGE_SHIFT;
@@ -17,7 +18,7 @@ const P_SIZE = PAGE_SIZE;
 export interface HardenedLoops extends FreelistLoops {
   /** How many addresses the latest walk wrote: fewer than it was to, when a link was cut. */
   walked: number;
-  /** An object that was to be linked to itself, or 0: it was left out. Whoever reports it makes this 0 again. */
+  /** An object that was the head of its freelist, or chain, already, or 0: it was left out. Whoever reports it makes this 0 again. */
   twice: number;
   /** Is told of a link that leads to no object; set by the slabs of the thread. No lock need be free. */
   corrupted: (s: CacheDesc, page: PagePtr, p: number, link: number) => void;
@@ -29,8 +30,18 @@ export interface HardenedLoops extends FreelistLoops {
 export function makeHardenedLoops(m: Words, memmap: number): HardenedLoops {
   const chains = new Int32Array(NR_CHAINS * CHAIN_WORDS);
   const used = new Int32Array(NR_CHAINS);
+  /** Of each chain's slab, the head of its freelist before the chain. */
+  const firsts = new Int32Array(NR_CHAINS);
 
+  const firstObject = (s: CacheDesc, page: number): number =>
+    (((page - memmap) / PAGE_WORDS) << P_SHIFT) + s.redLeftPad;
   const slabOf = (p: number): number => m[memmap + Math.imul(p >>> P_SHIFT, PAGE_WORDS) + HEAD_PAGE]!;
+
+  /** The head of the slab's freelist. data race, intended: a double free that others' pushes hide is not seen. */
+  function firstFree(s: CacheDesc, page: number): number {
+    const head = freelistOf(m[page + SLAB_WORD]!);
+    return head === 0 ? 0 : firstObject(s, page) + (head - 1) * s.size;
+  }
 
   function link(s: CacheDesc, p: number, to: number): void {
     const word = p + s.offset;
@@ -42,8 +53,7 @@ export function makeHardenedLoops(m: Words, memmap: number): HardenedLoops {
     const to = freelistPtr(m[word >> 2]!, s.random, word);
     if (to === 0) return 0;
     const page = slabOf(p);
-    const first = (((page - memmap) / PAGE_WORDS) << P_SHIFT) + s.redLeftPad;
-    const at = to - first;
+    const at = to - firstObject(s, page);
     const fits = at >= 0 && at + s.size <= P_SIZE << orderOf(m[page + FLAGS]!);
     if (fits && at % s.size === 0 && to !== p) return to;
     loops.corrupted(s, page as PagePtr, p, to);
@@ -58,13 +68,19 @@ export function makeHardenedLoops(m: Words, memmap: number): HardenedLoops {
       let chain = (page >> CHAIN_SHIFT) & CHAIN_MASK;
       while (chains[chain] !== page && chains[chain] !== 0) chain = (chain + CHAIN_WORDS) & CHAIN_MASK;
       if (chains[chain] === 0) {
+        const first = firstFree(s, page);
+        if (first === p) {
+          loops.twice = p;
+          continue;
+        }
+        firsts[chain / CHAIN_WORDS] = first;
         chains[chain] = page;
         chains[chain + HEAD_AT] = 0;
         chains[chain + TAIL_AT] = p;
         chains[chain + COUNT_AT] = 0;
         used[nr++] = chain;
       }
-      if (chains[chain + HEAD_AT] === p) {
+      if (chains[chain + HEAD_AT] === p || firsts[chain / CHAIN_WORDS] === p) {
         loops.twice = p;
         continue;
       }

@@ -117,11 +117,10 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
       this.freeChain(s, page, head, tail, reached);
     }
 
-    /** A chain whose end is the head of the freelist already loses that end, which is noted. */
+    /** An object that is the head of the freelist already is noted, and not freed; of longer chains buildChains sees to it. */
     override pushChain(s: CacheDesc, page: PagePtr, head: number, tail: number, cnt: number): boolean {
-      if (!this.isHead(s, page, tail)) return super.pushChain(s, page, head, tail, cnt);
+      if (cnt !== 1 || !this.isHead(s, page, tail)) return super.pushChain(s, page, head, tail, cnt);
       this.hard.twice = tail;
-      if (cnt > 1) this.freeChain(s, page, head, this.before(s, head, tail), cnt - 1);
       return true;
     }
 
@@ -133,23 +132,14 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
       tail: number,
       cnt: number,
     ): void {
-      if (!this.isHead(s, page, tail)) return super.freeChainFrozen(s, c, page, head, tail, cnt);
-      if (cnt === 1) throw this.freedTwice(s, tail);
-      this.hard.twice = tail;
-      super.freeChainFrozen(s, c, page, head, this.before(s, head, tail), cnt - 1);
+      if (cnt === 1 && this.isHead(s, page, tail)) throw this.freedTwice(s, tail);
+      super.freeChainFrozen(s, c, page, head, tail, cnt);
     }
 
     /** data race, intended: a double free that others' pushes hide is not seen. */
     private isHead(s: CacheDesc, page: PagePtr, p: number): boolean {
       const word = this.m[page + SLAB_WORD]!;
       return freelistOf(word) !== 0 && this.firstFree(s, page, word) === p;
-    }
-
-    /** The object of our chain, from `head` on, that leads to `tail`. */
-    private before(s: CacheDesc, head: number, tail: number): number {
-      let p = head;
-      for (let next = this.hard.next(s, p); next !== tail && next !== 0; next = this.hard.next(s, p)) p = next;
-      return p;
     }
 
     override freeOne(s: CacheDesc, p: number): void {
