@@ -22,8 +22,8 @@ export const Chain = { PAGE: 0, HEAD: 1, TAIL: 2, COUNT: 3, WORDS: 4 } as const;
 
 const { HEAD: HEAD_AT, TAIL: TAIL_AT, COUNT: COUNT_AT, WORDS: CHAIN_WORDS } = Chain;
 /** A page struct has 8 words, an entry 4: the bits of the page's word index above the third choose the entry. */
-export const CHAIN_SHIFT = Math.log2(PAGE_WORDS / CHAIN_WORDS);
-export const CHAIN_MASK = (NR_CHAINS - 1) * CHAIN_WORDS;
+const CHAIN_SHIFT = Math.log2(PAGE_WORDS / CHAIN_WORDS);
+const CHAIN_MASK = (NR_CHAINS - 1) * CHAIN_WORDS;
 
 export interface FreelistLoops {
   /** The chain table; a slab has its own entry or the next free one. All zero between calls. */

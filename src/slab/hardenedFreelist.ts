@@ -4,13 +4,16 @@
  */
 import { orderOf, Page, type PagePtr } from '../page/index.js';
 import { PAGE_SHIFT, PAGE_SIZE, type Words } from '../struct/index.js';
-import { CHAIN_MASK, CHAIN_SHIFT, Chain, type FreelistLoops, NR_CHAINS } from './freelist.js';
+import { Chain, type FreelistLoops, NR_CHAINS } from './freelist.js';
 import { freelistPtr } from './freePointer.js';
 import type { CacheDesc } from './kmemCache.js';
 import { freelistOf } from './slabWord.js';
 
 const { head: HEAD_PAGE, flags: FLAGS, slabWord: SLAB_WORD, SIZEOF: PAGE_WORDS } = Page;
 const { HEAD: HEAD_AT, TAIL: TAIL_AT, COUNT: COUNT_AT, WORDS: CHAIN_WORDS } = Chain;
+// The chain table is that of freelist.ts, whose constants are not exported: V8 would no longer fold them there.
+const CHAIN_SHIFT = Math.log2(PAGE_WORDS / CHAIN_WORDS);
+const CHAIN_MASK = (NR_CHAINS - 1) * CHAIN_WORDS;
 // Imported names are looked up at each use; module-local constants are folded.
 const P_SHIFT = PAGE_SHIFT;
 const P_SIZE = PAGE_SIZE;

@@ -17,16 +17,16 @@ function dice(seed: number): (n: number) => number {
 
 const STEPS = LONG ? 20_000 : 400;
 
-const CASES = LAYERS.flatMap((layer) =>
-  LOCK_POLICIES.flatMap((lockPolicy) =>
-    [
-      {},
-      { slabDebug: 'FZPU' },
-      { initOnFree: true, initOnAlloc: true },
-      { refinements: { lazyFreelist: false, returnFreelist: false } },
-    ].map((more) => ({ layer, lockPolicy, ...more })),
-  ),
-);
+const VARIANTS = [
+  {},
+  { initOnFree: true, initOnAlloc: true },
+  { refinements: { lazyFreelist: false, returnFreelist: false } },
+];
+
+const CASES = LOCK_POLICIES.flatMap((lockPolicy) => [
+  ...LAYERS.flatMap((layer) => VARIANTS.map((more) => ({ layer, lockPolicy, ...more }))),
+  { layer: 'none' as const, lockPolicy, slabDebug: 'FZPU' },
+]);
 
 describe.each([...CASES, { layer: 'none', lockPolicy: 'op', tiny: true } as const])('%o', (options) => {
   it('hands nothing out twice, keeps what is written, and loses nothing', () => {
