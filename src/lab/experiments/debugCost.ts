@@ -40,7 +40,7 @@ export const debugCost: Experiment = {
   shows: ['paths', 'memory'],
   expectations: [
     ...Object.keys(LETTERS).map((variant) => ({
-      source: 'kernel, Documentation/mm/slab',
+      source: 'kernel reference 11.1',
       text: `a debug cache works object by object under list_lock, so everything takes longer with ${variant}`,
       variant,
       outcome: 'worse' as const,

@@ -40,15 +40,15 @@ export const hardeningCost: Experiment = {
   shows: ['paths', 'memory'],
   expectations: [
     {
-      source: 'kernel reference 7.5 and 8.3',
-      text: 'what is zeroed with each allocation makes a pair take longer',
+      source: 'kernel reference 2.3',
+      text: 'zeroing is a step of each allocation, so a pair takes longer',
       variant: 'initOnAlloc',
       outcome: 'worse',
       where: ({ workload }) => workload === 'pair',
     },
     {
-      source: 'kernel 7.2 batch patches, slub_bulk_bench with and without FREELIST_RANDOM',
-      text: 'links cost where objects go to slabs, so batches of 1000 take longer with encoded ones',
+      source: 'kernel reference 7.5',
+      text: 'each link is encoded and decoded where objects go to slabs, so batches of 1000 take longer',
       variant: 'hardened',
       outcome: 'worse',
       where: ({ workload }) => /1000$/.test(workload),
