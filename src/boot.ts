@@ -4,6 +4,7 @@ import { ThisCpu, type Views } from './cpu/index.js';
 import { connectSlabDebug, type SlabReports } from './debug/index.js';
 import { initZone, setWatermarks, Zone, zoneOf } from './page/index.js';
 import { initGracePeriods } from './rcu/index.js';
+import { initFreelistRandomization } from './slab/index.js';
 import type { Geometry } from './struct/index.js';
 
 export function bootArena(
@@ -26,6 +27,7 @@ export function bootArena(
   const caches = new Caches(new ThisCpu(views, geometry, { cpu: 0 }, 0), code);
   connectSlabDebug(caches, reports);
   bootstrap(caches);
+  initFreelistRandomization(caches.slabs);
   makeStaticCaches(caches, definitions);
   caches.leaveCpu();
   caches.cpu.goOffline();

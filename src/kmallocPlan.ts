@@ -19,7 +19,7 @@ export interface KmallocOptions {
   copies?: number;
   /** What chooses: 'site', who calls, or 'type', what is allocated. See `arena.kmallocSite`. Default 'site'. */
   copyBy?: KmallocCopyRule;
-  /** Seed of that choice by site, 0 to 2^32 - 1. By default one that nobody knows. */
+  /** Seed of that choice by site, and of freelistRandom and freelistHardened, 0 to 2^32 - 1. By default one that nobody knows. */
   seed?: number;
   /**
    * Whether each object keeps the size it was asked for, so that krealloc with `__GFP_ZERO` knows what is new. Costs 8

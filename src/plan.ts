@@ -9,6 +9,8 @@ import {
   CHECK_LEVELS,
   type CheckLevel,
   describe,
+  FREELIST_HARDENED,
+  FREELIST_RANDOM,
   type Geometry,
   hasKmallocType,
   INIT_ON_ALLOC,
@@ -77,6 +79,16 @@ export interface ArenaOptions {
   initOnAlloc?: boolean;
   /** Zero all memory that is freed, with the same exceptions. */
   initOnFree?: boolean;
+  /**
+   * Whether a new slab's objects are handed out in an order that the seed of the arena (`kmalloc.seed`) decides, from
+   * another start in each slab. See docs/hardening.md. Kernel: SLAB_FREELIST_RANDOM. Default false.
+   */
+  freelistRandom?: boolean;
+  /**
+   * Whether links of freelists are stored encoded, and checked when they are read: what overwrote a free object is
+   * reported instead of handed out as an address. See docs/hardening.md. Kernel: SLAB_FREELIST_HARDENED. Default false.
+   */
+  freelistHardened?: boolean;
   /**
    * Whether the order of locks is checked at run time, on all threads: a LockdepError names what broke a rule of
    * docs/locking.md. For tests; it makes slow paths slower and costs nothing where it is off. Default false.
@@ -192,6 +204,7 @@ export function planArena(options: ArenaOptions): Geometry {
     nrStatics,
     lockStat: LOCK_STAT_TIERS.indexOf(lockStat),
     init: initBits(options),
+    hardening: hardeningBits(options),
     ...percpu,
     ...kmalloc,
     tiny: tiny ? 1 : 0,
@@ -231,6 +244,11 @@ function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {
 function initBits({ initOnAlloc = false, initOnFree = false }: ArenaOptions): number {
   const onAlloc = requireBoolean('initOnAlloc', initOnAlloc) ? INIT_ON_ALLOC : 0;
   return requireBoolean('initOnFree', initOnFree) ? onAlloc | INIT_ON_FREE : onAlloc;
+}
+
+function hardeningBits({ freelistRandom = false, freelistHardened = false }: ArenaOptions): number {
+  const random = requireBoolean('freelistRandom', freelistRandom) ? FREELIST_RANDOM : 0;
+  return requireBoolean('freelistHardened', freelistHardened) ? random | FREELIST_HARDENED : random;
 }
 
 /** The buffer for an arena: the caller's, if it is one that will do, or a new one. */

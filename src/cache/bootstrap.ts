@@ -17,7 +17,6 @@ import {
   type KmemCachePtr,
   KmemCacheStruct,
   kmemCacheBytes,
-  linkObjects,
   nodeOf,
   nodeSlot,
   packSlabWord,
@@ -93,7 +92,7 @@ function carveFirstNode(caches: Caches, ptr: KmemCachePtr, node: number): void {
   need(page);
   caches.slabs.initSlab(s, page, s.order);
   const base = caches.slabs.slabAddress(page);
-  linkObjects(m, s, base, 1, s.objects);
+  caches.slabs.linkObjects(s, base, 1, s.objects);
   m[page + Page.slabWord] = packSlabWord(2, 1);
   const n = base >> 2;
   m.fill(0, n, n + KmemCacheNode.SIZEOF);

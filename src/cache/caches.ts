@@ -9,9 +9,8 @@ import {
   readCacheDesc,
   readSlabDebug,
   SLAB_KMALLOC,
-  SlabAllocator,
+  type SlabAllocator,
   type SlabDebugSpec,
-  TinySlabAllocator,
 } from '../slab/index.js';
 import {
   CHECK_LEVELS,
@@ -97,8 +96,7 @@ export class Caches implements CacheContext {
     this.check = CHECK_LEVELS[cpu.geometry.check]!;
     this.layer = LAYERS[cpu.geometry.layer]!;
     this.pages = new PageAllocator(cpu);
-    const Slabs = cpu.geometry.tiny === 0 ? SlabAllocator : TinySlabAllocator;
-    this.slabs = new Slabs(cpu, this.pages, code.freelists);
+    this.slabs = new code.slabs(cpu, this.pages, code.freelists);
     this.code = code;
     this.accounting = new Accounting(cpu);
     this.groups = new MemoryGroups(this);

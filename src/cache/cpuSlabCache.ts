@@ -10,7 +10,7 @@
 import { CpuSlab, type PcsPtr, pcsOf, Stat } from '../cpu/index.js';
 import { __GFP_THISNODE, GFP_KERNEL, NUMA_NO_NODE, virtToPage } from '../page/index.js';
 import { BOOT_SHEAF } from '../sheaf/index.js';
-import { type DetachedCpuSlab, MAX_OBJS_PER_SLAB } from '../slab/index.js';
+import { type DetachedCpuSlab, MAX_OBJS_PER_SLAB, readFreePointer } from '../slab/index.js';
 import { requireInteger } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
@@ -56,7 +56,7 @@ export class CpuSlabKmemCache extends BulkKmemCache {
     for (let cpu = 0; cpu < geometry.cpus; cpu++) {
       const c = pcsOf(geometry, cpu, this.desc.slot);
       let left = MAX_OBJS_PER_SLAB;
-      for (let p = m[c + FREELIST]!; p !== 0 && left > 0; p = m[(p + this.linkAt) >> 2]!) {
+      for (let p = m[c + FREELIST]!; p !== 0 && left > 0; p = readFreePointer(m, this.desc, p)) {
         visit(p, `the freelist of CPU ${cpu}`);
         // A link that leads out of the slab leads nowhere.
         left = (p - m[c + SLAB_START]!) >>> 0 < m[c + SLAB_BYTES]! ? left - 1 : 0;
@@ -165,7 +165,7 @@ export class CpuSlabKmemCache extends BulkKmemCache {
     try {
       this.takeBack(p);
       if (!this.trylockPcs() || !this.isOwn(p)) return this.freeToSlab(p);
-      this.m[(p + this.linkAt) >> 2] = this.m[this.pcs + FREELIST]!;
+      this.linkFree(p, this.m[this.pcs + FREELIST]!);
       this.m[this.pcs + FREELIST] = p;
       this.count(FREE_FASTPATH);
     } finally {
@@ -201,11 +201,21 @@ export class CpuSlabKmemCache extends BulkKmemCache {
     return this.slabs.pages.nodeOf(page) === node;
   }
 
+  /** Lock held. The object behind a free one; with freelistHardened another class does it. */
+  protected nextFree(p: number): number {
+    return this.m[(p + this.linkAt) >> 2]!;
+  }
+
+  /** Lock held. Names the object behind a free one. */
+  protected linkFree(p: number, next: number): void {
+    this.m[(p + this.linkAt) >> 2] = next;
+  }
+
   /** Lock held, freelist not empty. */
   private popObject(): number {
     const { m, pcs } = this;
     const p = m[pcs + FREELIST]!;
-    m[pcs + FREELIST] = m[(p + this.linkAt) >> 2]!;
+    m[pcs + FREELIST] = this.nextFree(p);
     return p;
   }
 

@@ -8,6 +8,7 @@ import { Barn, barnGrowthMax } from '../sheaf/index.js';
 import {
   barnSlot,
   type CacheDesc,
+  cacheRandom,
   DEFRAG_RATIO_DEFAULT,
   KmemCacheNode,
   type KmemCachePtr,
@@ -66,6 +67,7 @@ export function initKmemCache(
   set(K.hidden, made.hidden === true ? 1 : 0);
   set(K.useroffset, made.useroffset ?? 0);
   set(K.usersize, made.usersize ?? 0);
+  set(K.random, cacheRandom(m, slot, serial));
   set(K.module, made.module ?? 0);
   writeName(m, ptr, made.name);
 }

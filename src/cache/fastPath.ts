@@ -23,15 +23,18 @@ import { ONE_ALLOC, SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import {
   type CacheDesc,
   type FreelistLoops,
+  freelistLoops,
   isDebug,
-  makeFreelistLoops,
   SLAB_ACCOUNT,
   SLAB_FAILSLAB,
   SLAB_RCU_DEBUG,
+  type SlabAllocatorClass,
+  slabAllocatorClass,
 } from '../slab/index.js';
 import {
   CHECK_LEVELS,
   type CheckLevel,
+  FREELIST_HARDENED,
   type Geometry,
   LAYERS,
   type Layer,
@@ -42,6 +45,7 @@ import { withAccounting, withForcedCharge } from './accounted.js';
 import { BulkKmemCache } from './bulk.js';
 import { withFailslab, withInit } from './cacheClass.js';
 import { CpuSlabKmemCache } from './cpuSlabCache.js';
+import { hardenedCpuSlabClass } from './cpuSlabHardened.js';
 import { turnCpuSlabClass } from './cpuSlabPath.js';
 import { DebugKmemCache } from './debugCache.js';
 import { directClass } from './directCache.js';
@@ -67,6 +71,7 @@ export interface HotCode {
   readonly accounted: (base: KmemCacheClass, record: number) => KmemCacheClass;
   readonly prefilledSheaf: PrefilledSheafClass;
   readonly accountedSheaf: PrefilledSheafClass;
+  readonly slabs: SlabAllocatorClass;
   readonly freelists: FreelistLoops;
 }
 
@@ -77,7 +82,7 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
   const turn = policy === 'turn';
   const { nodes, init } = geometry;
   const sheaves = withInit(turn ? turnClass(views, nodes, check) : BulkKmemCache, init);
-  const cpuSlab = withInit(turn ? turnCpuSlabClass(views, check) : CpuSlabKmemCache, init);
+  const cpuSlab = withInit(cpuSlabClass(views, geometry), init);
   const arrays = withInit(turn ? turnArrayClass(views, nodes, check) : ArrayKmemCache, init);
   const none = withInit(directClass(), init);
   const classes = { sheaves, 'percpu-array': arrays, 'cpu-slab': cpuSlab, none };
@@ -99,7 +104,8 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
     accounted: accountedClasses(views),
     prefilledSheaf,
     accountedSheaf: withForcedCharge(prefilledSheaf),
-    freelists: makeFreelistLoops(views.m, geometry.memmap),
+    slabs: slabAllocatorClass(geometry),
+    freelists: freelistLoops(views.m, geometry),
   };
 }
 
@@ -117,6 +123,13 @@ function accountedClasses({ m }: Views): HotCode['accounted'] {
     }
     return known.accounted;
   };
+}
+
+function cpuSlabClass(views: Views, { lockPolicy, check, hardening }: Geometry): KmemCacheClass {
+  const turn = LOCK_POLICIES[lockPolicy] === 'turn';
+  const level = CHECK_LEVELS[check]!;
+  if ((hardening & FREELIST_HARDENED) !== 0) return hardenedCpuSlabClass(views, turn, level);
+  return turn ? turnCpuSlabClass(views, level) : CpuSlabKmemCache;
 }
 
 /** The class of a cache's handles on the thread that has this record. */

@@ -42,6 +42,7 @@ import {
   PG_DEFERRED,
   virtToPage,
 } from '../page/index.js';
+import { writeFreePointer } from '../slab/index.js';
 import { describe, LockError, requireInteger } from '../struct/index.js';
 import { Intent, LOCK_CLASS_NAMES, LockClass } from '../sync/index.js';
 import type { Caches } from './caches.js';
@@ -165,7 +166,7 @@ export class Nolock {
     cpu.enterNolock(Intent.FREE, desc.slot);
     try {
       advanceDraining(m, mine, m[link]!);
-      m[link] = 0; // a debug cache looks whether it leads to an object of the slab
+      writeFreePointer(m, desc, p, 0); // a debug cache looks whether it leads to an object of the slab
       slabs.freeOne(desc, p);
       slabs.count(desc, Stat.FREE_SLOWPATH);
     } catch (error) {

@@ -1,6 +1,6 @@
 /** Walking a cache's slabs and objects through the memmap, for reports and checks. Others must be quiet. */
 import { orderOf, Page, type PagePtr, PG_HEAD, PG_SLAB, pageAddress, pfnToPage } from '../page/index.js';
-import { type CacheDesc, freelistOf, MAX_OBJS_PER_PAGE } from '../slab/index.js';
+import { type CacheDesc, freelistOf, MAX_OBJS_PER_PAGE, readFreePointer } from '../slab/index.js';
 import { type Geometry, PAGE_SIZE, type Words } from '../struct/index.js';
 import type { CacheContext } from './context.js';
 
@@ -37,7 +37,7 @@ export function freelistIndices(m: Words, geometry: Geometry, s: CacheDesc, page
       break;
     }
     seen.add(index);
-    p = m[(p + s.offset) >> 2]!;
+    p = readFreePointer(m, s, p);
   }
   return [...seen];
 }

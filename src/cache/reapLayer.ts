@@ -2,7 +2,7 @@
 import { CpuSlab, countersOf, Pcs, pcsOf, Stat } from '../cpu/index.js';
 import { GFP_ATOMIC } from '../page/index.js';
 import { COUNT_SHIFT, Sheaf, SIZE_MASK } from '../sheaf/index.js';
-import { MAX_OBJS_PER_SLAB } from '../slab/index.js';
+import { MAX_OBJS_PER_SLAB, readFreePointer } from '../slab/index.js';
 import { CpuError, type Layer } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import type { KmemCache } from './kmemCache.js';
@@ -91,7 +91,7 @@ const cpuSlab: LayerReap = {
     foldCpuSlab(caches, cache, dead);
     if (caches.check === 'none') return;
     let left = MAX_OBJS_PER_SLAB;
-    for (let p = m[pcs + CpuSlab.freelist]!; p !== 0 && left-- > 0; p = m[(p + cache.desc.offset) >> 2]!) {
+    for (let p = m[pcs + CpuSlab.freelist]!; p !== 0 && left-- > 0; p = readFreePointer(m, cache.desc, p)) {
       shadow[p >> 3] = 0;
     }
   },

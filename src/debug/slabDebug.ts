@@ -13,6 +13,7 @@ import {
   KmemCacheStruct,
   now,
   padStart,
+  readFreePointer,
   readTrack,
   SLAB_RED_ZONE,
   SLAB_STORE_USER,
@@ -216,7 +217,7 @@ class SlabDebugger implements DebugSink, DebugServices {
     return {
       address: p,
       offset: p - start,
-      fp: m[(p + s.offset) >> 2]!,
+      fp: readFreePointer(m, s, p),
       ...this.tracksOf(s, p),
       dumps: this.dumpsOf(s, start, p),
     };

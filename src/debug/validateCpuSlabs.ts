@@ -2,7 +2,7 @@
 import type { CacheContext, KmemCache } from '../cache/index.js';
 import { CpuSlab, type PcsPtr, pcsOf } from '../cpu/index.js';
 import { orderOf, Page, type PagePtr, PG_PARTIAL, pageAddress, virtToPage } from '../page/index.js';
-import { freelistOf, inuseOf, isFrozen, MAX_OBJS_PER_SLAB } from '../slab/index.js';
+import { freelistOf, inuseOf, isFrozen, MAX_OBJS_PER_SLAB, readFreePointer } from '../slab/index.js';
 import { PAGE_SIZE } from '../struct/index.js';
 import type { Findings } from './finding.js';
 
@@ -105,7 +105,7 @@ function validateCpuSlab(
     },
   );
   let free = 0;
-  for (let p = m[c + CpuSlab.freelist]!; p !== 0; p = m[(p + cache.desc.offset) >> 2]!) {
+  for (let p = m[c + CpuSlab.freelist]!; p !== 0; p = readFreePointer(m, cache.desc, p)) {
     const at = p - start;
     if (at < 0 || at >= bytes || at % cache.size !== 0 || ++free > MAX_OBJS_PER_SLAB) {
       findings.add('I9', cache.name, `the freelist of CPU ${cpu} is a cycle or leads out of its slab`);

@@ -33,7 +33,7 @@ export class CpuPartialSlabs extends BatchSlabs {
       const wasFull = freelistOf(word) === 0;
       const wasFrozen = word >= FROZEN;
       if (inuse === 0 && !wasFull && !wasFrozen) return this.freeChain(s, page, head, tail, cnt);
-      m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
+      this.setFreepointer(s, tail, this.firstFree(s, page, word)); // ours until it is published (F3)
       const next = packSlabWord(first, inuse) | (wasFull || wasFrozen ? FROZEN : 0);
       const seen = cmpxchg(m, page + SLAB_WORD, word, next);
       if (seen !== word) {
@@ -77,7 +77,7 @@ export class CpuPartialSlabs extends BatchSlabs {
     const cnt = chains[chain + COUNT_AT]!;
     chains[chain] = 0;
     if (m[c + SLAB_START] === this.slabAddress(page)) {
-      m[(tail + s.offset) >> 2] = m[c + FREELIST]!;
+      this.setFreepointer(s, tail, m[c + FREELIST]!);
       m[c + FREELIST] = head;
       this.count(s, FREE_FASTPATH, cnt);
       return;

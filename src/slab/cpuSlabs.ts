@@ -23,7 +23,6 @@ import { __GFP_THISNODE, NUMA_NO_NODE, Page, type PagePtr } from '../page/index.
 import { PAGE_SIZE } from '../struct/index.js';
 import { cmpxchg, exchange, fetchOr, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
 import { CpuPartialSlabs } from './cpuPartial.js';
-import { linkObjects } from './freelist.js';
 import { type CacheDesc, KmemCacheNode, KmemCacheStruct, listLock, nodeOf } from './kmemCache.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
 import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
@@ -202,7 +201,7 @@ export class CpuSlabs extends CpuPartialSlabs {
     }
     const objects = m[page + OBJECTS]!;
     const base = this.slabAddress(page);
-    linkObjects(m, s, base, 0, objects);
+    const head = this.dealObjects(s, base, objects, this.scratch, 0, 0);
     // Pairs with loadAcquire and compare-exchange of whoever frees into the slab.
     storeRelease(m, page + SLAB_WORD, packSlabWord(0, objects) | FROZEN);
     const n = nodeOf(m, s, this.pages.nodeOf(page));
@@ -210,7 +209,7 @@ export class CpuSlabs extends CpuPartialSlabs {
     m[n + NR_SLABS] = m[n + NR_SLABS]! + 1;
     m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! + objects;
     this.cpu.locks.unlock(listLock(n), LIST_LOCK_CLASS);
-    this.setCpuSlab(c, page, base);
+    this.setCpuSlab(c, page, base + (head - 1) * s.size);
   }
 
   /** Gives the cpu slab up, if there is one. */
@@ -230,7 +229,7 @@ export class CpuSlabs extends CpuPartialSlabs {
     const { m } = this;
     let tail = 0;
     let cnt = 0;
-    for (let p = freelist; p !== 0; p = m[(p + s.offset) >> 2]!) {
+    for (let p = freelist; p !== 0; p = this.getFreepointer(s, p)) {
       tail = p;
       cnt++;
     }
@@ -240,7 +239,7 @@ export class CpuSlabs extends CpuPartialSlabs {
     const first = cnt === 0 ? 0 : this.indexOf(s, page, freelist) + 1;
     let left = 0;
     for (;;) {
-      if (cnt !== 0) m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
+      if (cnt !== 0) this.setFreepointer(s, tail, this.firstFree(s, page, word)); // ours until it is published (F3)
       left = packSlabWord(cnt === 0 ? freelistOf(word) : first, inuseOf(word) - cnt);
       const seen = cmpxchg(m, page + SLAB_WORD, word, left);
       if (seen === word) break;

@@ -15,6 +15,7 @@ import { SlabBugError, type SlabBugKind } from '../struct/index.js';
 import { LockClass, loadAcquire, storeRelease } from '../sync/index.js';
 import { SLAB_CONSISTENCY_CHECKS, SLAB_DEBUG_FLAGS, SLAB_STORE_USER, SLAB_TRACE } from './flags.js';
 import type { FreelistLoops } from './freelist.js';
+import { readFreePointer, writeFreePointer } from './freePointer.js';
 import {
   type CacheDesc,
   KmemCacheNode,
@@ -115,9 +116,9 @@ export class DebugSlabs extends NolockSlabs {
       const p = checks.objectAt(s, page, i);
       checks.initObject(s, p, SLUB_RED_INACTIVE);
       checks.initTracking(s, p);
-      m[(p + s.offset) >> 2] = i + 1 < objects ? p + s.size : 0;
     }
-    m[page + SLAB_WORD] = packSlabWord(1, 0);
+    const head = this.dealObjects(s, checks.objectAt(s, page, 0), objects, this.scratch, 0, 0);
+    m[page + SLAB_WORD] = packSlabWord(head, 0);
   }
 
   override allocFromNewSlab(s: CacheDesc, page: PagePtr, count: number, out: Int32Array, at: number): number {
@@ -192,7 +193,7 @@ export class DebugSlabs extends NolockSlabs {
       return 0;
     }
     if (p === 0) return 0;
-    const link = m[(p + s.offset) >> 2]!;
+    const link = readFreePointer(m, s, p);
     const next = checks.isLink(s, page, link) ? link : 0;
     checks.setSlabWord(s, page, next, next === 0 ? m[page + OBJECTS]! : inuseOf(m[page + SLAB_WORD]!) + 1);
     if ((s.flags & SLAB_TRACE) !== 0) checks.sink.trace(s, page, p, true);
@@ -216,7 +217,7 @@ export class DebugSlabs extends NolockSlabs {
     if (!isDebug(s)) super.freeChain(s, page, head, tail, cnt);
     else
       for (let p = head, next = 0; ; p = next) {
-        next = this.m[(p + s.offset) >> 2]!;
+        next = readFreePointer(this.m, s, p);
         this.freeChecked(s, p);
         if (p === tail) return;
       }
@@ -302,7 +303,7 @@ export class DebugSlabs extends NolockSlabs {
     checks.initObject(s, p, SLUB_RED_INACTIVE);
     const first = checks.firstObject(s, page);
     const inuse = inuseOf(loadAcquire(m, page + SLAB_WORD)) - 1;
-    m[(p + s.offset) >> 2] = first;
+    writeFreePointer(m, s, p, first);
     checks.setSlabWord(s, page, p, inuse);
     const surplus = inuse === 0 && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!;
     if (first === 0) {

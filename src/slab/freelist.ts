@@ -36,7 +36,7 @@ export interface FreelistLoops {
    */
   buildChains(s: CacheDesc, list: Int32Array, at: number, n: number): number;
   /** Writes `take` addresses of a freelist, from object `first` on, to `out[at..]`; returns the next one's address. */
-  walk(first: number, offset: number, out: Int32Array, at: number, take: number): number;
+  walk(s: CacheDesc, first: number, out: Int32Array, at: number, take: number): number;
 }
 
 export function makeFreelistLoops(m: Words, memmap: number): FreelistLoops {
@@ -71,7 +71,8 @@ export function makeFreelistLoops(m: Words, memmap: number): FreelistLoops {
     return nr;
   }
 
-  function walk(first: number, offset: number, out: Int32Array, at: number, take: number): number {
+  function walk(s: CacheDesc, first: number, out: Int32Array, at: number, take: number): number {
+    const offset = s.offset | 0;
     let p = first | 0;
     for (let i = 0; i < take; i = (i + 1) | 0) {
       out[(at + i) | 0] = p;
@@ -81,29 +82,4 @@ export function makeFreelistLoops(m: Words, memmap: number): FreelistLoops {
   }
 
   return { chains, used, buildChains, walk };
-}
-
-/** Links the objects `from .. objects-1` of a slab at `base` in the order of their addresses. */
-export function linkObjects(m: Words, s: CacheDesc, base: number, from: number, objects: number): void {
-  const { size, offset } = s;
-  const end = base + objects * size;
-  for (let p = base + from * size; p < end; p += size) {
-    m[(p + offset) >> 2] = p + size < end ? p + size : 0;
-  }
-}
-
-/** Writes the first `take` objects of a freelist that starts at `first` to `out[at..]`. */
-export function takeLinked(
-  m: Words,
-  s: CacheDesc,
-  first: number,
-  out: Int32Array,
-  at: number,
-  take: number,
-): void {
-  let p = first;
-  for (let i = 0; i < take; i++) {
-    out[at + i] = p;
-    p = m[(p + s.offset) >> 2]!;
-  }
 }

@@ -63,6 +63,8 @@ export const KmemCacheStruct = struct('kmem_cache', {
   definedIn: 1,
   /** Byte offset in a slot of the word with the requested size; 0: there is none. */
   origSize: 1,
+  /** Secret that free pointers are stored with, 0: they are stored as they are. */
+  random: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });
@@ -119,6 +121,8 @@ export interface CacheDesc {
   readonly offset: number;
   /** Byte offset in a slot of the word with the requested size; 0: there is none. */
   readonly origSize: number;
+  /** Secret that free pointers are stored with, 0: they are stored as they are. */
+  readonly random: number;
   readonly align: number;
   readonly order: number;
   readonly objects: number;
@@ -160,6 +164,7 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
     usersize: at(K.usersize),
     offset: at(K.offset),
     origSize: at(K.origSize),
+    random: at(K.random),
     align: at(K.align),
     order: at(K.order),
     objects: at(K.objects),

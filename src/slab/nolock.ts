@@ -6,7 +6,6 @@ import { Stat } from '../cpu/index.js';
 import { ALLOC_TRYLOCK, orderOf, Page, type PagePtr, PG_SLAB } from '../page/index.js';
 import { LockClass, storeRelease } from '../sync/index.js';
 import { CpuSlabs } from './cpuSlabs.js';
-import { linkObjects } from './freelist.js';
 import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
 import { addPartialHead } from './partialList.js';
 import { packSlabWord } from './slabWord.js';
@@ -15,6 +14,8 @@ const { flags: FLAGS, cache: CACHE, slabWord: SLAB_WORD, objects: OBJECTS, SIZEO
 const { nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
 
 export class NolockSlabs extends CpuSlabs {
+  private readonly nolockScratch = new Int32Array(1);
+
   /** One object from a partial slab or a new one; 0 when out of memory, or when a lock that it takes is not free. */
   allocNolock(s: CacheDesc): number {
     this.count(s, Stat.ALLOC_SLOWPATH);
@@ -57,14 +58,14 @@ export class NolockSlabs extends CpuSlabs {
     const { m } = this;
     const n = nodeOf(m, s, this.pages.nodeOf(page));
     const objects = m[page + OBJECTS]!;
-    const p = this.slabAddress(page);
-    linkObjects(m, s, p, 1, objects);
+    const one = this.nolockScratch;
+    const head = this.dealObjects(s, this.slabAddress(page), objects, one, 0, 1);
     // Pairs with loadAcquire of whoever frees into the slab or pops from it.
-    storeRelease(m, page + SLAB_WORD, packSlabWord(objects > 1 ? 2 : 0, 1));
+    storeRelease(m, page + SLAB_WORD, packSlabWord(head, 1));
     m[n + NR_SLABS] = m[n + NR_SLABS]! + 1;
     m[n + TOTAL_OBJECTS] = m[n + TOTAL_OBJECTS]! + objects;
     if (objects > 1) addPartialHead(m, n, page);
-    return p;
+    return one[0]!;
   }
 
   /** Makes a slab that nobody knows a block of pages again and gives it back. Kernel: `free_new_slab_nolock`. */

@@ -16,6 +16,7 @@ import { Page, type PagePtr, pageAddress } from '../page/index.js';
 import type { Bytes, Doubles, Words } from '../struct/index.js';
 import { type DebugSink, NO_SINK } from './debugSink.js';
 import { SLAB_OBJECT_POISON, SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER } from './flags.js';
+import { readFreePointer, writeFreePointer } from './freePointer.js';
 import type { CacheDesc } from './kmemCache.js';
 import { infoEnd, ORIG_SIZE_BYTES, TRACK_BYTES } from './layout.js';
 
@@ -184,10 +185,9 @@ export class ObjectDebug {
   private checkFreePointer(s: CacheDesc, page: PagePtr, p: number, val: RedZone): boolean {
     const { m } = this;
     if (s.offset < s.inuse && val === SLUB_RED_ACTIVE) return true; // it is the user's memory now
-    const at = (p + s.offset) >> 2;
-    if (this.isLink(s, page, m[at]!)) return true;
+    if (this.isLink(s, page, readFreePointer(m, s, p))) return true;
     this.sink.bug(s, { what: 'Freepointer corrupt', page, object: p });
-    m[at] = 0;
+    writeFreePointer(m, s, p, 0);
     return false;
   }
 

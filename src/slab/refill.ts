@@ -25,7 +25,7 @@ const LIST_LOCK_CLASS = LockClass.ListLock;
 export class BatchSlabs extends PartialBatches {
   protected readonly loops: FreelistLoops;
   /** Off: the unused rest of a freelist is freed like any other chain. */
-  private readonly returnsFreelist: boolean;
+  protected readonly returnsFreelist: boolean;
 
   constructor(cpu: ThisCpu, pages: PageAllocator, loops: FreelistLoops) {
     super(cpu, pages);
@@ -126,14 +126,14 @@ export class BatchSlabs extends PartialBatches {
   }
 
   /** Takes the whole freelist of a slab that we hold, keeps up to `max` objects and returns the rest to it. */
-  private takeObjects(s: CacheDesc, page: PagePtr, out: Int32Array, at: number, max: number): number {
+  protected takeObjects(s: CacheDesc, page: PagePtr, out: Int32Array, at: number, max: number): number {
     const m = this.m;
     const objects = m[page + OBJECTS]!;
     // Take-all (F2). Pairs with the compare-exchange of every push: the links it published are visible.
     const word = exchange(m, page + SLAB_WORD, packSlabWord(0, objects));
     const free = objects - inuseOf(word);
     const take = Math.min(free, max);
-    const head = this.loops.walk(this.firstFree(s, page, word), s.offset, out, at, take);
+    const head = this.loops.walk(s, this.firstFree(s, page, word), out, at, take);
     if (head === 0) return take;
     if (this.returnsFreelist) this.returnFreelist(s, page, head, free - take);
     else this.freeRest(s, page, head, free - take);
@@ -146,7 +146,7 @@ export class BatchSlabs extends PartialBatches {
    * slab goes to the partial list), a third could pop that object again and, before it has unlinked the slab, our
    * exchange would find the same word and link the slab a second time.
    */
-  private returnFreelist(s: CacheDesc, page: PagePtr, head: number, cnt: number): void {
+  protected returnFreelist(s: CacheDesc, page: PagePtr, head: number, cnt: number): void {
     const { m, cpu } = this;
     const objects = m[page + OBJECTS]!;
     const n = nodeOf(m, s, this.pages.nodeOf(page));
@@ -164,9 +164,9 @@ export class BatchSlabs extends PartialBatches {
   }
 
   /** Frees it as a chain: while we hold all of its objects the slab is full and on no list, and this lists it. */
-  private freeRest(s: CacheDesc, page: PagePtr, head: number, cnt: number): void {
+  protected freeRest(s: CacheDesc, page: PagePtr, head: number, cnt: number): void {
     let tail = head;
-    for (let next = head; next !== 0; next = this.m[(tail + s.offset) >> 2]!) tail = next;
+    for (let next = head; next !== 0; next = this.getFreepointer(s, tail)) tail = next;
     this.freeChain(s, page, head, tail, cnt);
   }
 

@@ -3,6 +3,7 @@ import { orderOf, Page, type PagePtr, PG_SLAB, pageAddress } from '../page/index
 import { PAGE_SIZE } from '../struct/index.js';
 import { loadAcquire, storeRelease } from '../sync/index.js';
 import { SLAB_POISON } from './flags.js';
+import { readFreePointer, writeFreePointer } from './freePointer.js';
 import type { CacheDesc } from './kmemCache.js';
 import { MAX_OBJS_PER_PAGE } from './layout.js';
 import { ObjectDebug, POISON_INUSE, SLUB_RED_ACTIVE, SLUB_RED_INACTIVE } from './objectDebug.js';
@@ -86,11 +87,11 @@ export class SlabChecks extends ObjectDebug {
       if (p === search) return true;
       if (!this.isLink(s, page, p)) {
         this.sink.bug(s, { what: 'Freechain corrupt', page, object: before });
-        m[(before + s.offset) >> 2] = 0;
+        writeFreePointer(m, s, before, 0);
         break;
       }
       before = p;
-      p = m[(p + s.offset) >> 2]!;
+      p = readFreePointer(m, s, p);
       nr++;
     }
     if (nr > objects) return this.clearFreelist(s, page, 'Freelist cycle detected');
@@ -124,7 +125,7 @@ export class SlabChecks extends ObjectDebug {
   /** The indices of the free objects; the freelist was found to be sound. */
   freeIndices(s: CacheDesc, page: PagePtr): Set<number> {
     const free = new Set<number>();
-    for (let p = this.firstObject(s, page); p !== 0; p = this.m[(p + s.offset) >> 2]!) {
+    for (let p = this.firstObject(s, page); p !== 0; p = readFreePointer(this.m, s, p)) {
       free.add(this.indexOf(s, page, p));
     }
     return free;

@@ -10,18 +10,16 @@
 import type { ThisCpu } from '../cpu/index.js';
 import { orderOf, Page, type PageAllocator, type PagePtr } from '../page/index.js';
 import { GracePeriods } from '../rcu/index.js';
-import type { Words } from '../struct/index.js';
 import { LockClass } from '../sync/index.js';
 import { SLAB_DTOR, SLAB_TYPESAFE_BY_RCU } from './flags.js';
+import { FreePointers } from './freePointer.js';
 import { type CacheDesc, KmemCacheNode, type KmemCacheNodePtr, listLock, nodeOf } from './kmemCache.js';
 import { SlabCallbacks } from './slabCallbacks.js';
 
 const { flags: FLAGS, next: NEXT, prev: GRACE_PERIOD } = Page;
 const { rcuHead: HEAD, rcuTail: TAIL } = KmemCacheNode;
 
-export class SlabPages {
-  protected readonly cpu: ThisCpu;
-  protected readonly m: Words;
+export class SlabPages extends FreePointers {
   readonly pages: PageAllocator;
   /** Runs the constructors and destructors of this thread's caches. */
   readonly callbacks: SlabCallbacks;
@@ -30,8 +28,7 @@ export class SlabPages {
   slabWaits: (s: CacheDesc) => void = () => {};
 
   constructor(cpu: ThisCpu, pages: PageAllocator) {
-    this.cpu = cpu;
-    this.m = cpu.m;
+    super(cpu);
     this.pages = pages;
     this.callbacks = new SlabCallbacks(cpu, pages);
     this.gracePeriods = new GracePeriods(cpu.m, cpu.geometry);

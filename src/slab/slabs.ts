@@ -17,7 +17,6 @@ import {
 import { hasRefinement, PAGE_SHIFT, PAGE_SIZE } from '../struct/index.js';
 import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
 import { SLAB_CTOR } from './flags.js';
-import { linkObjects, takeLinked } from './freelist.js';
 import {
   type CacheDesc,
   KmemCacheNode,
@@ -175,13 +174,13 @@ export class Slabs extends ReserveSlabs {
   }
 
   /** Pops one object; list_lock held, freelist not empty (it only grows while we hold the lock). */
-  private popObject(s: CacheDesc, page: PagePtr): number {
+  protected popObject(s: CacheDesc, page: PagePtr): number {
     const m = this.m;
     for (;;) {
       const word = loadAcquire(m, page + SLAB_WORD);
       const head = freelistOf(word);
       const p = this.slabAddress(page) + (head - 1) * s.size;
-      const link = m[(p + s.offset) >> 2]!; // stable: only a popper could change it, and we are the popper (F1)
+      const link = this.getFreepointer(s, p); // stable: only a popper could change it, and we are the popper (F1)
       const next = link === 0 ? 0 : this.indexOf(s, page, link) + 1;
       if (cmpxchg(m, page + SLAB_WORD, word, packSlabWord(next, inuseOf(word) + 1)) === word) return p;
       this.count(s, Stat.CMPXCHG_DOUBLE_FAIL);
@@ -231,8 +230,18 @@ export class Slabs extends ReserveSlabs {
 
   private buildFreelist(s: CacheDesc, page: PagePtr): void {
     const { m } = this;
-    linkObjects(m, s, this.slabAddress(page), 0, m[page + OBJECTS]!);
-    m[page + SLAB_WORD] = packSlabWord(1, 0);
+    const head = this.dealObjects(s, this.slabAddress(page), m[page + OBJECTS]!, this.scratch, 0, 0);
+    m[page + SLAB_WORD] = packSlabWord(head, 0);
+  }
+
+  /** What dealObjects does, for a slab whose freelist is built. */
+  private takeLinked(s: CacheDesc, page: PagePtr, out: Int32Array, at: number, handed: number): number {
+    let p = this.firstFree(s, page, this.m[page + SLAB_WORD]!);
+    for (let i = 0; i < handed; i++) {
+      out[at + i] = p;
+      p = this.getFreepointer(s, p);
+    }
+    return p === 0 ? 0 : this.indexOf(s, page, p) + 1;
   }
 
   /**
@@ -244,15 +253,11 @@ export class Slabs extends ReserveSlabs {
     const m = this.m;
     const objects = m[page + OBJECTS]!;
     const handed = Math.min(count, objects);
-    const base = this.slabAddress(page);
-    if (this.lazyFreelist) {
-      for (let i = 0; i < handed; i++) out[at + i] = base + i * s.size;
-      linkObjects(m, s, base, handed, objects);
-    } else {
-      takeLinked(m, s, base, out, at, handed);
-    }
+    const head = this.lazyFreelist
+      ? this.dealObjects(s, this.slabAddress(page), objects, out, at, handed)
+      : this.takeLinked(s, page, out, at, handed);
     // Pairs with loadAcquire of whoever frees into the slab or pops from it.
-    storeRelease(m, page + SLAB_WORD, packSlabWord(handed < objects ? handed + 1 : 0, handed));
+    storeRelease(m, page + SLAB_WORD, packSlabWord(head, handed));
     const n = nodeOf(m, s, this.pages.nodeOf(page));
     this.cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
@@ -311,7 +316,7 @@ export class Slabs extends ReserveSlabs {
       const inuse = inuseOf(word) - cnt;
       // A frozen slab has its place with a CPU, full or empty.
       if ((inuse === 0 || freelistOf(word) === 0) && word < FROZEN_BIT) return false;
-      m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
+      this.setFreepointer(s, tail, this.firstFree(s, page, word)); // ours until it is published (F3)
       const seen = cmpxchg(m, page + SLAB_WORD, word, packSlabWord(first, inuse) | (word & FROZEN_BIT));
       if (seen === word) {
         if (word >= FROZEN_BIT) this.count(s, FREE_FROZEN);
@@ -338,7 +343,7 @@ export class Slabs extends ReserveSlabs {
     const first = this.indexOf(s, page, head) + 1;
     let word = m[page + SLAB_WORD]!;
     for (;;) {
-      m[(tail + s.offset) >> 2] = this.firstFree(s, page, word); // ours until it is published (F3)
+      this.setFreepointer(s, tail, this.firstFree(s, page, word)); // ours until it is published (F3)
       const next = packSlabWord(first, inuseOf(word) - cnt) | (word & FROZEN_BIT);
       const seen = cmpxchg(m, page + SLAB_WORD, word, next);
       if (seen === word) break;

@@ -22,6 +22,9 @@ export type Layer = (typeof LAYERS)[number];
 /** When memory is zeroed: bits of `init`. */
 export const INIT_ON_ALLOC = 1 << 0;
 export const INIT_ON_FREE = 1 << 1;
+/** What makes slabs harder to misuse: bits of `hardening`. */
+export const FREELIST_RANDOM = 1 << 0;
+export const FREELIST_HARDENED = 1 << 1;
 /** Whether caches that suit each other share their slabs, and who is then whose alias. */
 export const MERGE_MODES = ['off', 'kernel', 'primary'] as const;
 export type MergeMode = (typeof MERGE_MODES)[number];
@@ -65,6 +68,7 @@ export const Superblock = struct('superblock', {
   nrStatics: 1,
   lockStat: 1,
   init: 1,
+  hardening: 1,
   kmallocTypes: 1,
   kmallocCopies: 1,
   kmallocCopyBy: 1,

@@ -8,9 +8,11 @@ import { bulkPages } from './bulkPages.js';
 import { capacity } from './capacity.js';
 import { concurrentKmalloc } from './concurrentKmalloc.js';
 import { ctorBatching } from './ctorBatching.js';
+import { debugCost } from './debugCost.js';
 import { exec } from './exec.js';
 import { exhaustion } from './exhaustion.js';
 import type { Experiment, Quantity } from './experiment.js';
+import { hardeningCost } from './hardeningCost.js';
 import { judge, roundRatio } from './judge.js';
 import { kfreeBulk } from './kfreeBulk.js';
 import { kfreeRcu } from './kfreeRcu.js';
@@ -60,6 +62,8 @@ export const EXPERIMENTS: readonly Experiment[] = [
   percpuAlternatives,
   exec,
   tc,
+  hardeningCost,
+  debugCost,
 ];
 
 /** The experiment of that name. Throws a RangeError that lists the names. */

@@ -11,6 +11,7 @@
  *
  * Each run is followed by a validate of the arena. One finding, and the variant's figures are void.
  */
+import { KMALLOC_SIZES } from '../../cache/index.js';
 import { noProgress, type Progress } from '../progress.js';
 import { arenaBytesFor } from '../replayBytes.js';
 import { Stage } from '../stage.js';
@@ -122,6 +123,7 @@ export class ExperimentRun {
     this.#progress.step(`starting ${variants[variant]!.name}`, this.#spent());
     const most = threads.at(-1)!;
     const traceCaches = new Set(programs.flatMap(({ caches }) => caches.map(({ name }) => name)));
+    const copies = variants[variant]!.stage.kmalloc?.copies ?? 0;
     const stage = new Stage({
       // What is compared is the kernel's work, and its barns do not grow.
       barnFull: KERNEL_BARN_FULL,
@@ -130,7 +132,7 @@ export class ExperimentRun {
       ...options,
       threads: most,
       bytes: experiment.bytes ?? arenaBytesFor(programs) + Math.ceil((most * BYTES_PER_THREAD) / MIB) * MIB,
-      maxCaches: Math.min(254, 64 + traceCaches.size),
+      maxCaches: Math.min(254, 64 + copies * KMALLOC_SIZES.length + traceCaches.size),
     });
     for (const program of programs) stage.addTrace(variants[variant]!.program?.(program) ?? program);
     return stage;

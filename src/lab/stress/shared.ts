@@ -48,6 +48,8 @@ export interface StressConfig {
   bytes: number;
   /** Threads on each CPU slot; more than one only with lockPolicy 'op'. */
   threadsPerCpu: number;
+  freelistRandom?: boolean;
+  freelistHardened?: boolean;
 }
 
 /** What one worker did and found. */

@@ -62,19 +62,23 @@ const SHAPES: readonly Omit<StressConfig, 'layer'>[] = [
   { lockPolicy: 'op', nodes: 1, check: 'full', bytes: 64 * MIB, threadsPerCpu: 3 },
 ];
 
+/** Links of freelists encoded and checked, freelists in random order. */
+const HARDENED = { freelistRandom: true, freelistHardened: true } as const;
+
 /** The shapes with one caching layer. */
 export const stressConfigs = (layer: StressConfig['layer']): StressConfig[] =>
   SHAPES.map((shape) => ({ layer, ...shape }));
 
 /**
  * What a change is tried on: the default layer in every shape, each other one where memory lasts and where it does not, and a
- * tiny arena.
+ * tiny arena, and hardened links in the layer that reads most of them.
  */
 export const STRESS_CONFIGS: readonly StressConfig[] = [
   ...LAYERS.flatMap((layer) =>
     layer === 'sheaves' ? stressConfigs(layer) : stressConfigs(layer).filter((_, i) => i === 0 || i === 4),
   ),
   { layer: 'none', tiny: true, lockPolicy: 'op', nodes: 2, check: 'full', bytes: 8 * MIB, threadsPerCpu: 1 },
+  { layer: 'cpu-slab', ...SHAPES[0]!, ...HARDENED },
 ];
 
 /** One line that tells a configuration. */
@@ -86,9 +90,11 @@ export const stressName = ({
   check,
   bytes,
   threadsPerCpu,
+  freelistHardened = false,
 }: StressConfig): string =>
   `${tiny ? 'tiny' : layer} ${lockPolicy} nodes=${nodes} check=${check} ${bytes / MIB} MiB` +
-  (threadsPerCpu > 1 ? `, ${threadsPerCpu} threads a CPU` : '');
+  (threadsPerCpu > 1 ? `, ${threadsPerCpu} threads a CPU` : '') +
+  (freelistHardened ? ', hardened' : '');
 
 const WORKER = fileURLToPath(import.meta.resolve('#workers/stress.js'));
 
