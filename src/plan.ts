@@ -1,5 +1,11 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
-import { checkStaticCaches, KMALLOC_SIZES, MAX_CACHES, type StaticCache } from './cache/index.js';
+import {
+  checkQuarantine,
+  checkStaticCaches,
+  KMALLOC_SIZES,
+  MAX_CACHES,
+  type StaticCache,
+} from './cache/index.js';
 import { type KmallocOptions, kmallocFamilyCount, planKmalloc } from './kmallocPlan.js';
 import { type PercpuOptions, planPercpu } from './percpu/index.js';
 import { layOut, leastBytes } from './regions.js';
@@ -73,6 +79,15 @@ export interface ArenaOptions {
    * `true` for FZPU. See docs/slab-debug.md. Default none.
    */
   slabDebug?: string | boolean;
+  /**
+   * Bytes of freed objects that wait, poisoned, on each CPU and in each cache before they are really free, so that a
+   * write into one is found; for the caches that the program makes, but those with SLAB_ACCOUNT or SLAB_TYPESAFE_BY_RCU.
+   * A cache's own option wins. Up to 16 MiB; needs `check`. Default 0: none.
+   * @example
+   * const arena = Arena.create({ bytes: 64 << 20, quarantine: 64 << 10 });
+   * arena.onSlabReport(({ text }) => log.error(text)); // 'BUG session: Quarantine overwritten', with the bytes
+   */
+  quarantine?: number;
   /** Zero all memory that is handed out, except of caches with poison, constructors or SLAB_TYPESAFE_BY_RCU. */
   initOnAlloc?: boolean;
   /** Zero all memory that is freed, with the same exceptions. */
@@ -151,11 +166,17 @@ export function planArena(options: ArenaOptions): Geometry {
   const slabDebug = slabDebugText(options.slabDebug);
   const merge = requireOneOf('merge', options.merge ?? 'off', MERGE_MODES);
   const hardenedUsercopy = requireBoolean('hardenedUsercopy', options.hardenedUsercopy ?? false);
+  const quarantine = checkQuarantine(options.quarantine ?? 0);
+  if (quarantine > 0 && check === 'none') {
+    throw new RangeError(`quarantine is ${quarantine}; with check 'none' nobody knows what is free`);
+  }
   const nrStatics = checkStaticCaches(options.caches ?? [], {
     cpus,
     tiny: tiny ? 1 : 0,
     layer,
     merge,
+    quarantine,
+    check: CHECK_LEVELS.indexOf(check),
   }).length;
   if (nrStatics > maxCaches - ownCaches) {
     throw new RangeError(
@@ -195,6 +216,7 @@ export function planArena(options: ArenaOptions): Geometry {
     ...percpu,
     ...kmalloc,
     tiny: tiny ? 1 : 0,
+    quarantine,
     ...layOut(bytes, shape),
   };
 }

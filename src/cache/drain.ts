@@ -45,6 +45,7 @@ export function shrinkNodes(caches: Caches, cache: KmemCache): number {
 /** slab_mutex held. */
 export function shrinkCache(caches: Caches, cache: KmemCache): ShrinkReport {
   cache.release();
+  cache.drainQuarantine();
   const skippedCpus = forEachPcs(
     caches.cpu,
     cache.desc.slot,
@@ -63,6 +64,7 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   cache.release();
   lockAll(caches, cache);
   try {
+    cache.drainQuarantine();
     for (let id = 0; id < geometry.cpus; id++) {
       // list_lock under every CPU's pcs lock. Those are only ever tried, so nobody waits in a circle.
       cache.detachPcs(pcsOf(geometry, id, desc.slot));
@@ -149,6 +151,7 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
   // Needs no lock: only the dead thread knew of them.
   cache.flushPrefilled(pcsOf(caches.geometry, dead.thread, cache.desc.slot));
   if (dead.cpu < 0) return [];
+  if (!dead.othersStay) cache.drainQuarantine(dead.cpu);
   const pcs = pcsOf(caches.geometry, dead.cpu, cache.desc.slot);
   const word = loadAcquire(m, pcs + Pcs.lock);
   const held = isOwnedBy(word, dead.owner);

@@ -27,6 +27,7 @@ import {
   makeFreelistLoops,
   SLAB_ACCOUNT,
   SLAB_FAILSLAB,
+  SLAB_QUARANTINE,
   SLAB_RCU_DEBUG,
 } from '../slab/index.js';
 import {
@@ -49,6 +50,7 @@ import { turnArrayClass } from './fastPathArray.js';
 import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
+import { withQuarantine } from './quarantined.js';
 import { withRcuDebug } from './rcuDebug.js';
 import { trackingClass } from './requestedSize.js';
 
@@ -113,7 +115,8 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
 
 /** The class of a cache's handles. */
 export function classOf(code: HotCode, s: CacheDesc): KmemCacheClass {
-  const made = isDebug(s) ? debugClassOf(code, s) : layeredClassOf(code, s);
+  const plain = isDebug(s) ? debugClassOf(code, s) : layeredClassOf(code, s);
+  const made = (s.flags & SLAB_QUARANTINE) === 0 ? plain : withQuarantine(plain);
   return (s.flags & SLAB_FAILSLAB) === 0 ? made : withFailslab(made);
 }
 

@@ -17,6 +17,7 @@ export { mergeMode, namesOf, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';
+export { checkQuarantine } from './quarantine.js';
 export { ReclaimWorker, type ReclaimWorkerReport } from './reclaimWorker.js';
 export {
   findByName,

@@ -273,6 +273,9 @@ export abstract class KmemCache extends ObjectMarks {
   /** A restricted context's free. */
   abstract freeNolock(p: number): void;
 
+  /** Frees what waits in the quarantine of a CPU, or of all; most caches have none. */
+  drainQuarantine(_cpu?: number): void {}
+
   /** Flushes this CPU's own sheaves of this cache. */
   flushThisCpu(): void {
     this.flushOwn();

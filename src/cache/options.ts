@@ -53,6 +53,12 @@ export interface CacheOptions {
    */
   useroffset?: number;
   usersize?: number;
+  /**
+   * Bytes of freed objects that wait on each CPU, poisoned, before they are really free: a write into one is reported
+   * when it leaves. At least one object, up to 16 MiB; 0 is none, whatever the arena says. Makes the cache unmergeable. By
+   * default what the arena was made with. See docs/hardening-objects.md.
+   */
+  quarantine?: number;
 }
 
 /** What a cache is made to: its slabs, and what the layers that may stand in front of them hold. */

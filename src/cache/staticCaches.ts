@@ -43,6 +43,7 @@ import { createAtPlace } from './merging.js';
 import { type NewCache, newCache, type Wanted } from './newCache.js';
 import { checkName } from './options.js';
 import { firstStaticSlot, placeOfSlot, placeWords, staticPlace } from './places.js';
+import type { QuarantineRule } from './quarantine.js';
 import { findByName, liveSlots, RegistrySlot, registrySlot } from './registry.js';
 import type { StaticCache } from './setup.js';
 
@@ -55,7 +56,7 @@ const UNCLAIMED = -1;
 export const staticCacheWords = (nodes: number, count: number): number => count * placeWords(nodes);
 
 /** What an arena will be like, as far as its static caches depend on it. */
-export interface StaticShape {
+export interface StaticShape extends QuarantineRule {
   readonly cpus: number;
   readonly tiny: number;
   readonly layer: Layer;
@@ -111,9 +112,11 @@ export function checkStaticCaches(definitions: unknown, shape: StaticShape): rea
   return definitions;
 }
 
-const shapeOf = ({ cpus, tiny, layer, merge }: Geometry): StaticShape => ({
+const shapeOf = ({ cpus, tiny, layer, merge, quarantine, check }: Geometry): StaticShape => ({
   cpus,
   tiny,
+  quarantine,
+  check,
   layer: LAYERS[layer]!,
   merge: MERGE_MODES[merge]!,
 });

@@ -63,6 +63,8 @@ export const KmemCacheStruct = struct('kmem_cache', {
   definedIn: 1,
   /** Byte offset in a slot of the word with the requested size; 0: there is none. */
   origSize: 1,
+  /** Table of the rings in which freed objects wait, a word index; 0: there are none. */
+  quarantine: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });

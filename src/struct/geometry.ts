@@ -71,6 +71,7 @@ export const Superblock = struct('superblock', {
   kmallocSeed: 1,
   requestedSize: 1,
   tiny: 1,
+  quarantine: 1,
   threadRecords: 1,
   lockStats: 1,
   lockSites: 1,
