@@ -6,6 +6,7 @@ import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
 import type { DebugServices } from './cacheDebug.js';
 import type { Failslab } from './failslab.js';
 import type { KfreeRcu } from './kfreeRcu.js';
+import type { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
 import type { Accounting } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
@@ -15,6 +16,7 @@ export interface CacheContext extends SheafSource {
   readonly cpu: ThisCpu;
   readonly slabs: SlabAllocator;
   readonly kfreeRcu: KfreeRcu;
+  readonly kmallocs: Kmallocs;
   readonly geometry: Geometry;
   readonly views: Views;
   readonly policy: LockPolicy;

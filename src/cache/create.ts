@@ -21,6 +21,7 @@ import {
 import { LAYERS, type Layer, OutOfMemoryError, PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { forgetModule, noteModule } from './callbacks.js';
+import { releaseGenerations } from './generations.js';
 import type { NewCache } from './newCache.js';
 import type { CacheLayout } from './options.js';
 import { addArrays, releaseArrays } from './percpuArray.js';
@@ -206,6 +207,7 @@ export function releaseCache(caches: Caches, desc: CacheDesc): void {
     if (n !== 0) caches.boot.kmemCacheNode.free(n * WORD_BYTES);
   }
   releaseQuarantine(caches, desc);
+  releaseGenerations(caches, desc);
   forgetModule(caches, desc);
   freeStruct(caches, desc.ptr);
 }

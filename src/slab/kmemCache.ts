@@ -65,6 +65,8 @@ export const KmemCacheStruct = struct('kmem_cache', {
   origSize: 1,
   /** Table of the rings in which freed objects wait, a word index; 0: there are none. */
   quarantine: 1,
+  /** What counts the uses of its objects by handle, a word index; 0 until somebody asks for handles. */
+  generations: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });

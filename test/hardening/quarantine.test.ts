@@ -36,7 +36,7 @@ function reportsOf(arena: Arena): SlabReport[] {
   return reports;
 }
 
-const LAYERS = Object.keys({ sheaves: 0, none: 0, ...LAYER_STAT_ITEMS }) as Layer[];
+const LAYERS = Object.keys(LAYER_STAT_ITEMS) as Layer[];
 const POLICIES: LockPolicy[] = ['turn', 'op'];
 const KINDS = LAYERS.flatMap((layer) => POLICIES.map((lockPolicy) => ({ layer, lockPolicy })));
 

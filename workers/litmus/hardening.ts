@@ -1,5 +1,5 @@
 /** Roles of the tests of quarantine, guard objects and handles: objects go from thread to thread and are freed there. */
-import { Arena } from '../../src/index.js';
+import { Arena, SlabBugError } from '../../src/index.js';
 import { exchange } from '../../src/sync/index.js';
 import { Control, FREE_WORDS, type LitmusTask, number, random } from './control.js';
 
@@ -42,4 +42,38 @@ function trade(task: LitmusTask): Traded {
   return { damaged, freed };
 }
 
-export const HARDENING_ROLES = { trade };
+/** The same with handles in shared memory: everybody looks, one frees, and who comes too late is told so. */
+function tradeHandles(task: LitmusTask): Traded & { late: number } {
+  const arena = Arena.attach(task.handle!);
+  arena.online({ cpu: number(task, 'cpu') });
+  const control = new Control(task.control);
+  const handles = arena.openCache('c').handles();
+  const below = random(number(task, 'seed'));
+  const shared = new Float64Array(control.buffer, 4096, 8);
+  const { i32 } = arena;
+  const sum = { damaged: 0, freed: 0, late: 0 };
+  const free = (h: number): void => {
+    try {
+      handles.free(h);
+      sum.freed++;
+    } catch (error) {
+      if (!(error instanceof SlabBugError && error.kind === 'double-free')) throw error;
+      sum.late++;
+    }
+  };
+  control.arrive();
+  for (let round = number(task, 'rounds'); round > 0; round--) {
+    const h = handles.alloc();
+    if (h === 0) continue;
+    i32[handles.at(h) >> 2] = round;
+    const slot = below(8);
+    const before = shared[slot]!; // not exclusive: another thread may read the same one, and free it, too
+    shared[slot] = h;
+    if (before !== 0) free(before);
+    if (below(100) === 0) arena.endTurn();
+  }
+  arena.offline();
+  return sum;
+}
+
+export const HARDENING_ROLES = { trade, tradeHandles };
