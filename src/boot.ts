@@ -26,6 +26,7 @@ export function bootArena(
   const caches = new Caches(new ThisCpu(views, geometry, { cpu: 0 }, 0), code);
   connectSlabDebug(caches, reports);
   bootstrap(caches);
+  caches.guards.make();
   makeStaticCaches(caches, definitions);
   caches.leaveCpu();
   caches.cpu.goOffline();

@@ -5,6 +5,7 @@ import type { CacheDesc, SlabAllocator } from '../slab/index.js';
 import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
 import type { DebugServices } from './cacheDebug.js';
 import type { Failslab } from './failslab.js';
+import type { Guards } from './guards.js';
 import type { KfreeRcu } from './kfreeRcu.js';
 import type { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
@@ -17,6 +18,7 @@ export interface CacheContext extends SheafSource {
   readonly slabs: SlabAllocator;
   readonly kfreeRcu: KfreeRcu;
   readonly kmallocs: Kmallocs;
+  readonly guards: Guards;
   readonly geometry: Geometry;
   readonly views: Views;
   readonly policy: LockPolicy;

@@ -82,13 +82,15 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
       caches.rcu.synchronize();
       caches.slabs.freeAllRipeSlabs(desc);
     }
-    if (slabs > 0 || sheaves > 0) {
-      const objects = allocatedObjects(caches, desc);
+    const guarded = caches.guards.live(desc);
+    if (slabs > 0 || sheaves > 0 || guarded.length > 0) {
+      const objects = [...allocatedObjects(caches, desc), ...guarded];
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
       caches.debug.leaked(cache, objects);
       const report = { cache: desc.name, leaked: objects.length, objects };
       return sheaves > 0 ? { ...report, sheaves } : report;
     }
+    caches.guards.forget(desc);
     // With destructors to run it keeps its slot until they have, which is not under these locks.
     if (caches.slabs.callbacks.hasWaiting(desc))
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);

@@ -27,6 +27,7 @@ import {
   makeFreelistLoops,
   SLAB_ACCOUNT,
   SLAB_FAILSLAB,
+  SLAB_GUARD,
   SLAB_QUARANTINE,
   SLAB_RCU_DEBUG,
 } from '../slab/index.js';
@@ -47,6 +48,7 @@ import { turnCpuSlabClass } from './cpuSlabPath.js';
 import { DebugKmemCache } from './debugCache.js';
 import { directClass } from './directCache.js';
 import { turnArrayClass } from './fastPathArray.js';
+import { withGuard } from './guarded.js';
 import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
@@ -116,7 +118,8 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
 /** The class of a cache's handles. */
 export function classOf(code: HotCode, s: CacheDesc): KmemCacheClass {
   const plain = isDebug(s) ? debugClassOf(code, s) : layeredClassOf(code, s);
-  const made = (s.flags & SLAB_QUARANTINE) === 0 ? plain : withQuarantine(plain);
+  const late = (s.flags & SLAB_QUARANTINE) === 0 ? plain : withQuarantine(plain);
+  const made = (s.flags & SLAB_GUARD) === 0 ? late : withGuard(late);
   return (s.flags & SLAB_FAILSLAB) === 0 ? made : withFailslab(made);
 }
 

@@ -2,6 +2,7 @@
 import {
   type KmemCachePtr,
   SLAB_ACCOUNT,
+  SLAB_GUARD,
   SLAB_NO_MERGE,
   SLAB_OBJ_EXT_IN_OBJ,
   SLAB_QUARANTINE,
@@ -10,6 +11,7 @@ import {
 } from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
 import { withDebug } from './debugPlan.js';
+import { type GuardRule, isGuarded } from './guarded.js';
 import { type CacheLayout, type CacheOptions, layoutFor } from './options.js';
 import { type QuarantineRule, quarantineObjects } from './quarantine.js';
 
@@ -48,7 +50,7 @@ export interface Wanted {
 /** Throws RangeError or TypeError that names the option. `byDefault` is the layer of caches that name none. `slabDebug` adds flags. */
 export function newCache(
   { name, options, callbackFlags, definedIn }: Wanted,
-  arena: QuarantineRule & { readonly cpus: number; readonly tiny: number },
+  arena: QuarantineRule & GuardRule & { readonly cpus: number; readonly tiny: number },
   byDefault: Layer,
   slabDebug: SlabDebugSpec,
 ) {
@@ -66,7 +68,8 @@ export function newCache(
     (options.rcuDebug ? SLAB_RCU_DEBUG : 0);
   const plan = withDebug(slabDebug, name, own, size, layer, layoutWith);
   const quarantine = quarantineObjects(options.quarantine, arena, plan.flags, plan.layout.size);
-  const flags = plan.flags | (quarantine > 0 ? SLAB_QUARANTINE | SLAB_NO_MERGE : 0);
+  const guard = isGuarded(options.guard, arena, plan.flags, size) ? SLAB_GUARD | SLAB_NO_MERGE : 0;
+  const flags = plan.flags | guard | (quarantine > 0 ? SLAB_QUARANTINE | SLAB_NO_MERGE : 0);
   return {
     name,
     objectSize: size,

@@ -59,6 +59,11 @@ export interface CacheOptions {
    * default what the arena was made with. See docs/hardening-objects.md.
    */
   quarantine?: number;
+  /**
+   * Whether some of its objects are guarded, in an arena made with `guard`. By default those are that can be; true says it
+   * must be possible, false that none shall be. Makes the cache unmergeable. Kernel: SLAB_SKIP_KFENCE.
+   */
+  guard?: boolean;
 }
 
 /** What a cache is made to: its slabs, and what the layers that may stand in front of them hold. */

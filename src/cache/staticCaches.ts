@@ -38,6 +38,7 @@ import type { Caches } from './caches.js';
 import { withDefinition } from './callbacks.js';
 import { initKmemCache } from './create.js';
 import { DefinedCache } from './define.js';
+import type { GuardRule } from './guarded.js';
 import type { KmemCache } from './kmemCache.js';
 import { createAtPlace } from './merging.js';
 import { type NewCache, newCache, type Wanted } from './newCache.js';
@@ -56,7 +57,7 @@ const UNCLAIMED = -1;
 export const staticCacheWords = (nodes: number, count: number): number => count * placeWords(nodes);
 
 /** What an arena will be like, as far as its static caches depend on it. */
-export interface StaticShape extends QuarantineRule {
+export interface StaticShape extends QuarantineRule, GuardRule {
   readonly cpus: number;
   readonly tiny: number;
   readonly layer: Layer;
@@ -112,10 +113,11 @@ export function checkStaticCaches(definitions: unknown, shape: StaticShape): rea
   return definitions;
 }
 
-const shapeOf = ({ cpus, tiny, layer, merge, quarantine, check }: Geometry): StaticShape => ({
+const shapeOf = ({ cpus, tiny, layer, merge, quarantine, guardEvery, check }: Geometry): StaticShape => ({
   cpus,
   tiny,
   quarantine,
+  guardEvery,
   check,
   layer: LAYERS[layer]!,
   merge: MERGE_MODES[merge]!,
