@@ -27,7 +27,12 @@ const HANDLE_BITS = 53;
 const GENERATION_BITS_MAX = 30;
 const LOW_WORD = 2 ** 32;
 
-/** A handle as two words, for an Int32Array; whoever reads them needs a lock, or whatever else keeps both together. */
+/**
+ * A handle as two words, for an Int32Array; whoever reads them needs a lock, or whatever else keeps both together.
+ * @example
+ * words.set(splitHandle(h), 8);
+ * const again = joinHandle(words[8], words[9]);
+ */
 export function splitHandle(handle: number): [low: number, high: number] {
   return [handle | 0, Math.floor(handle / LOW_WORD)];
 }

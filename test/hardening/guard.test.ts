@@ -222,6 +222,11 @@ describe('each way to free one', () => {
       arena.kfreeRcu(p, 8);
       cache.rcuBarrier();
     },
+    kfreeNolock: ({ arena }, p) => arena.kfreeNolock(p),
+    kfreeRcuNolock: ({ arena, cache }, p) => {
+      arena.kfreeRcuNolock(p, 8);
+      cache.rcuBarrier();
+    },
     handles: ({ cache }, p) => {
       cache.free(p);
       const handles = cache.handles();
