@@ -121,7 +121,9 @@ function guardedClass(Base: typeof BulkKmemCache): KmemCacheClass {
     }
 
     private guardedOf(list: Int32Array, n: number): number[] {
-      return n <= list.length ? [...list.subarray(0, n)].filter((p) => this.guards.owns(p)) : [];
+      return n === (n | 0) && n >= 0 && n <= list.length
+        ? [...list.subarray(0, n)].filter((p) => this.guards.owns(p))
+        : [];
     }
 
     override freeRcu(p: number, head?: number): void {
