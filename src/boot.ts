@@ -28,6 +28,7 @@ export function bootArena(
   connectSlabDebug(caches, reports);
   bootstrap(caches);
   initFreelistRandomization(caches.slabs);
+  caches.guards.make();
   makeStaticCaches(caches, definitions);
   caches.leaveCpu();
   caches.cpu.goOffline();

@@ -1,5 +1,12 @@
 /** Where everything lies in an arena: from the options to a geometry. The picture is in docs/memory-layout.md. */
-import { checkStaticCaches, KMALLOC_SIZES, MAX_CACHES, type StaticCache } from './cache/index.js';
+import {
+  checkQuarantine,
+  checkStaticCaches,
+  GUARD_OBJECTS_MAX,
+  KMALLOC_SIZES,
+  MAX_CACHES,
+  type StaticCache,
+} from './cache/index.js';
 import { type KmallocOptions, kmallocFamilyCount, planKmalloc } from './kmallocPlan.js';
 import { type PercpuOptions, planPercpu } from './percpu/index.js';
 import { layOut, leastBytes } from './regions.js';
@@ -75,6 +82,25 @@ export interface ArenaOptions {
    * `true` for FZPU. See docs/slab-debug.md. Default none.
    */
   slabDebug?: string | boolean;
+  /**
+   * Bytes of freed objects that wait, poisoned, on each CPU and in each cache before they are really free, so that a
+   * write into one is found; for the caches that the program makes, but those with SLAB_ACCOUNT or SLAB_TYPESAFE_BY_RCU.
+   * A cache's own option wins. Up to 16 MiB; needs `check`. Default 0: none.
+   * @example
+   * const arena = Arena.create({ bytes: 64 << 20, quarantine: 64 << 10 });
+   * arena.onSlabReport(({ text }) => log.error(text)); // 'BUG session: Quarantine overwritten', with the bytes
+   */
+  quarantine?: number;
+  /**
+   * Guarded objects: on each thread one of `every` allocations of a cache, of up to a page, is served from a pool of
+   * `objects` pages (1 to 255, twice as many with the pages between them), where writes out of bounds and after the free are
+   * found when it is freed, when its page is used again, and by `arena.scanGuards()`. For the caches that the program
+   * makes, and alloc alone; a cache's own option says which. Default none. Kernel: KFENCE.
+   * @example
+   * const arena = Arena.create({ bytes: 64 << 20, guard: { every: 1000, objects: 63 } });
+   * setInterval(() => arena.scanGuards(), 1000); // what it finds goes to arena.onSlabReport
+   */
+  guard?: { every: number; objects: number };
   /** Zero all memory that is handed out, except of caches with poison, constructors or SLAB_TYPESAFE_BY_RCU. */
   initOnAlloc?: boolean;
   /** Zero all memory that is freed, with the same exceptions. */
@@ -163,11 +189,19 @@ export function planArena(options: ArenaOptions): Geometry {
   const slabDebug = slabDebugText(options.slabDebug);
   const merge = requireOneOf('merge', options.merge ?? 'off', MERGE_MODES);
   const hardenedUsercopy = requireBoolean('hardenedUsercopy', options.hardenedUsercopy ?? false);
+  const quarantine = checkQuarantine(options.quarantine ?? 0);
+  if (quarantine > 0 && check === 'none') {
+    throw new RangeError(`quarantine is ${quarantine}; with check 'none' nobody knows what is free`);
+  }
+  const { guardEvery, guardObjects } = planGuard(options.guard);
   const nrStatics = checkStaticCaches(options.caches ?? [], {
     cpus,
     tiny: tiny ? 1 : 0,
     layer,
     merge,
+    quarantine,
+    guardEvery,
+    check: CHECK_LEVELS.indexOf(check),
   }).length;
   if (nrStatics > maxCaches - ownCaches) {
     throw new RangeError(
@@ -178,7 +212,7 @@ export function planArena(options: ArenaOptions): Geometry {
   const families = kmallocFamilyCount(kmalloc);
   const { requestedSize } = kmalloc;
   const slots = { cpus, threads, nodes, maxCaches, nrStatics, families };
-  const shape = { ...slots, check, lockStat, lockdep, layer, slabDebug, requestedSize, percpu };
+  const shape = { ...slots, check, lockStat, lockdep, layer, slabDebug, requestedSize, percpu, guardObjects };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
     throw new RangeError(
@@ -208,7 +242,21 @@ export function planArena(options: ArenaOptions): Geometry {
     ...percpu,
     ...kmalloc,
     tiny: tiny ? 1 : 0,
+    quarantine,
+    guardEvery,
+    guardObjects,
     ...layOut(bytes, shape),
+  };
+}
+
+function planGuard(guard: ArenaOptions['guard']): { guardEvery: number; guardObjects: number } {
+  if (guard === undefined) return { guardEvery: 0, guardObjects: 0 };
+  if (typeof guard !== 'object' || guard === null) {
+    throw new TypeError(`guard is ${describe(guard)}; it must be an object with \`every\` and \`objects\``);
+  }
+  return {
+    guardEvery: requireInteger('guard.every', guard.every, 1, 0x7fffffff),
+    guardObjects: requireInteger('guard.objects', guard.objects, 1, GUARD_OBJECTS_MAX),
   };
 }
 

@@ -60,6 +60,7 @@ export function reapThread(caches: Caches, percpu: PercpuAllocator, thread: numb
     // First: what the caches flush may have percpu areas, which are given back under a lock that died perhaps.
     notes.push(...percpu.reap(thread, owner, Math.max(0, ranOn)));
     notes.push(...caches.reap(thread, owner));
+    caches.guards.reap(thread);
     if (ranOn >= 0 && !hasOtherThread(m, geometry, ranOn, thread))
       notes.push(...percpu.counters.cpuDead(ranOn));
   } catch (error) {

@@ -1,5 +1,5 @@
 /** The regions of an arena: how large each is, and so where it begins. The picture is in docs/memory-layout.md. */
-import { bootCacheWords, registryWords, staticCacheWords } from './cache/index.js';
+import { bootCacheWords, guardWords, registryWords, staticCacheWords } from './cache/index.js';
 import { PERCPU_BLOCK_WORDS, ThreadRecord } from './cpu/index.js';
 import { Page, Pressure, Zone } from './page/index.js';
 import { percpuWords, type planPercpu } from './percpu/index.js';
@@ -39,6 +39,7 @@ export interface Shape {
   requestedSize: number;
   percpu: ReturnType<typeof planPercpu>;
   slabDebug: string;
+  guardObjects: number;
 }
 
 /** Where each region begins, in the order in which they lie. */
@@ -58,6 +59,7 @@ export function layOut(bytes: number, shape: Shape) {
   const zones = region(nodes * Zone.SIZEOF);
   const pressure = region(Pressure.SIZEOF);
   const slabDebug = region(slabDebugWords(shape.slabDebug));
+  const guards = region(guardWords(shape.guardObjects));
   const registry = region(registryWords(maxCaches));
   const bootCaches = region(bootCacheWords(nodes));
   const staticCaches = region(staticCacheWords(nodes, nrStatics));
@@ -79,6 +81,7 @@ export function layOut(bytes: number, shape: Shape) {
     zones,
     pressure,
     slabDebug,
+    guards,
     registry,
     bootCaches,
     staticCaches,
@@ -95,7 +98,8 @@ export function leastBytes(bytes: number, shape: Shape): number {
   // Behind a sheaf of 512 bytes its requested size makes another 512.
   const cpuPages = shape.requestedSize !== 0 ? 2 * layerPages : layerPages;
   const nodePages = NODE_PAGES_MIN + (shape.families - 1) * FAMILY_PAGES_MIN;
-  const heapPages = shape.nodes * nodePages + Math.ceil(shape.cpus * cpuPages * shape.families);
+  const guardPages = shape.guardObjects === 0 ? 0 : 4 * shape.guardObjects + 4;
+  const heapPages = guardPages + shape.nodes * nodePages + Math.ceil(shape.cpus * cpuPages * shape.families);
   for (let least = bytes; ; ) {
     const wanted = (layOut(least, shape).firstPfn + heapPages) * PAGE_SIZE;
     if (wanted <= least) return least;

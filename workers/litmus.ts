@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { LitmusTask } from './litmus/control.js';
 import { CTOR_ROLES } from './litmus/ctor.js';
 import { GROUP_ROLES } from './litmus/groups.js';
+import { HARDENING_ROLES } from './litmus/hardening.js';
 import { HEAP_ROLES } from './litmus/heap.js';
 import { KILL_ROLES } from './litmus/kill.js';
 import { LOCKDEP_ROLES } from './litmus/lockdep.js';
@@ -21,6 +22,7 @@ const ROLES: Readonly<Record<string, (task: LitmusTask) => unknown>> = {
   ...GROUP_ROLES,
   ...LOCK_ROLES,
   ...LOCKDEP_ROLES,
+  ...HARDENING_ROLES,
   ...HEAP_ROLES,
   ...KILL_ROLES,
   ...RCU_ROLES,

@@ -1,5 +1,8 @@
 /** Debugging as a cache offers it. What is behind it lies in src/debug, which imports this layer. */
+
+import type { CacheDesc } from '../slab/index.js';
 import type { SlabBugError } from '../struct/index.js';
+import type { GuardBug } from './guardBug.js';
 import type { KmemCache } from './kmemCache.js';
 
 /** Who did something to an object, as plain data. */
@@ -50,6 +53,8 @@ export interface DebugServices {
   of(cache: KmemCache): CacheDebug;
   /** A free was refused: reports it, and gives the error to throw. */
   refused(cache: KmemCache, p: number, error: SlabBugError): SlabBugError;
+  /** Something is wrong with a guarded object of the cache. */
+  guarded(s: CacheDesc, bug: GuardBug): void;
   /** A cache was destroyed with these objects left. */
   leaked(cache: KmemCache, objects: readonly number[]): void;
 }
@@ -60,5 +65,6 @@ export const NO_DEBUG_SERVICES: DebugServices = {
     throw new RangeError('debugging of caches is not connected: this is no arena');
   },
   refused: (_cache, _p, error) => error,
+  guarded: () => {},
   leaked: () => {},
 };

@@ -36,6 +36,7 @@ import { reapPcs, shrinkCache } from './drain.js';
 import { Failslab } from './failslab.js';
 import { classOf, type HotCode } from './fastPath.js';
 import { MemoryGroups } from './groups.js';
+import { Guards } from './guards.js';
 import { KfreeRcu } from './kfreeRcu.js';
 import type { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
@@ -66,6 +67,7 @@ export class Caches implements CacheContext {
   readonly kmallocs: Kmallocs;
   readonly rcu: Rcu;
   readonly kfreeRcu: KfreeRcu;
+  readonly guards: Guards;
   readonly nolock: Nolock;
   readonly reclaim: CacheReclaim;
   readonly endings: Endings;
@@ -107,6 +109,7 @@ export class Caches implements CacheContext {
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
     this.slabs.slabWaits = (s) => this.kfreeRcu.slabWaits(s);
+    this.guards = new Guards(this);
     this.nolock = new Nolock(this);
     this.reclaim = new CacheReclaim(this, shrinkers);
     this.endings = new Endings(this, arena);

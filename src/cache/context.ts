@@ -5,7 +5,9 @@ import type { CacheDesc, SlabAllocator } from '../slab/index.js';
 import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
 import type { DebugServices } from './cacheDebug.js';
 import type { Failslab } from './failslab.js';
+import type { Guards } from './guards.js';
 import type { KfreeRcu } from './kfreeRcu.js';
+import type { Kmallocs } from './kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
 import type { Accounting } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
@@ -15,6 +17,8 @@ export interface CacheContext extends SheafSource {
   readonly cpu: ThisCpu;
   readonly slabs: SlabAllocator;
   readonly kfreeRcu: KfreeRcu;
+  readonly kmallocs: Kmallocs;
+  readonly guards: Guards;
   readonly geometry: Geometry;
   readonly views: Views;
   readonly policy: LockPolicy;

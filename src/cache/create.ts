@@ -22,9 +22,11 @@ import {
 import { LAYERS, type Layer, OutOfMemoryError, PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { forgetModule, noteModule } from './callbacks.js';
+import { releaseGenerations } from './generations.js';
 import type { NewCache } from './newCache.js';
 import type { CacheLayout } from './options.js';
 import { addArrays, releaseArrays } from './percpuArray.js';
+import { addQuarantine, releaseQuarantine } from './quarantine.js';
 import { nextSerial, publishSlot } from './registry.js';
 
 /** Writes the fixed fields of a kmem_cache. Its per-node pointers are 0 afterwards. */
@@ -89,6 +91,10 @@ export function createInSlot(caches: Caches, slot: number, made: NewCache): Cach
   if ((flags & SLAB_KMALLOC) === 0 && !LAYER_SETUP[layer].add(caches, desc, layout)) {
     releaseCache(caches, desc);
     throw outOfMemory(name, `its ${layer}`);
+  }
+  if (!addQuarantine(caches, desc, made.quarantine ?? 0)) {
+    releaseCache(caches, desc);
+    throw outOfMemory(name, 'its quarantine');
   }
   if (made.definedIn) noteModule(caches, desc, made.definedIn);
   publishSlot(m, geometry, slot, serial, ptr);
@@ -202,6 +208,8 @@ export function releaseCache(caches: Caches, desc: CacheDesc): void {
     const n = m[nodeSlot(desc, node)]!;
     if (n !== 0) caches.boot.kmemCacheNode.free(n * WORD_BYTES);
   }
+  releaseQuarantine(caches, desc);
+  releaseGenerations(caches, desc);
   forgetModule(caches, desc);
   freeStruct(caches, desc.ptr);
 }

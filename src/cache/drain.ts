@@ -45,6 +45,7 @@ export function shrinkNodes(caches: Caches, cache: KmemCache): number {
 /** slab_mutex held. */
 export function shrinkCache(caches: Caches, cache: KmemCache): ShrinkReport {
   cache.release();
+  cache.drainQuarantine();
   const skippedCpus = forEachPcs(
     caches.cpu,
     cache.desc.slot,
@@ -63,6 +64,7 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   cache.release();
   lockAll(caches, cache);
   try {
+    cache.drainQuarantine();
     for (let id = 0; id < geometry.cpus; id++) {
       // list_lock under every CPU's pcs lock. Those are only ever tried, so nobody waits in a circle.
       cache.detachPcs(pcsOf(geometry, id, desc.slot));
@@ -80,13 +82,15 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
       caches.rcu.synchronize();
       caches.slabs.freeAllRipeSlabs(desc);
     }
-    if (slabs > 0 || sheaves > 0) {
-      const objects = allocatedObjects(caches, desc);
+    const guarded = caches.guards.live(desc);
+    if (slabs > 0 || sheaves > 0 || guarded.length > 0) {
+      const objects = [...allocatedObjects(caches, desc), ...guarded];
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
       caches.debug.leaked(cache, objects);
       const report = { cache: desc.name, leaked: objects.length, objects };
       return sheaves > 0 ? { ...report, sheaves } : report;
     }
+    caches.guards.forget(desc);
     // With destructors to run it keeps its slot until they have, which is not under these locks.
     if (caches.slabs.callbacks.hasWaiting(desc))
       publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
@@ -149,6 +153,7 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
   // Needs no lock: only the dead thread knew of them.
   cache.flushPrefilled(pcsOf(caches.geometry, dead.thread, cache.desc.slot));
   if (dead.cpu < 0) return [];
+  if (!dead.othersStay) cache.drainQuarantine(dead.cpu);
   const pcs = pcsOf(caches.geometry, dead.cpu, cache.desc.slot);
   const word = loadAcquire(m, pcs + Pcs.lock);
   const held = isOwnedBy(word, dead.owner);

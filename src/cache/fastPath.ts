@@ -27,6 +27,8 @@ import {
   isDebug,
   SLAB_ACCOUNT,
   SLAB_FAILSLAB,
+  SLAB_GUARD,
+  SLAB_QUARANTINE,
   SLAB_RCU_DEBUG,
   type SlabAllocatorClass,
   slabAllocatorClass,
@@ -50,9 +52,11 @@ import { turnCpuSlabClass } from './cpuSlabPath.js';
 import { DebugKmemCache } from './debugCache.js';
 import { directClass } from './directCache.js';
 import { turnArrayClass } from './fastPathArray.js';
+import { withGuard } from './guarded.js';
 import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
+import { withQuarantine } from './quarantined.js';
 import { withRcuDebug } from './rcuDebug.js';
 import { trackingClass } from './requestedSize.js';
 
@@ -135,7 +139,9 @@ function cpuSlabClass(views: Views, { lockPolicy, check, hardening }: Geometry):
 /** The class of a cache's handles on the thread that has this record. */
 export function classOf(code: HotCode, s: CacheDesc, record: number): KmemCacheClass {
   const plain = isDebug(s) ? debugClassOf(code, s) : layeredClassOf(code, s);
-  const made = (s.flags & SLAB_ACCOUNT) !== 0 ? code.accounted(plain, record) : plain;
+  const paid = (s.flags & SLAB_ACCOUNT) !== 0 ? code.accounted(plain, record) : plain;
+  const late = (s.flags & SLAB_QUARANTINE) === 0 ? paid : withQuarantine(paid);
+  const made = (s.flags & SLAB_GUARD) === 0 ? late : withGuard(late);
   return (s.flags & SLAB_FAILSLAB) === 0 ? made : withFailslab(made);
 }
 

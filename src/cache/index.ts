@@ -7,6 +7,9 @@ export { barnFigures } from './drain.js';
 export type { Failslab, FailslabOptions } from './failslab.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { type GroupInfo, type GroupOptions, MemoryGroup, MemoryGroups } from './groups.js';
+export type { GuardBug, GuardTrack } from './guardBug.js';
+export { GUARD_OBJECTS_MAX, guardWords } from './guards.js';
+export { CacheHandles, joinHandle, splitHandle } from './handles.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, type Kmallocs, ZERO_SIZE_PTR } from './kmalloc.js';
 export { callerSite, familyOfSite, KmallocSite, type KmallocSiteOptions } from './kmallocSite.js';
 export { KMALLOC_SIZES, kmallocFamilies } from './kmallocTypes.js';
@@ -17,6 +20,7 @@ export { mergeMode, namesOf, sysfsId } from './merging.js';
 export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';
+export { checkQuarantine } from './quarantine.js';
 export { ReclaimWorker, type ReclaimWorkerReport } from './reclaimWorker.js';
 export {
   findByName,

@@ -237,7 +237,8 @@ export class Kmallocs {
 
   /** The object, or the large block, that a byte lies in. */
   objectAt(address: number): number {
-    const { geometry, views } = this.caches;
+    const { geometry, views, guards } = this.caches;
+    if (guards.owns(address)) return guards.objectAt(address);
     const start = pageAddress(geometry, compoundHead(views.m, virtToPage(geometry, address)));
     const cache = this.cacheOf(address);
     return cache === undefined
@@ -258,6 +259,7 @@ export class Kmallocs {
     const cache = this.cacheOf(p);
     if (cache === undefined) return this.largeBytes(p);
     cache.assertAllocated(p);
+    if (this.caches.guards.owns(p)) return cache.objectSize; // what follows is canary
     return usableBytes(cache.desc);
   }
 

@@ -28,6 +28,8 @@ import {
 import { Intent, loadAcquire } from '../sync/index.js';
 import type { CacheDebug } from './cacheDebug.js';
 import type { CacheContext } from './context.js';
+import { freeRetired } from './generations.js';
+import { CacheHandles } from './handles.js';
 import { ObjectMarks } from './objectMarks.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
@@ -217,6 +219,15 @@ export abstract class KmemCache extends ObjectMarks {
     return this.context.setupPercpuArray(this, count);
   }
 
+  /**
+   * The cache's objects by handle: numbers that stop working when their object is freed, in every thread. Throws
+   * OutOfMemoryError when there is no memory to count generations in: 4 bytes per page of the arena once, and per object.
+   */
+  handles(): CacheHandles {
+    this.assertAlive();
+    return new CacheHandles(this.context, this);
+  }
+
   /** Frees memory that nobody uses: all CPUs' sheaves, the barns, empty slabs. Kernel: `kmem_cache_shrink`. */
   shrink(): ShrinkReport {
     this.assertAlive();
@@ -226,6 +237,7 @@ export abstract class KmemCache extends ObjectMarks {
   /** Ends the cache. The report names each object that was not freed. Kernel: `kmem_cache_destroy`. */
   destroy(): LeakReport {
     this.assertAlive();
+    freeRetired(this.context, this.primary.desc, (p) => this.primary.free(p));
     return this.context.destroy(this);
   }
 
@@ -289,6 +301,9 @@ export abstract class KmemCache extends ObjectMarks {
 
   /** A restricted context's free. */
   abstract freeNolock(p: number): void;
+
+  /** Frees what waits in the quarantine of a CPU, or of all; most caches have none. */
+  drainQuarantine(_cpu?: number): void {}
 
   /** Flushes this CPU's own sheaves of this cache. */
   flushThisCpu(): void {

@@ -53,6 +53,17 @@ export interface CacheOptions {
    */
   useroffset?: number;
   usersize?: number;
+  /**
+   * Bytes of freed objects that wait on each CPU, poisoned, before they are really free: a write into one is reported
+   * when it leaves. At least one object, up to 16 MiB; 0 is none, whatever the arena says. Makes the cache unmergeable. By
+   * default what the arena was made with. See docs/hardening-objects.md.
+   */
+  quarantine?: number;
+  /**
+   * Whether some of its objects are guarded, in an arena made with `guard`. By default those are that can be; true says it
+   * must be possible, false that none shall be. Makes the cache unmergeable. Kernel: SLAB_SKIP_KFENCE.
+   */
+  guard?: boolean;
 }
 
 /** What a cache is made to: its slabs, and what the layers that may stand in front of them hold. */

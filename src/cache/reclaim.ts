@@ -89,6 +89,7 @@ export class CacheReclaim implements Reclaimer {
     const all = caches.all();
     for (const cache of all) {
       this.sparing(cache.name, () => {
+        cache.drainQuarantine();
         if (effort > Effort.BARNS) this.drainCpus(cache, effort);
         cache.recycleAllRcuSheaves();
         shrinkBarns(caches, cache);

@@ -38,11 +38,13 @@ import type { Caches } from './caches.js';
 import { withDefinition } from './callbacks.js';
 import { initKmemCache } from './create.js';
 import { DefinedCache } from './define.js';
+import type { GuardRule } from './guarded.js';
 import type { KmemCache } from './kmemCache.js';
 import { createAtPlace } from './merging.js';
 import { type NewCache, newCache, type Wanted } from './newCache.js';
 import { checkName } from './options.js';
 import { firstStaticSlot, placeOfSlot, placeWords, staticPlace } from './places.js';
+import type { QuarantineRule } from './quarantine.js';
 import { findByName, liveSlots, RegistrySlot, registrySlot } from './registry.js';
 import type { StaticCache } from './setup.js';
 
@@ -55,7 +57,7 @@ const UNCLAIMED = -1;
 export const staticCacheWords = (nodes: number, count: number): number => count * placeWords(nodes);
 
 /** What an arena will be like, as far as its static caches depend on it. */
-export interface StaticShape {
+export interface StaticShape extends QuarantineRule, GuardRule {
   readonly cpus: number;
   readonly tiny: number;
   readonly layer: Layer;
@@ -111,9 +113,12 @@ export function checkStaticCaches(definitions: unknown, shape: StaticShape): rea
   return definitions;
 }
 
-const shapeOf = ({ cpus, tiny, layer, merge }: Geometry): StaticShape => ({
+const shapeOf = ({ cpus, tiny, layer, merge, quarantine, guardEvery, check }: Geometry): StaticShape => ({
   cpus,
   tiny,
+  quarantine,
+  guardEvery,
+  check,
   layer: LAYERS[layer]!,
   merge: MERGE_MODES[merge]!,
 });

@@ -2,7 +2,16 @@
  * Debugging of a thread's caches: makes reports of what the slab layer finds, and answers what a cache is asked. It is
  * handed to the layers below when the thread goes online.
  */
-import type { CacheDebug, Caches, DebugServices, KmemCache, TraceGroup, TrackInfo } from '../cache/index.js';
+import type {
+  CacheDebug,
+  Caches,
+  DebugServices,
+  GuardBug,
+  GuardTrack,
+  KmemCache,
+  TraceGroup,
+  TrackInfo,
+} from '../cache/index.js';
 import { Page, type PagePtr, PG_SLAB, pageAddress } from '../page/index.js';
 import {
   type CacheDesc,
@@ -141,6 +150,30 @@ class SlabDebugger implements DebugSink, DebugServices {
     this.fix(desc, `Object at ${hex(address)} not freed`);
     this.flush();
     return error;
+  }
+
+  guarded(s: CacheDesc, { what, object, bytes, allocated, freed, damage }: GuardBug): void {
+    this.countError(s);
+    const whose = ({ stack, ...track }: GuardTrack): TrackInfo => ({
+      ...track,
+      stack: this.depot.read(stack),
+    });
+    const report: Omit<SlabReport, 'text'> = {
+      kind: 'bug',
+      cache: s.name,
+      what,
+      ...this.finder(),
+      object: {
+        address: object,
+        offset: object % PAGE_SIZE,
+        fp: 0,
+        ...(allocated === undefined ? {} : { allocated: whose(allocated) }),
+        ...(freed === undefined ? {} : { freed: whose(freed) }),
+        dumps: bytes === 0 ? [] : [{ name: 'Object', address: object, bytes: this.bytes(object, bytes) }],
+      },
+      ...(damage === undefined ? {} : { damage }),
+    };
+    this.reports.note({ ...report, text: bugText(report, symbolOf) });
   }
 
   leaked(cache: KmemCache, objects: readonly number[]): void {

@@ -92,7 +92,8 @@ export function bugText(
   const { cache, what, slab, object, damage, cpu, thread, stack } = report;
   const symbol = (track: TrackInfo | undefined): string => symbolOf(track?.stack ?? []);
   const lines = [BAR, `BUG ${cache} (Not tainted): ${what}`, LINE, ''];
-  if (damage !== undefined && slab !== undefined) lines.push(damageLine(damage, slab.address));
+  const start = slab?.address ?? (object === undefined ? 0 : object.address - object.offset);
+  if (damage !== undefined) lines.push(damageLine(damage, start));
   lines.push(...trackLines('Allocated', symbol(object?.allocated), object?.allocated));
   lines.push(...trackLines('Freed', symbol(object?.freed), object?.freed));
   if (slab !== undefined) lines.push(slabLine(slab));

@@ -14,6 +14,7 @@ import { LockRecord } from '../sync/index.js';
 import { type Finding, Findings } from './finding.js';
 import { validateCache } from './validateCache.js';
 import { validateCallbacks } from './validateCallbacks.js';
+import { validateGuards } from './validateGuards.js';
 import { validatePages } from './validatePages.js';
 import { validatePercpu } from './validatePercpu.js';
 
@@ -26,6 +27,7 @@ export function validateArena(caches: Caches): Finding[] {
   }
   validateOwners(caches, findings);
   validateCallbacks(caches, findings);
+  validateGuards(caches, findings);
   validateCpus(caches, findings);
   validatePercpu(caches, findings);
   return findings.list;

@@ -11,6 +11,7 @@
  * | HEAD, order           | first page of an allocated block             | free for the owner       |
  * | TAIL                  | another page of an allocated block           | `head` names the first   |
  * | HEAD or TAIL + SLAB   | the block is a slab; `cache` is set on each  | head: partial list       |
+ * | HEAD or TAIL, `cache` set | of the pool of guarded objects, while one of the cache's lies there | -          |
  * | HEAD + LARGE          | the block is a large kmalloc                 | -                        |
  * | HEAD + PFMEMALLOC     | taken from the reserve by a thread that reclaims | as for HEAD              |
  * | HEAD + CALLBACK       | a slab whose objects are constructed, or await destructors | see slabCallbacks.ts |

@@ -50,6 +50,12 @@ export const SLAB_DEBUG_METADATA = SLAB_RED_ZONE | SLAB_POISON | SLAB_STORE_USER
 /** Internal: a word in each slot says which memory group its object is charged to. */
 export const SLAB_OBJ_EXT_IN_OBJ = 1 << 22;
 
+/** Internal: what is freed waits in a quarantine; see quarantine.ts of the cache layer. */
+export const SLAB_QUARANTINE = 1 << 26;
+
+/** Internal: some of its objects are guarded; see guards.ts of the cache layer. */
+export const SLAB_GUARD = 1 << 27;
+
 /** With one of these a cache has its slabs to itself, always. */
 export const SLAB_NEVER_MERGE =
   SLAB_CONSISTENCY_CHECKS |

@@ -65,6 +65,10 @@ export const KmemCacheStruct = struct('kmem_cache', {
   origSize: 1,
   /** Secret that free pointers are stored with, 0: they are stored as they are. */
   random: 1,
+  /** Table of the rings in which freed objects wait, a word index; 0: there are none. */
+  quarantine: 1,
+  /** What counts the uses of its objects by handle, a word index; 0 until somebody asks for handles. */
+  generations: 1,
   nameBytes: 1,
   name: NAME_WORDS,
 });
