@@ -1,6 +1,6 @@
 /** The memory groups of an arena, as one thread sees them. */
 import { GFP_KERNEL } from '../page/index.js';
-import { describe, OutOfMemoryError, optionError, requireInteger, WORD_BYTES } from '../struct/index.js';
+import { describe, OutOfMemoryError, optionError, requireInteger, requireObject, WORD_BYTES } from '../struct/index.js';
 import { fetchAdd, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { GROUP_NAME_BYTES, type GroupPtr, MemoryGroupStruct, NO_LIMIT } from './memoryGroup.js';
@@ -89,7 +89,9 @@ export class MemoryGroups {
    * const group = arena.groups.create('worker-1', { limit: 16 << 20 });
    * arena.groups.workFor(group); // what this thread allocates from caches with SLAB_ACCOUNT counts there
    */
-  create(name: string, { limit = NO_LIMIT, parent }: GroupOptions = {}): MemoryGroup {
+  create(name: string, options: GroupOptions = {}): MemoryGroup {
+    requireObject('options', options);
+    const { limit = NO_LIMIT, parent } = options;
     const bytes = this.checkName(name);
     requireInteger('limit', limit, 0, NO_LIMIT);
     if (parent !== undefined) this.checkGroup('parent', parent);

@@ -12,6 +12,7 @@ import { duplicate } from './dup.js';
 import { emptyArea, emptyAreaReverse } from './gaps.js';
 import { type MapleTreePtr, MapleTreeStruct, MT_FLAGS_ALLOC_RANGE, MT_FLAGS_USE_RCU } from './mapleTree.js';
 import { isNode, MAPLE_MAX } from './node.js';
+import { checkKey, checkRange } from './keys.js';
 import { MapleReader } from './reader.js';
 import { freeNodes } from './teardown.js';
 import { validateTree } from './validate.js';
@@ -72,6 +73,10 @@ export class MapleTree {
   /** The struct's address, by which other threads open the tree. */
   get address(): number {
     return this.tree * 4;
+  }
+  /** Whether it lies in the arena of these caches. */
+  isOf(caches: Caches): boolean {
+    return this.m?.buffer === caches.views.m.buffer;
   }
   /** Whether it can find free ranges by their size. */
   get hasGaps(): boolean {
@@ -266,6 +271,9 @@ export class MapleTree {
    */
   duplicateInto(to: MapleTree): boolean {
     this.assertLocked('duplicateInto');
+    if (!(to instanceof MapleTree) || !to.isOf(this.caches)) {
+      throw new TypeError('`to` is no maple tree of this arena');
+    }
     if (!to.isEmpty || to.hasGaps !== this.hasGaps) {
       throw new RangeError('`to` must be an empty tree, with gaps if this one has them');
     }
@@ -389,12 +397,3 @@ export class MapleTree {
 }
 
 type Search = (m: Int32Array, root: number, min: number, max: number, size: number) => number;
-
-function checkKey(name: string, key: number): number {
-  return requireInteger(name, key, 0, MAPLE_MAX);
-}
-
-function checkRange(first: number, last: number): void {
-  checkKey('first', first);
-  requireInteger('last', last, first, MAPLE_MAX);
-}

@@ -13,6 +13,7 @@ export const node: Arg = ({ rng }) => rng.pick([NUMA_NO_NODE, 0]);
 export const count: Arg = ({ rng }) => rng.pick([0, 1, 2, 3, 5, 9, 16]);
 export const list: Arg = () => new Int32Array(16);
 export const kmalloced: Arg = (world) => world.have('kmalloc');
+export const scratch: Arg = (world) => world.scratch;
 export const head: Arg = ({ rng }) => rng.pick([undefined, 0, 4, 8]);
 export const order: Arg = ({ rng }) => rng.below(3);
 export const key: Arg = ({ rng }) => rng.below(1 << 16);

@@ -5,13 +5,15 @@ import { call, type Rules, type Surface } from './rule.js';
 
 const rows = (world: { arena: granary.Arena }) => world.arena.lockStat();
 
+const STRUCT = granary.structOf('fuzz', { x: 'u32', y: 'f64' });
+
 const rules: Rules = {
   arrayOf: call([() => 'u32', () => 4]),
   attributeFiles: call(),
   defineCache: call([(w) => `defined${w.rng.below(2 ** 30)}`, () => ({ size: 64 })]),
   formatTraces: call([() => []]),
-  kmemCacheSetup: call([A.name, () => ({ size: 64 })]),
-  kmemCacheSetupUsercopy: call([A.name, () => ({ size: 64 }), () => 0, () => 8]),
+  kmemCacheSetup: call([() => STRUCT, () => 0]),
+  kmemCacheSetupUsercopy: call([() => STRUCT, () => 0, () => 'x']),
   lockStatText: call([rows]),
   perfLockContention: call([rows]),
   perfLockReport: call([rows]),

@@ -34,7 +34,7 @@ const FAULTS_MAX = 60;
 
 /** Errors of the engine that say that nobody has looked at an argument. */
 const CARELESS =
-  /Cannot (read|set|destructure|access|delete)|is not (a function|iterable|a constructor)|undefined \(|Maximum call stack|nvalid typed array|offset is out of bounds|private member|Cannot perform|object null|undefined or null/;
+  /Cannot (read|set|destructure|access|delete)|is not (a function|iterable|a constructor)|undefined \(|Maximum call stack|nvalid typed array|offset is out of bounds|private member|object null|undefined or null/;
 
 export interface FuzzReport {
   calls: number;

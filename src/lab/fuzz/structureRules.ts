@@ -79,7 +79,7 @@ export const TREE: Surface = {
     ),
   },
   internal:
-    'change allocBy searchFree checkSearch attempt reserveWithoutLock takeLock giveLockUp locked assertLocked',
+    'change allocBy searchFree checkSearch attempt reserveWithoutLock takeLock giveLockUp locked assertLocked isOf',
 };
 
 export const MAPLE_CURSOR: Surface = {
@@ -111,7 +111,7 @@ export const MMS: Surface = {
     'get vmas': getter('object'),
     'get mms': getter('object'),
   },
-  internal: 'alloc handle',
+  internal: 'alloc handle checkMm',
 };
 
 export const MM: Surface = {
@@ -139,7 +139,7 @@ export const MM: Surface = {
     'get mapCount': getter('number'),
     'get areasTree': getter('object'),
   },
-  internal: 'copyAreas copiedInVain describe change provide dropSpare locked',
+  internal: 'copyAreas copiedInVain describe change provide dropSpare locked isOf',
   elsewhere: { endFault: 'with startFault: what it is given is a reference, which it takes at its word' },
 };
 
@@ -190,7 +190,7 @@ export const COUNTERS: Surface = {
     'get batch': getter('number'),
   },
   internal:
-    'addShared fold takePart sumOfParts cpuDead foldDead nth countAt partOf checkAddress locked listed requireCounter',
+    'addShared fold takePart sumOfParts cpuDead foldDead nth countAt partOf checkAddress checkCounter checkAmount locked listed',
   elsewhere: { destroy: 'with init', destroyMany: 'with initMany' },
 };
 

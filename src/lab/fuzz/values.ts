@@ -51,7 +51,7 @@ const OTHERS: ReadonlyArray<() => unknown> = [
   () => new Map(),
   () => Object.create(null),
   () => Object.freeze({ size: 64, name: 'forged', address: 4096, ptr: 4096, primary: {} }),
-  () => new Proxy({}, { get: () => 64 }),
+  () => new Proxy({}, { get: (_, key) => (typeof key === 'symbol' ? undefined : 64) }),
   () => throwingProxy(),
   () => new Proxy(new Int32Array(8), {}),
   () => new SharedArrayBuffer(8),

@@ -57,6 +57,8 @@ export class World {
   target: object = {};
   /** What this world looks at objects with. */
   readonly cursor: object;
+  /** 64 bytes to write to. */
+  readonly scratch: number;
   readonly buckets: KmemBuckets;
   readonly site: KmallocSite;
 
@@ -67,6 +69,7 @@ export class World {
     this.arena.onSlabReport(() => {});
     this.makeCaches();
     this.makeForgeries();
+    this.scratch = this.have('structure', 64);
     this.cursor = CURSOR.cursor(this.arena).at(this.have('structure', 64));
     this.buckets = this.arena.createBuckets('fuzz-set');
     this.site = this.arena.kmallocSite({ site: 7 });
@@ -104,8 +107,8 @@ export class World {
     this.forgeries.push(cache, cache.prefill(2), cache.alloc(), gone, over, group);
     this.forgeries.push(other.maple.create(), other.mms.create(), other, other.handle, other.percpu);
     const [mine] = this.caches;
-    this.forgeries.push(Object.create(mine!), Object.create(Object.getPrototypeOf(mine!) as object));
-    this.forgeries.push(Object.create(Object.getPrototypeOf(over) as object), Object.create(group));
+    this.forgeries.push(Object.create(mine!));
+    this.forgeries.push(Object.create(group));
   }
 
   /** A fault is what the fuzzer is after. */
