@@ -133,6 +133,7 @@ export class MapleTree {
 
   /** All ranges with an entry that overlap [first, last], in order; each as it was when it was come by. */
   ranges(first = 0, last = MAPLE_MAX): MapleRange[] {
+    checkKey('last', last);
     const { rcu } = this;
     const found: MapleRange[] = [];
     const cursor = this.cursor(first);

@@ -142,7 +142,7 @@ const state: Rules = {
   reclaimWorker: call(),
   stopReclaimWorkers: call(),
   reclaimInfo: call(),
-  validate: call([], ({ world, result }) => world.expect((result as []).length === 0, 'validate')),
+  validate: call([], ({ world, result }) => world.expect((result as []).length === 0, `validate: ${JSON.stringify(result)}`)),
   lockStat: call(),
   lockdep: call(),
   meminfo: call(),

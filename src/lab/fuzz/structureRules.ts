@@ -247,8 +247,8 @@ export const FAILSLAB: Surface = {
 };
 
 const cursorRules: Rules = {
-  at: call([(world) => world.have('kmalloc')], ({ world }) => {
-    (world.cursor as { at(p: number): void }).at(world.have('kmalloc'));
+  at: call([A.scratch], ({ world }) => {
+    (world.cursor as { at(p: number): void }).at(world.scratch);
   }),
 };
 

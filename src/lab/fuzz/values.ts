@@ -113,8 +113,16 @@ function converting(world: World): unknown {
   return world.rng.chance(50) ? { valueOf: convert } : { valueOf: convert, toString: () => String(convert()) };
 }
 
-/** Near misses of addresses that are good ones. */
+/** Near misses of addresses that are good ones; never one that the model does not know the owner of. */
 export function badAddress(world: World): unknown {
+  const value = nearMiss(world);
+  if (typeof value !== 'number' || value % 8 !== 0 || world.live.has(value)) return value;
+  const { geometry, u8 } = world.arena;
+  const isSomebodys = value % 4096 === 0 || u8[geometry.shadow + (value >> 3)] !== 0;
+  return isSomebodys ? value + 4 : value;
+}
+
+function nearMiss(world: World): unknown {
   const { rng } = world;
   const p = world.anyAddress();
   switch (rng.below(12)) {

@@ -153,10 +153,14 @@ export class World {
 
   anyAddress(): number {
     const { live, rng } = this;
-    if (live.size === 0) return 8 * (1 + rng.below(1000));
-    let skip = rng.below(Math.min(live.size, 16));
-    for (const p of live.keys()) if (skip-- === 0) return p;
-    return 0;
+    let skip = rng.below(16);
+    let found = 8;
+    for (const [p, { by }] of live) {
+      if (by === 'structure') continue;
+      found = p;
+      if (skip-- === 0) break;
+    }
+    return found;
   }
 
   /** An address that `by` has given, made now if there is none. */
