@@ -1,6 +1,13 @@
 /** The memory groups of an arena, as one thread sees them. */
 import { GFP_KERNEL } from '../page/index.js';
-import { describe, OutOfMemoryError, optionError, requireInteger, requireObject, WORD_BYTES } from '../struct/index.js';
+import {
+  describe,
+  OutOfMemoryError,
+  optionError,
+  requireInteger,
+  requireObject,
+  WORD_BYTES,
+} from '../struct/index.js';
 import { fetchAdd, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { GROUP_NAME_BYTES, type GroupPtr, MemoryGroupStruct, NO_LIMIT } from './memoryGroup.js';

@@ -10,9 +10,9 @@ import { LockClass, type LockClassId, type LockPtr, storeRelease } from '../sync
 import { MapleCursor } from './cursor.js';
 import { duplicate } from './dup.js';
 import { emptyArea, emptyAreaReverse } from './gaps.js';
+import { checkKey, checkRange } from './keys.js';
 import { type MapleTreePtr, MapleTreeStruct, MT_FLAGS_ALLOC_RANGE, MT_FLAGS_USE_RCU } from './mapleTree.js';
 import { isNode, MAPLE_MAX } from './node.js';
-import { checkKey, checkRange } from './keys.js';
 import { MapleReader } from './reader.js';
 import { freeNodes } from './teardown.js';
 import { validateTree } from './validate.js';

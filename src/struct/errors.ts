@@ -165,7 +165,8 @@ export function requireString(name: string, value: unknown): string {
 
 /** Throws unless `value` is a function. */
 export function requireFunction(name: string, value: unknown): void {
-  if (typeof value !== 'function') throw new TypeError(`${name} is ${describe(value)}; it must be a function`);
+  if (typeof value !== 'function')
+    throw new TypeError(`${name} is ${describe(value)}; it must be a function`);
 }
 
 /** Throws unless `value` is an object, such as one of options is. */

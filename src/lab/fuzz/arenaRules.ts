@@ -142,7 +142,9 @@ const state: Rules = {
   reclaimWorker: call(),
   stopReclaimWorkers: call(),
   reclaimInfo: call(),
-  validate: call([], ({ world, result }) => world.expect((result as []).length === 0, `validate: ${JSON.stringify(result)}`)),
+  validate: call([], ({ world, result }) =>
+    world.expect((result as []).length === 0, `validate: ${JSON.stringify(result)}`),
+  ),
   lockStat: call(),
   lockdep: call(),
   meminfo: call(),

@@ -7,10 +7,13 @@ const rows = (world: { arena: granary.Arena }) => world.arena.lockStat();
 
 const STRUCT = granary.structOf('fuzz', { x: 'u32', y: 'f64' });
 
+/** Definitions are for the life of a thread. */
+let defined = 0;
+
 const rules: Rules = {
   arrayOf: call([() => 'u32', () => 4]),
   attributeFiles: call(),
-  defineCache: call([(w) => `defined${w.rng.below(2 ** 30)}`, () => ({ size: 64 })]),
+  defineCache: call([() => `defined${defined++}`, () => ({ size: 64 })]),
   formatTraces: call([() => []]),
   kmemCacheSetup: call([() => STRUCT, () => 0]),
   kmemCacheSetupUsercopy: call([() => STRUCT, () => 0, () => 'x']),
@@ -45,7 +48,9 @@ const MADE_BY = [
 ];
 
 /** A bundler makes getters of what is exported. */
-const FUNCTIONS = Object.fromEntries(Object.entries(granary).filter(([, value]) => typeof value === 'function'));
+const FUNCTIONS = Object.fromEntries(
+  Object.entries(granary).filter(([, value]) => typeof value === 'function'),
+);
 
 export const EXPORTS: Surface = {
   name: 'granary',

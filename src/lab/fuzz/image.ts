@@ -43,6 +43,9 @@ export class ArenaImage {
     for (let thread = 0; thread < geometry.threads; thread++) {
       const held = threadRecordOf(geometry, thread) + ThreadRecord.locks + LockRecord.held;
       this.free.fill(1, held, held + HELD_LOCKS_MAX);
+      // What the thread was at: of no meaning at depth 0.
+      const { intentOp, intentSlot } = LockRecord;
+      for (const word of [intentOp, intentSlot]) this.free[held - LockRecord.held + word] = 1;
       for (let slot = 0; slot < geometry.maxCaches; slot++) {
         const pcs = pcsOf(geometry, thread, slot);
         this.free.fill(1, pcs + Pcs.SIZEOF, pcs + PERCPU_BLOCK_WORDS);

@@ -110,7 +110,9 @@ function converting(world: World): unknown {
     throw new HostileError('valueOf');
   };
   const convert = world.rng.pick([different, allocating, throwing]);
-  return world.rng.chance(50) ? { valueOf: convert } : { valueOf: convert, toString: () => String(convert()) };
+  return world.rng.chance(50)
+    ? { valueOf: convert }
+    : { valueOf: convert, toString: () => String(convert()) };
 }
 
 /** Near misses of addresses that are good ones; never one that the model does not know the owner of. */

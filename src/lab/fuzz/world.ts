@@ -111,6 +111,11 @@ export class World {
     this.forgeries.push(Object.create(group));
   }
 
+  /** Whether nothing of this thread waits for a grace period. */
+  get isQuiet(): boolean {
+    return this.arena.rcu.pending === 0;
+  }
+
   /** A fault is what the fuzzer is after. */
   fault(what: string): void {
     this.faults.push(what);
