@@ -105,6 +105,7 @@ export class Mm {
     requireObject('options', options);
     const { at, flags = DEFAULT_FLAGS } = options;
     const size = pagesOf('bytes', bytes);
+    checkFlags(flags);
     if (at !== undefined) checkRange(at, size);
     const result = this.change(() => {
       const start = at ?? this.areas.unmappedArea(size);
@@ -126,6 +127,7 @@ export class Mm {
   protect(start: number, bytes: number, flags: number): boolean {
     const size = pagesOf('bytes', bytes);
     checkRange(start, size);
+    checkFlags(flags);
     return this.change(() => this.areas.protect(start, start + size, flags)) ?? false;
   }
 
@@ -373,6 +375,10 @@ export class Mm {
 function pagesOf(name: string, bytes: number): number {
   requireInteger(name, bytes, 1, TASK_SIZE);
   return Math.ceil(bytes / AREA_PAGE) * AREA_PAGE;
+}
+
+function checkFlags(flags: number): void {
+  requireInteger('flags', flags, 0, 0x7fffffff);
 }
 
 function checkRange(start: number, size: number): void {
