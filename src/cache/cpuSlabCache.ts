@@ -8,7 +8,7 @@
  * | nobody, or another CPU | a line of zeros     | miss; the slow path locks, or goes to unfrozen slabs   |
  */
 import { CpuSlab, type PcsPtr, pcsOf, Stat } from '../cpu/index.js';
-import { __GFP_THISNODE, GFP_KERNEL, NUMA_NO_NODE, virtToPage } from '../page/index.js';
+import { __GFP_THISNODE, checkGfp, GFP_KERNEL, NUMA_NO_NODE, virtToPage } from '../page/index.js';
 import { BOOT_SHEAF } from '../sheaf/index.js';
 import { type DetachedCpuSlab, MAX_OBJS_PER_SLAB, readFreePointer } from '../slab/index.js';
 import { requireInteger } from '../struct/index.js';
@@ -38,6 +38,7 @@ export class CpuSlabKmemCache extends BulkKmemCache {
     if (node === NUMA_NO_NODE) return this.alloc(gfp);
     requireInteger('node', node, 0, this.desc.nodes - 1);
     this.assertAlive();
+    checkGfp(gfp);
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
@@ -109,6 +110,7 @@ export class CpuSlabKmemCache extends BulkKmemCache {
 
   protected override allocSlow(gfp: number): number {
     this.assertAlive();
+    checkGfp(gfp);
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
       if (this.m[this.request]! < 0) this.cpu.serveRequests();
@@ -122,6 +124,7 @@ export class CpuSlabKmemCache extends BulkKmemCache {
 
   protected override allocOp(gfp: number): number {
     this.assertAlive();
+    checkGfp(gfp);
     this.cpu.enter(ALLOC, this.desc.slot);
     try {
       const p = this.trylockPcs() ? this.allocLocked(gfp, NUMA_NO_NODE) : this.allocFromSlab(gfp);

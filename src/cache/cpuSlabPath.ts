@@ -33,10 +33,11 @@ export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClas
       const p = m[c + FREELIST]!;
       const allocs = (m[c + ALLOCS]! + 1) | 0;
       if (p === 0 || (allocs | m[this.request]!) < 0) return this.allocSlow(gfp);
+      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       m[c + FREELIST] = m[(p + this.linkAt) >> 2]!;
       m[c + ALLOCS] = allocs;
       if (CHECKED) shadow[p >> 3] = this.tag;
-      if ((gfp & ZERO) !== 0) this.zero(p);
+      if (zero !== 0) this.zero(p);
       return p;
     }
 
@@ -60,6 +61,7 @@ export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClas
       const fits = typed && n === (n | 0) && n > 0 && n <= out.length;
       const allocs = (m[c + ALLOCS]! + n) | 0;
       if (!fits || (allocs | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
+      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       const link = this.linkAt | 0;
       const tag = this.tag | 0;
       let p = m[c + FREELIST]!;
@@ -71,7 +73,7 @@ export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClas
       m[c + FREELIST] = p;
       m[c + ALLOCS] = allocs;
       if (CHECKED) for (let i = 0; i < n; i = (i + 1) | 0) shadow[out[i]! >> 3] = tag;
-      if ((gfp & ZERO) !== 0) this.zeroAll(out, n);
+      if (zero !== 0) this.zeroAll(out, n);
       return true;
     }
 

@@ -3,7 +3,7 @@
  * CPU's least of all, and counts each operation as a slow one. The caches that caches are made of are of this kind.
  */
 import { Stat } from '../cpu/index.js';
-import { GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
+import { checkGfp, GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
 import { requireInteger } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
@@ -47,6 +47,7 @@ export function directClass(): KmemCacheClass {
 
     private allocDirect(gfp: number, node: number): number {
       this.assertAlive();
+      checkGfp(gfp);
       this.cpu.enter(ALLOC, this.desc.slot);
       try {
         if (this.m[this.request]! < 0) this.cpu.serveRequests();

@@ -3,7 +3,7 @@
  * of the kernel's failslab. What is injected is a thread's own matter, as with /proc/self/task/N/fail-nth.
  */
 import { __GFP_NOFAIL } from '../page/index.js';
-import { requireInteger } from '../struct/index.js';
+import { requireInteger, requireObject } from '../struct/index.js';
 
 /** What fails; all that is given must be met. `{}` injects nothing. */
 export interface FailslabOptions {
@@ -26,7 +26,9 @@ export class Failslab {
   /** Allocations that were made to fail since the last set. */
   injected = 0;
 
-  set({ nth = 0, interval = 0, times = 0x7fffffff, space = 0 }: FailslabOptions): void {
+  set(options: FailslabOptions): void {
+    requireObject('options', options);
+    const { nth = 0, interval = 0, times = 0x7fffffff, space = 0 } = options;
     for (const [name, value] of Object.entries({ nth, interval, times, space })) {
       requireInteger(name, value, 0, 0x7fffffff);
     }

@@ -178,10 +178,11 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const size = word & MASK;
       const next = (word + ONE) | 0;
       if (size === 0 || (next | m[this.request]!) < 0) return this.allocSlow(gfp);
+      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       m[sheaf + SIZE] = next;
       const p = m[sheaf + OBJECTS - 1 + size]!;
       if (CHECKED) shadow[p >> 3] = this.tag;
-      if ((gfp & ZERO) !== 0) this.zero(p);
+      if (zero !== 0) this.zero(p);
       return p;
     }
 
@@ -226,6 +227,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const typed = out instanceof Int32Array; // inlined; `constructor` would be a call
       const fits = typed && n === (n | 0) && n > 0 && n <= size && n <= out.length;
       if (!fits || (word | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
+      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       const from = (sheaf + OBJECTS + size - n) | 0;
       const tag = this.tag | 0;
       for (let i = 0; i < n; i = (i + 1) | 0) {
@@ -234,7 +236,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
         if (CHECKED) shadow[p >> 3] = tag;
       }
       m[sheaf + SIZE] = (word + n * ONE) | 0;
-      if ((gfp & ZERO) !== 0) this.zeroAll(out, n);
+      if (zero !== 0) this.zeroAll(out, n);
       return true;
     }
 

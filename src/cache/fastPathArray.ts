@@ -30,10 +30,11 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
       const used = word & MASK;
       const next = (word + ONE) | 0;
       if (used === 0 || (next | m[this.request]!) < 0) return this.allocSlow(gfp);
+      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       m[array + USED] = next;
       const p = m[array + OBJECTS - 1 + used]!;
       if (CHECKED) shadow[p >> 3] = this.tag;
-      if ((gfp & ZERO) !== 0) this.zero(p);
+      if (zero !== 0) this.zero(p);
       return p;
     }
 
@@ -61,6 +62,7 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
       const typed = out instanceof Int32Array;
       const fits = typed && n === (n | 0) && n > 0 && n <= used && n <= out.length;
       if (!fits || (word | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
+      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       const from = (array + OBJECTS + used - n) | 0;
       const tag = this.tag | 0;
       for (let i = 0; i < n; i = (i + 1) | 0) {
@@ -69,7 +71,7 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
         if (CHECKED) shadow[p >> 3] = tag;
       }
       m[array + USED] = (word + n * ONE) | 0;
-      if ((gfp & ZERO) !== 0) this.zeroAll(out, n);
+      if (zero !== 0) this.zeroAll(out, n);
       return true;
     }
 

@@ -1,6 +1,13 @@
 /** The memory groups of an arena, as one thread sees them. */
 import { GFP_KERNEL } from '../page/index.js';
-import { describe, OutOfMemoryError, optionError, requireInteger, WORD_BYTES } from '../struct/index.js';
+import {
+  describe,
+  OutOfMemoryError,
+  optionError,
+  requireInteger,
+  requireObject,
+  WORD_BYTES,
+} from '../struct/index.js';
 import { fetchAdd, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { GROUP_NAME_BYTES, type GroupPtr, MemoryGroupStruct, NO_LIMIT } from './memoryGroup.js';
@@ -41,6 +48,11 @@ export class MemoryGroup {
     const { m, u8 } = caches.views;
     const at = (ptr + G.name) * WORD_BYTES;
     this.name = new TextDecoder().decode(u8.slice(at, at + m[ptr + G.nameBytes]!));
+  }
+
+  /** Whether it lies in the arena of these caches. */
+  isOf(caches: Caches): boolean {
+    return this.caches?.views.m.buffer === caches.views.m.buffer;
   }
 
   /** Bytes in objects, and in stock of threads that are in the middle of a turn. */
@@ -84,14 +96,15 @@ export class MemoryGroups {
    * const group = arena.groups.create('worker-1', { limit: 16 << 20 });
    * arena.groups.workFor(group); // what this thread allocates from caches with SLAB_ACCOUNT counts there
    */
-  create(name: string, { limit = NO_LIMIT, parent }: GroupOptions = {}): MemoryGroup {
+  create(name: string, options: GroupOptions = {}): MemoryGroup {
+    requireObject('options', options);
+    const { limit = NO_LIMIT, parent } = options;
     const bytes = this.checkName(name);
     requireInteger('limit', limit, 0, NO_LIMIT);
-    if (parent !== undefined && !(parent instanceof MemoryGroup)) {
-      throw new TypeError(`parent is ${describe(parent)}; it must be a group`);
-    }
+    if (parent !== undefined) this.checkGroup('parent', parent);
     const { caches } = this;
     return caches.withSlabMutex(() => {
+      if (parent !== undefined) this.checkLive('parent', parent);
       if (this.find(name) !== undefined)
         throw new RangeError(`name is ${describe(name)}; a group of that name exists`);
       const p = caches.kmallocs.alloc(G.SIZEOF * WORD_BYTES, GFP_KERNEL);
@@ -123,6 +136,7 @@ export class MemoryGroups {
   /** From now on this thread's allocations from caches with SLAB_ACCOUNT count for `group`; null for nobody. */
   workFor(group: MemoryGroup | null): void {
     const { accounting, views } = this.caches;
+    if (group !== null) this.caches.withSlabMutex(() => this.checkLive('group', group));
     const before = accounting.current;
     if (group !== null) fetchAdd(views.m, group.ptr + G.users, 1);
     accounting.workFor((group?.ptr ?? 0) as GroupPtr);
@@ -132,8 +146,10 @@ export class MemoryGroups {
   /** Ends a group. Throws RangeError while threads work for it, groups are below it, or objects are charged to it. */
   destroy(group: MemoryGroup): void {
     const { caches } = this;
+    this.checkGroup('group', group);
     caches.withSlabMutex(() => {
       const { m } = caches.views;
+      this.checkLive('group', group);
       const [users, usage] = [loadAcquire(m, group.ptr + G.users), group.usage];
       if (users !== 0 || usage !== 0) {
         throw new RangeError(
@@ -141,8 +157,7 @@ export class MemoryGroups {
         );
       }
       let at = this.head;
-      while (m[at] !== group.ptr && m[at] !== 0) at = m[at]! + G.next;
-      if (m[at] === 0) throw new RangeError(`group ${group.name} has been ended already`);
+      while (m[at] !== group.ptr) at = m[at]! + G.next;
       m[at] = m[group.ptr + G.next]!;
       const parent = m[group.ptr + G.parent]!;
       if (parent !== 0) fetchAdd(m, parent + G.users, -1);
@@ -169,6 +184,21 @@ export class MemoryGroups {
   private find(name: string): MemoryGroup | undefined {
     for (const group of this.walk()) if (group.name === name) return group;
     return undefined;
+  }
+
+  /** Throws unless it is a group of this arena. */
+  private checkGroup(what: string, group: unknown): void {
+    if (!(group instanceof MemoryGroup)) {
+      throw new TypeError(`${what} is ${describe(group)}; it must be a group`);
+    }
+    if (!group.isOf(this.caches)) throw new TypeError(`${what} ${group.name} is a group of another arena`);
+  }
+
+  /** Throws unless it is one that has not been ended. slab_mutex held. */
+  private checkLive(what: string, group: MemoryGroup): void {
+    this.checkGroup(what, group);
+    for (const { ptr } of this.walk()) if (ptr === group.ptr) return;
+    throw new RangeError(`${what} ${group.name} has been ended already`);
   }
 
   private checkName(name: unknown): Uint8Array {

@@ -5,7 +5,7 @@
  * there is no spare to be had: that counts as if there were none.
  */
 import { Pcs, type PcsPtr, pcsOf, Stat } from '../cpu/index.js';
-import { GFP_KERNEL } from '../page/index.js';
+import { checkGfp, GFP_KERNEL } from '../page/index.js';
 import {
   barnGetFullOrEmptySheaf,
   barnIsFull,
@@ -37,6 +37,7 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
 
   override prefill(n: number, gfp: number = GFP_KERNEL): PrefilledSheaf | null {
     requireInteger('n', n, 0, PREFILL_MAX);
+    checkGfp(gfp);
     this.assertAlive();
     if (n === 0) return null;
     this.begin(Intent.PREFILL);
@@ -50,6 +51,7 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
   override refill(sheaf: PrefilledSheaf, n: number, gfp: number = GFP_KERNEL): PrefilledSheaf | null {
     this.assertLent(sheaf);
     requireInteger('n', n, 0, PREFILL_MAX);
+    checkGfp(gfp);
     this.assertAlive();
     if (sheaf.size >= n) return sheaf;
     this.begin(Intent.REFILL);
@@ -65,6 +67,7 @@ export abstract class PrefillKmemCache extends SlowKmemCache {
 
   override return(sheaf: PrefilledSheaf, gfp: number = GFP_KERNEL): void {
     this.assertLent(sheaf);
+    checkGfp(gfp);
     this.assertAlive();
     this.begin(Intent.RETURN);
     try {

@@ -74,9 +74,10 @@ export function makePrefilledSheaf(views: Views, checked: boolean, init: boolean
       const size = m[sheaf + SIZE]!;
       if (size === 0) return this.#allocEmpty();
       const p = m[sheaf + TOP + size]!;
+      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       if (CHECKED) shadow[p >> 3] = this.#tag; // before the size word shrinks (B4)
       m[sheaf + SIZE] = size - 1;
-      if ((gfp & ZERO) !== 0 || (INIT && this.#inits)) this.cache.zero(p);
+      if (zero !== 0 || (INIT && this.#inits)) this.cache.zero(p);
       return p;
     }
 

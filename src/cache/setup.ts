@@ -1,5 +1,5 @@
 /** Definitions of static caches, of structs: the seed's set-up macros, as plain data. */
-import { optionError } from '../struct/index.js';
+import { optionError, requireObject } from '../struct/index.js';
 import type { DefinedCache } from './define.js';
 import type { CacheOptions } from './options.js';
 
@@ -30,7 +30,9 @@ export interface StructLike {
  * export const mmCache = kmemCacheSetup(MmStruct, SLAB_HWCACHE_ALIGN);
  * const arena = Arena.create({ bytes: 64 << 20, caches: [mmCache] });
  */
-export function kmemCacheSetup({ name, sizeof, alignof }: StructLike, flags = 0): NamedCache {
+export function kmemCacheSetup(type: StructLike, flags = 0): NamedCache {
+  requireObject('type', type);
+  const { name, sizeof, alignof } = type;
   return Object.freeze({ name, size: sizeof, align: alignof, flags });
 }
 
@@ -41,6 +43,8 @@ export function kmemCacheSetup({ name, sizeof, alignof }: StructLike, flags = 0)
  * export const mmCache = kmemCacheSetupUsercopy(MmStruct, 0, 'saved_auxv');
  */
 export function kmemCacheSetupUsercopy(type: StructLike, flags: number, field: string): NamedCache {
+  requireObject('type', type);
+  requireObject('type.fields', type.fields);
   const window = Object.hasOwn(type.fields, field) ? type.fields[field] : undefined;
   if (window === undefined) {
     throw optionError('field', field, `a field of ${type.name}: ${Object.keys(type.fields).join(', ')}`);

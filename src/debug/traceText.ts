@@ -1,11 +1,13 @@
 /** The text of /sys/kernel/debug/slab/NAME/alloc_traces and free_traces. */
 import type { TraceGroup } from '../cache/index.js';
+import { requireRows } from '../struct/index.js';
 import { symbolOf } from './callStack.js';
 
 const range = (min: number, max: number): string => (min === max ? `${min}` : `${min}-${max}`);
 
 /** Ages in milliseconds, where the kernel counts jiffies. */
 export function formatTraces(groups: readonly TraceGroup[]): string {
+  requireRows('groups', groups);
   if (groups.length === 0) return 'No data\n';
   return groups.map(formatGroup).join('');
 }

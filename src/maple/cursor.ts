@@ -1,5 +1,6 @@
 /** Iteration, from a key up or down. */
 
+import { checkKey } from './keys.js';
 import { MAPLE_MAX } from './node.js';
 import type { MapleReader } from './reader.js';
 
@@ -21,14 +22,14 @@ export class MapleCursor {
 
   /** Puts the cursor before `key`: `next` finds what is there or above, `prev` what is below. Kernel: `mas_set`. */
   set(key: number): void {
-    this.first = key;
+    this.first = checkKey('key', key);
     this.last = key - 1;
     this.entry = 0;
   }
 
   /** The entry at `key`, or 0; `first` and `last` are then its range, or the free one. Kernel: `mas_walk`. */
   walk(key: number): number {
-    this.entry = this.reader.lookup(key);
+    this.entry = this.reader.lookup(checkKey('key', key));
     this.first = this.reader.first;
     this.last = this.reader.last;
     return this.entry;
@@ -36,6 +37,7 @@ export class MapleCursor {
 
   /** The next entry that begins, or goes on, at or below `max`; 0 when there is none. Kernel: `mas_find`, `mas_next`. */
   next(max = MAPLE_MAX): number {
+    checkKey('max', max);
     for (let key = this.last + 1; key <= max; key = this.last + 1) {
       if (this.walk(key) !== 0) return this.entry;
     }
@@ -45,6 +47,7 @@ export class MapleCursor {
 
   /** The one before, that ends at or above `min`; 0 when there is none. Kernel: `mas_prev`, `mas_find_rev`. */
   prev(min = 0): number {
+    checkKey('min', min);
     for (let key = this.first - 1; key >= min; key = this.first - 1) {
       if (this.walk(key) !== 0) return this.entry;
     }

@@ -2,7 +2,7 @@
 import type { Caches, KmemCache } from '../cache/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { SLAB_PANIC } from '../slab/index.js';
-import { describe, requireInteger, SlabBugError, WORD_BYTES } from '../struct/index.js';
+import { describe, requireInteger, requireObject, SlabBugError, WORD_BYTES } from '../struct/index.js';
 import { type MapleTreePtr, MapleTreeStruct, MT_FLAGS_ALLOC_RANGE, MT_FLAGS_USE_RCU } from './mapleTree.js';
 import { MAPLE_NODE_BYTES } from './node.js';
 import { MapleTree } from './tree.js';
@@ -58,6 +58,7 @@ export class Maple {
    * worker.postMessage({ arena: arena.handle, tree: tree.address });
    */
   create(options: MapleTreeOptions = {}): MapleTree | null {
+    requireObject('options', options);
     const { gaps = true, rcu = true } = options;
     const nodes = this.nodes;
     const p = this.caches.kmallocs.alloc(STRUCT_BYTES, GFP_KERNEL | __GFP_ZERO);
@@ -77,6 +78,7 @@ export class Maple {
   destroy(tree: MapleTree): void {
     if (!(tree instanceof MapleTree))
       throw new TypeError(`tree is ${describe(tree)}; it must be a maple tree`);
+    if (!tree.isOf(this.caches)) throw new TypeError('tree is a maple tree of another arena');
     const { address } = tree;
     const cache = this.caches.kmallocs.cacheOf(address);
     if (cache === undefined)

@@ -15,6 +15,7 @@
  */
 import { GranaryError, type Words } from '../struct/index.js';
 import { loadAcquire } from '../sync/index.js';
+import { checkKey } from './keys.js';
 import { type MapleTreePtr, MapleTreeStruct } from './mapleTree.js';
 import {
   ARANGE_SLOTS_AT,
@@ -100,6 +101,7 @@ export class MapleReader {
   }
 
   private lookupUnderLock(key: number): number {
+    checkKey('key', key); // what is no key is in no range, however often we look
     if (this.locked)
       throw new GranaryError(`maple tree: a leaf at key ${key} is half written, and nobody writes`);
     let entry = 0;

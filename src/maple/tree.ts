@@ -10,6 +10,7 @@ import { LockClass, type LockClassId, type LockPtr, storeRelease } from '../sync
 import { MapleCursor } from './cursor.js';
 import { duplicate } from './dup.js';
 import { emptyArea, emptyAreaReverse } from './gaps.js';
+import { checkKey, checkRange } from './keys.js';
 import { type MapleTreePtr, MapleTreeStruct, MT_FLAGS_ALLOC_RANGE, MT_FLAGS_USE_RCU } from './mapleTree.js';
 import { isNode, MAPLE_MAX } from './node.js';
 import { MapleReader } from './reader.js';
@@ -73,6 +74,10 @@ export class MapleTree {
   get address(): number {
     return this.tree * 4;
   }
+  /** Whether it lies in the arena of these caches. */
+  isOf(caches: Caches): boolean {
+    return this.m?.buffer === caches.views.m.buffer;
+  }
   /** Whether it can find free ranges by their size. */
   get hasGaps(): boolean {
     return (this.m[this.tree + FLAGS]! & MT_FLAGS_ALLOC_RANGE) !== 0;
@@ -128,6 +133,7 @@ export class MapleTree {
 
   /** All ranges with an entry that overlap [first, last], in order; each as it was when it was come by. */
   ranges(first = 0, last = MAPLE_MAX): MapleRange[] {
+    checkKey('last', last);
     const { rcu } = this;
     const found: MapleRange[] = [];
     const cursor = this.cursor(first);
@@ -266,6 +272,9 @@ export class MapleTree {
    */
   duplicateInto(to: MapleTree): boolean {
     this.assertLocked('duplicateInto');
+    if (!(to instanceof MapleTree) || !to.isOf(this.caches)) {
+      throw new TypeError('`to` is no maple tree of this arena');
+    }
     if (!to.isEmpty || to.hasGaps !== this.hasGaps) {
       throw new RangeError('`to` must be an empty tree, with gaps if this one has them');
     }
@@ -389,12 +398,3 @@ export class MapleTree {
 }
 
 type Search = (m: Int32Array, root: number, min: number, max: number, size: number) => number;
-
-function checkKey(name: string, key: number): number {
-  return requireInteger(name, key, 0, MAPLE_MAX);
-}
-
-function checkRange(first: number, last: number): void {
-  checkKey('first', first);
-  requireInteger('last', last, first, MAPLE_MAX);
-}

@@ -5,7 +5,7 @@
 import type { Caches, KmemCache } from '../cache/index.js';
 import { MapleTree, type MapleTreePtr } from '../maple/index.js';
 import { GFP_KERNEL } from '../page/index.js';
-import { CpuError, optionError, requireInteger, type Words } from '../struct/index.js';
+import { CpuError, optionError, requireInteger, requireObject, type Words } from '../struct/index.js';
 import { LockClass, type LockPtr } from '../sync/index.js';
 import { Areas } from './areas.js';
 import {
@@ -82,6 +82,10 @@ export class Mm {
   get address(): number {
     return this.mm * 4;
   }
+  /** Whether it lies in the arena of these caches. */
+  isOf(caches: Caches): boolean {
+    return this.m?.buffer === caches.views.m.buffer;
+  }
   /** Areas there are. */
   get mapCount(): number {
     return this.m[this.mm + MAP_COUNT]!;
@@ -97,8 +101,11 @@ export class Mm {
    * @example
    * const start = mm.map(1 << 20);
    */
-  map(bytes: number, { at, flags = DEFAULT_FLAGS }: { at?: number; flags?: number } = {}): number {
+  map(bytes: number, options: { at?: number; flags?: number } = {}): number {
+    requireObject('options', options);
+    const { at, flags = DEFAULT_FLAGS } = options;
     const size = pagesOf('bytes', bytes);
+    checkFlags(flags);
     if (at !== undefined) checkRange(at, size);
     const result = this.change(() => {
       const start = at ?? this.areas.unmappedArea(size);
@@ -120,6 +127,7 @@ export class Mm {
   protect(start: number, bytes: number, flags: number): boolean {
     const size = pagesOf('bytes', bytes);
     checkRange(start, size);
+    checkFlags(flags);
     return this.change(() => this.areas.protect(start, start + size, flags)) ?? false;
   }
 
@@ -232,6 +240,9 @@ export class Mm {
    * child has none then. Kernel: `dup_mmap`.
    */
   forkInto(child: Mm): boolean {
+    if (!(child instanceof Mm) || !child.isOf(this.caches)) {
+      throw new TypeError('child is no address space of this arena; use mms.fork');
+    }
     if (!child.isPrivate || child.mapCount !== 0) throw new RangeError('child must be new; use mms.fork');
     const done = this.change(() => child.locked(() => this.copyAreas(child)));
     return done ?? false;
@@ -364,6 +375,10 @@ export class Mm {
 function pagesOf(name: string, bytes: number): number {
   requireInteger(name, bytes, 1, TASK_SIZE);
   return Math.ceil(bytes / AREA_PAGE) * AREA_PAGE;
+}
+
+function checkFlags(flags: number): void {
+  requireInteger('flags', flags, 0, 0x7fffffff);
 }
 
 function checkRange(start: number, size: number): void {

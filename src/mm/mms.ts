@@ -86,6 +86,7 @@ export class Mms {
 
   /** A copy of an address space; null when out of memory. Kernel: `dup_mm`. */
   fork(parent: Mm): Mm | null {
+    this.checkMm('parent', parent);
     const child = this.alloc();
     if (child === 0) return null;
     if (parent.forkInto(this.handle(child, true))) return this.handle(child);
@@ -95,10 +96,18 @@ export class Mms {
 
   /** Unmaps everything and frees the space; threads that still look for areas find none. Kernel: `exit_mmap`, `mmdrop`. */
   destroy(mm: Mm): void {
-    if (!(mm instanceof Mm)) throw new TypeError(`mm is ${describe(mm)}; it must be an address space`);
-    this.mms.assertAllocated(mm.address);
+    this.checkMm('mm', mm);
     mm.exit();
     this.mms.freeRcu(mm.address);
+  }
+
+  /** Throws unless it is a handle of an address space of this arena. */
+  private checkMm(name: string, mm: unknown): void {
+    if (!(mm instanceof Mm)) {
+      throw new TypeError(`${name} is ${describe(mm)}; it must be an address space`);
+    }
+    if (!mm.isOf(this.caches)) throw new TypeError(`${name} is an address space of another arena`);
+    this.mms.assertAllocated(mm.address);
   }
 
   private handle(mm: MmPtr, isPrivate = false): Mm {

@@ -6,7 +6,7 @@ import type { Caches, KmemCache } from '../cache/index.js';
 import { countersOf, STAT_ITEMS, Stat, type StatItem } from '../cpu/index.js';
 import { type Finding, validateSlabCache } from '../debug/index.js';
 import { KmemCacheStruct } from '../slab/index.js';
-import { optionError, SlabBugError } from '../struct/index.js';
+import { optionError, requireString, SlabBugError } from '../struct/index.js';
 import { type CacheInfo, cacheInfo } from './slabinfo.js';
 
 const NUMBERS = [
@@ -154,6 +154,7 @@ export function attributeFiles(): string[] {
 
 /** The handle for a name or an id. Throws as openCache does. */
 function find(caches: Caches, name: string): KmemCache {
+  requireString('name', name);
   const byId = name.startsWith(':')
     ? caches.withSlabMutex(() => caches.all().find((cache) => cacheInfo(caches, cache).sysfs_id === name))
     : undefined;

@@ -1,4 +1,5 @@
 /** Lock statistics as the kernel's tools show them: /proc/lock_stat, perf lock report, perf lock contention. */
+import { requireRows } from '../struct/index.js';
 import type { LockPoint, LockStatRow } from '../sync/index.js';
 
 const NAME_WIDTH = 40;
@@ -34,6 +35,7 @@ const average = (total: number, n: number): number => (n === 0 ? 0 : total / n);
  * console.log(lockStatText(arena.lockStat()));
  */
 export function lockStatText(rows: readonly LockStatRow[]): string {
+  requireRows('rows', rows);
   const rule = '-'.repeat(LINE_WIDTH);
   const titles = COLUMNS.map((title) => title.padStart(FIELD_WIDTH)).join(' ');
   const header = ['lock_stat version 0.4', rule, `${'class name'.padStart(NAME_WIDTH)} ${titles}`, rule, ''];

@@ -1,5 +1,5 @@
 /** `perf lock report` and `perf lock contention`, from the lock statistics of an arena. */
-import { describe } from '../struct/index.js';
+import { describe, requireRows } from '../struct/index.js';
 import {
   LOCK_CLASS_NAMES,
   type LockStatRow,
@@ -92,6 +92,7 @@ const figuresOf = ({
  * console.log(perfLockReport(arena.lockStat(), 'wait_total'));
  */
 export function perfLockReport(rows: readonly PerfLockRow[], key: PerfLockKey = 'acquired'): string {
+  requireRows('rows', rows);
   const titles = ['avg wait', 'total wait', 'max wait', 'min wait'].map((title) => title.padStart(TIME));
   const header = `${'Name'.padStart(NAME)} ${'acquired'.padStart(COUNT)} ${'contended'.padStart(COUNT)} ${titles.join(' ')}`;
   const used = rows.map(figuresOf).filter(({ acquired, contended }) => acquired + contended > 0);
@@ -114,6 +115,7 @@ const time = (ns: number): string => perfTime(ns).padStart(TIME);
  * console.log(perfLockContention(arena.lockStat()));
  */
 export function perfLockContention(rows: readonly LockStatRow[], key: PerfLockKey = 'wait_total'): string {
+  requireRows('rows', rows);
   if (key === 'acquired')
     throw new RangeError("key is 'acquired'; a report of contention has no such column");
   const called = rows.some(({ contentionPoints }) => contentionPoints.length > 0);

@@ -3,6 +3,7 @@
  * letters are the tool's. `Objsize` is what was asked for; `%Fr` the share of slabs on partial lists; `%Ef` the share of
  * the memory that allocated objects fill.
  */
+import { requireObject, requireRows } from '../struct/index.js';
 import type { CacheInfo } from './slabinfo.js';
 import { left, lossOf, right, slabBytes, spaceOf, storeSize, usedOf } from './slabinfoSizes.js';
 import { totalsText } from './slabinfoTotals.js';
@@ -199,6 +200,8 @@ function extendedText(caches: readonly CacheInfo[], options: SlabinfoOptions): s
  * console.log(slabinfoTool(arena.cacheInfo(), { sort: 'loss', lines: 5 }));
  */
 export function slabinfoTool(caches: readonly CacheInfo[], options: SlabinfoOptions = {}): string {
+  requireRows('caches', caches);
+  requireObject('options', options);
   const chosen = selectCaches(caches, options);
   let lines: string[];
   if (options.extended) lines = extendedText(caches, options);

@@ -63,7 +63,7 @@ export function gfpNames(gfp: number): string {
  * change anything; the fast paths look at no flag but __GFP_ZERO.
  */
 export function checkGfp(gfp: number): void {
-  if (gfp !== (gfp & GFP_KNOWN)) {
+  if (typeof gfp !== 'number' || gfp !== (gfp & GFP_KNOWN)) {
     throw new RangeError(
       `gfp is ${typeof gfp === 'number' ? `0x${gfp.toString(16)}` : describe(gfp)}; ` +
         `it must be an or of GFP_* and __GFP_* flags, within 0x${GFP_KNOWN.toString(16)}`,

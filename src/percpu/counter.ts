@@ -34,6 +34,11 @@ const BATCH_MIN = 32;
 const FOLD_LIMIT_MS = 100;
 const NR_MAX = PCPU_MIN_UNIT_SIZE / WORD_BYTES;
 
+/** Exact in a double, as counts are kept. */
+function checkAmount(name: string, amount: unknown): void {
+  requireInteger(name, amount, -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+}
+
 /** Percpu counters, for the calling thread. A counter is named by its address: PERCPU_COUNTER_BYTES in an object of yours. */
 export class PercpuCounters {
   private readonly percpu: PercpuAllocator;
@@ -61,11 +66,13 @@ export class PercpuCounters {
     const at = this.partOf(fbc, this.percpu.cpu.id);
     if (this.shared) return this.addShared(fbc, at, amount, batch);
     const part = m[at]! + amount;
-    if (part < batch && part > -batch) m[at] = part;
+    // What is no integer is no part, and is refused below.
+    if (part < batch && part > -batch && part === (part | 0)) m[at] = part;
     else this.fold(fbc, at, amount);
   }
 
   private addShared(fbc: number, at: number, amount: number, batch: number): void {
+    checkAmount('amount', amount);
     for (let part = loadAcquire(this.m, at); Math.abs(part + amount) < batch; ) {
       // Pairs with the exchange in fold, and with the same of a thread of this CPU.
       const seen = cmpxchg(this.m, at, part, part + amount);
@@ -77,6 +84,7 @@ export class PercpuCounters {
 
   /** Moves a CPU's part and an amount into the count. */
   private fold(fbc: number, at: number, amount: number): void {
+    checkAmount('amount', amount);
     this.locked(fbc, () => {
       this.f64[this.countAt(fbc)] = this.read(fbc) + amount + this.takePart(at);
     });
@@ -97,7 +105,7 @@ export class PercpuCounters {
   /** Makes `n` counters, one behind the other, with one percpu area. Kernel: `percpu_counter_init_many`. */
   initMany(fbc: number, amount: number, n: number, gfp: number = GFP_KERNEL): boolean {
     this.checkAddress(fbc);
-    requireInteger('amount', amount, -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+    checkAmount('amount', amount);
     requireInteger('n', n, 1, NR_MAX);
     const counters = this.percpu.alloc(n * WORD_BYTES, WORD_BYTES, gfp);
     if (counters === 0) return false;
@@ -185,6 +193,7 @@ export class PercpuCounters {
 
   /** Sets the value. CPUs that add at the same moment may be lost. Kernel: `percpu_counter_set`. */
   set(fbc: number, amount: number): void {
+    checkAmount('amount', amount);
     this.locked(fbc, () => {
       for (let cpu = 0; cpu < this.v.geometry.cpus; cpu++) this.m[this.partOf(fbc, cpu)] = 0;
       this.f64[this.countAt(fbc)] = amount;
@@ -214,6 +223,8 @@ export class PercpuCounters {
     amount: number,
     batch: number = this.m[this.v.root + BATCH]!,
   ): boolean {
+    checkAmount('amount', amount);
+    checkAmount('limit', limit);
     if (amount === 0) return true;
     const sign = Math.sign(amount);
     const unknown = batch * this.m[this.v.root + ONLINE]!;
@@ -306,7 +317,14 @@ export class PercpuCounters {
     );
   }
 
+  /** Throws unless a counter that is initialised lies there: nothing is written before. */
+  private checkCounter(fbc: number): void {
+    this.checkAddress(fbc);
+    this.partOf(fbc, this.percpu.cpu.id);
+  }
+
   private locked<T>(fbc: number, body: () => T): T {
+    this.checkCounter(fbc);
     const { locks } = this.percpu.cpu;
     const lock = (fbc >> 2) as unknown as LockPtr;
     locks.lock(lock, LockClass.PercpuCounter);

@@ -6,7 +6,7 @@
  * two stores of constants, and a thread that sits in its event loop, parks, leaves or dies holds no grace period up.
  */
 import type { ThisCpu, TurnHolder } from '../cpu/index.js';
-import { CpuError, type Words } from '../struct/index.js';
+import { CpuError, requireFunction, type Words } from '../struct/index.js';
 import { canSleep, loadAcquire, OWN_WORD_LOCK_CLASSES, storeRelease } from '../sync/index.js';
 import { type RcuCallback, RcuCallbacks } from './callbacks.js';
 import { GracePeriods, isSince } from './gracePeriod.js';
@@ -86,6 +86,7 @@ export class Rcu implements TurnHolder {
    * itself waits for grace periods.
    */
   briefly(body: () => void): void {
+    requireFunction('body', body);
     const wasReading = this.reading;
     this.readLock();
     try {

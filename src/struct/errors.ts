@@ -148,6 +148,33 @@ export function describe(value: unknown): string {
   return String(value);
 }
 
+/** Throws unless `value` is an array of objects, such as a report is made from. */
+export function requireRows(name: string, value: unknown): void {
+  if (!Array.isArray(value)) throw new TypeError(`${name} is ${describe(value)}; it must be an array`);
+  for (const row of value) {
+    if (typeof row === 'object' && row !== null) continue;
+    throw new TypeError(`${name} has ${describe(row)}; its entries must be objects`);
+  }
+}
+
+/** Throws unless `value` is a string. */
+export function requireString(name: string, value: unknown): string {
+  if (typeof value !== 'string') throw new TypeError(`${name} is ${describe(value)}; it must be a string`);
+  return value;
+}
+
+/** Throws unless `value` is a function. */
+export function requireFunction(name: string, value: unknown): void {
+  if (typeof value !== 'function')
+    throw new TypeError(`${name} is ${describe(value)}; it must be a function`);
+}
+
+/** Throws unless `value` is an object, such as one of options is. */
+export function requireObject(name: string, value: unknown): void {
+  if (typeof value === 'object' && value !== null) return;
+  throw new TypeError(`${name} is ${describe(value)}; it must be an object`);
+}
+
 /** Throws unless `value` is an integer in `[min, max]`. */
 export function requireInteger(name: string, value: unknown, min: number, max: number): number {
   if (typeof value !== 'number') throw new TypeError(`${name} is ${describe(value)}; it must be a number`);

@@ -6,7 +6,7 @@
  * security policy that forbids `eval`.
  */
 import type { KmemCache } from '../cache/index.js';
-import type { Geometry } from '../struct/index.js';
+import { type Geometry, requireObject, requireString } from '../struct/index.js';
 import { type Cursor, cursorClass } from './cursor.js';
 import { type FieldTypes, layOutFields, type StructShape } from './fields.js';
 
@@ -37,6 +37,8 @@ const TAKEN = ['at', 'address', 'constructor', 'assertLive'];
  * for (let q = p; q !== 0; q = point.at(q).next) sum += point.at(q).y;
  */
 export function structOf<const F extends FieldTypes>(name: string, types: F): StructType<F> {
+  requireString('name', name);
+  requireObject('types', types);
   const reserved = Object.keys(types).find((field) => TAKEN.includes(field));
   if (reserved !== undefined) {
     throw new RangeError(`a field of struct ${name} is named ${reserved}, which every cursor has already`);

@@ -105,7 +105,8 @@ describe('the layers of src', () => {
 
   it('use no growable buffers, which are 30 times slower', () => {
     const named = sources.filter(({ text }) => text.includes('maxByteLength')).map(({ path }) => path);
-    expect(named).toEqual([]);
+    // The fuzzer makes some, to see them refused.
+    expect(named).toEqual(['src/lab/fuzz/values.ts']);
   });
 });
 

@@ -5,10 +5,10 @@
  */
 import { describe, expect, it } from 'vitest';
 import type { KmemCache } from '#src/cache/index.js';
-import { Page, pageAddress } from '#src/page/index.js';
-import { KmemCacheNode, nodeOf, packSlabWord, padStart } from '#src/slab/index.js';
+import { Page, type PagePtr, pageAddress } from '#src/page/index.js';
+import { freelistOf, KmemCacheNode, nodeOf, packSlabWord, padStart } from '#src/slab/index.js';
 import { boot, expectSound, inside } from '../cache/support/arena.js';
-import { LAYOUTS, type Scene, scene } from './support.js';
+import { LAYOUTS, type Scene, scene, WITHOUT_DEBUG } from './support.js';
 
 type Bytes = (s: KmemCache['desc']) => number[];
 
@@ -81,6 +81,31 @@ describe('bytes that are overwritten', () => {
       expectSound(arena);
     },
   );
+
+  describe.each(WITHOUT_DEBUG)('%s', (_column, options) => {
+    it.each(DAMAGE)(
+      '%s: no error, nothing to repair, and the objects go on',
+      (_what, state, _area, _errors, bytes) => {
+        const made = scene('', LAYOUTS[2]!, 'free', boot({ bytes: 4 << 20, ...options }));
+        const { arena, cache, p, free, reports } = made;
+        const at = state === 'free' ? free : p;
+        const { objectSize, size } = cache.desc;
+        // What lies behind the slot is the neighbour's, which nobody has: it is on no freelist, but in a sheaf.
+        for (const offset of bytes(cache.desc)) arena.u8[at + Math.min(offset, size - 1)] ^= 0xff;
+        expectSound(arena);
+        const q = cache.alloc();
+        expect(q).toBe(free);
+        if (options.initOnAlloc) {
+          expect(arena.u8.subarray(q, q + objectSize).every((byte) => byte === 0)).toBe(true);
+        }
+        cache.free(q);
+        cache.free(p);
+        expectSound(arena);
+        expect(cache.destroy().leaked).toBe(0);
+        expect(reports).toEqual([]);
+      },
+    );
+  });
 
   it('are nobody`s business without debugging: memory is the user`s', () => {
     const { arena, cache, p } = scene('', LAYOUTS[3]!);
@@ -191,6 +216,23 @@ describe('a slab`s own words', () => {
     ],
   ];
 
+  /** Findings of arena.validate() without debug flags. Behind a cut of the list each object that is lost is one. */
+  const FINDINGS: Record<string, number> = {
+    'a link into an object': 61,
+    'a link out of the slab': 61,
+    'a negative link': 61,
+    'a list that ends early': 60,
+    'an object that leads to itself': 61,
+    'a cycle of two': 60,
+    'an allocated object on the list': 2,
+    'a head that is no object': 62,
+    'inuse too large': 1,
+    'inuse too small': 1,
+  };
+  /** The address of the slab's first free object. */
+  const slabFirst = ({ arena, cache }: Scene, page: PagePtr): number =>
+    pageAddress(arena.geometry, page) + (freelistOf(arena.i32[page + Page.slabWord]!) - 1) * cache.size;
+
   it.each(CASES)('%s', (_what, first, errors, corrupt) => {
     const made = scene('FP,victim', LAYOUTS[3]!);
     const { arena, cache, free, reports } = made;
@@ -199,6 +241,31 @@ describe('a slab`s own words', () => {
     expect(cache.debug.validate().errors).toBe(errors);
     expect(reports[0]!.what.startsWith(first), reports[0]!.what).toBe(true);
     expect(cache.debug.validate().errors).toBe(0);
+  });
+
+  describe.each(WITHOUT_DEBUG)('%s', (_column, options) => {
+    it.each(CASES)(
+      '%s: named by validate, and clean with the words back',
+      (what, _first, _errors, corrupt) => {
+        const made = scene('', LAYOUTS[3]!, 'free', boot({ bytes: 4 << 20, ...options }));
+        const { arena, cache, reports } = made;
+        const more = Array.from({ length: 5 }, () => cache.alloc());
+        const free = more[2]!;
+        for (const q of [more[1]!, free]) cache.free(q);
+        cache.shrink(); // out of the sheaf, onto the freelist of the slab
+        const page = inside(arena).slabs.slabOf(free);
+        const head = slabFirst(made, page);
+        expectSound(arena);
+        const before = arena.u8.slice();
+        corrupt({ ...made, free: head, m: arena.i32, page, link: (q) => (q + cache.desc.offset) >> 2 });
+        const found = arena.validate().filter(({ where }) => where.startsWith('victim'));
+        expect(found.length, what).toBe(FINDINGS[what]);
+        expect(found.every(({ invariant }) => /^I\d+$/.test(invariant))).toBe(true);
+        arena.u8.set(before);
+        expectSound(arena);
+        expect(reports).toEqual([]); // who reports is the debug column
+      },
+    );
   });
 
   it('counts that cannot be: reported each time, since nothing says what is right', () => {

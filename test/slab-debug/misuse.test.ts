@@ -1,8 +1,8 @@
 /** Calls that are wrong, without debugging and with it: what they are refused as, and the exact count of errors. */
 import { describe, expect, it } from 'vitest';
 import { type Arena, SlabBugError, type SlabBugKind } from '#src/index.js';
-import { allocMany, expectSound, secondCpu } from '../cache/support/arena.js';
-import { LAYOUTS, type Scene, scene } from './support.js';
+import { allocMany, boot, expectSound, secondCpu } from '../cache/support/arena.js';
+import { COLUMNS, LAYOUTS, type Scene, scene } from './support.js';
 
 interface Misuse extends Scene {
   other: Arena;
@@ -90,9 +90,13 @@ describe.each([
   ['plain, checked exactly', '', 'full'],
   ['FZPU', 'FZPU,victim', 'free'],
   ['F', 'F,victim', 'full'],
-] as const)('calls that are wrong, %s', (_name, slabDebug, check) => {
+  ['hardened', '', 'full', COLUMNS.hardened],
+] as const)('calls that are wrong, %s', (_name, slabDebug, check, options = {}) => {
+  const victim = () =>
+    scene(slabDebug, LAYOUTS[3]!, check, boot({ bytes: 4 << 20, slabDebug, check, ...options }));
+
   it.each(MISUSE)('%s: refused as %s', (_what, kind, call) => {
-    const made = scene(slabDebug, LAYOUTS[3]!, check);
+    const made = victim();
     const { arena, cache, errors } = made;
     let error: unknown;
     try {
@@ -112,7 +116,7 @@ describe.each([
   });
 
   it('use after destroy', () => {
-    const { cache, p } = scene(slabDebug, LAYOUTS[3]!, check);
+    const { cache, p } = victim();
     cache.free(p);
     cache.destroy();
     expect(() => cache.alloc()).toThrow(/the cache was destroyed/);
@@ -120,7 +124,7 @@ describe.each([
   });
 
   it('a cache destroyed with an object left: two errors', () => {
-    const { cache, p, reports } = scene(slabDebug, LAYOUTS[3]!, check);
+    const { cache, p, reports } = victim();
     expect(cache.destroy()).toMatchObject({ leaked: 1, objects: [p] });
     expect(reports.length).toBe(2);
   });

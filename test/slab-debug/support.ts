@@ -1,6 +1,6 @@
 /** The victim of corruption: a cache with an allocated and a freed object, and what is reported about it. */
 import type { KmemCache } from '#src/cache/index.js';
-import type { Arena, CheckLevel, SlabReport } from '#src/index.js';
+import type { Arena, ArenaOptions, CheckLevel, SlabReport } from '#src/index.js';
 import { allocMany, boot } from '../cache/support/arena.js';
 
 export const LAYOUTS: Array<{ size: number; align: number }> = [
@@ -20,6 +20,21 @@ if (process.env.GRANARY_LONG !== undefined) {
   for (let i = 0; i < 1000; i++)
     LAYOUTS.push({ size: 2 + random(3000), align: [0, 8, 16, 64, 256][random(5)]! });
 }
+
+/** The columns of the matrix: what every case is tried in. A new option that hardens is one line in the last. */
+export const COLUMNS: Record<'plain' | 'debug' | 'hardened', Partial<ArenaOptions>> = {
+  plain: {},
+  debug: { slabDebug: 'FZPU,victim' },
+  hardened: {
+    check: 'full',
+    initOnAlloc: true,
+    initOnFree: true,
+    hardenedUsercopy: true,
+    kmalloc: { copies: 3, seed: 0x5eed },
+  },
+};
+/** Columns without debug flags, where damage of bytes is the user's own matter. */
+export const WITHOUT_DEBUG = (['plain', 'hardened'] as const).map((name) => [name, COLUMNS[name]] as const);
 
 export interface Scene {
   arena: Arena;
