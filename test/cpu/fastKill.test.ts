@@ -26,12 +26,12 @@ function mortal(arena: Arena): { other: Arena; dieBefore: (nth: number) => void 
   const other = Arena.attach(arena.handle);
   const inner = other as unknown as { views: Parameters<typeof makeHotCode>[0]; code: unknown };
   const { views } = inner;
-  const { freelists } = makeHotCode(views, arena.geometry as Geometry);
+  const { freelists, slabs } = makeHotCode(views, arena.geometry as Geometry);
   const { classes } = makeHotCode(
     { ...views, m: counted(views.m), shadow: counted(views.shadow) },
     arena.geometry as Geometry,
   );
-  inner.code = { classes, freelists };
+  inner.code = { classes, slabs, freelists };
   other.online({ cpu: 1 });
   return {
     other,

@@ -73,8 +73,8 @@ async function killAt(lockPolicy: LockPolicy, phase: number, at: number): Promis
   return { at, reported, findings, heir: report.heldLocks.length > 0 ? '' : useAfter(arena) };
 }
 
-/** GRANARY_LONG=1 stops at each moment under both policies; otherwise at one of three, not the same ones. */
-const STRIDE = LONG ? 1 : 3;
+/** GRANARY_LONG=1 stops at each moment under both policies; otherwise at one of four, not the same ones. */
+const STRIDE = LONG ? 1 : 4;
 const BATCH = 4;
 
 async function sweep(lockPolicy: LockPolicy, phase: number): Promise<Death[]> {
