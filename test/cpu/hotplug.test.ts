@@ -97,7 +97,7 @@ describe.each(POLICIES)('a thread that ends without offline, policy %s', (lockPo
   });
 });
 
-const KILLS = LONG ? 20 : 8;
+const KILLS = LONG ? 20 : 5;
 
 interface Death {
   report: ReapReport | undefined;

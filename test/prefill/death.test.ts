@@ -99,7 +99,7 @@ describe.each(POLICIES)('the slot of a dead borrower, policy %s', (policy) => {
 describe.each(POLICIES)('a borrower that is killed at a random moment, policy %s', (policy) => {
   it('loses nothing without a word', async () => {
     const silent: string[] = [];
-    for (let i = 0; i < (LONG ? 12 : 6); i++) {
+    for (let i = 0; i < (LONG ? 12 : 4); i++) {
       const arena = boot({ lockPolicy: policy, bytes: 4 << 20 });
       arena.createCache('c', { size: i % 2 === 0 ? 256 : 4096 });
       const control = new Control();

@@ -23,8 +23,8 @@ describe(`stress, seed ${SEED}`, () => {
         expect(result.problems).toEqual([]);
         // A stress that did nothing would find nothing.
         expect(result.lives).toBeGreaterThanOrEqual(THREADS);
-        expect(result.counts.allocs).toBeGreaterThan(10_000);
-        expect(result.counts.transfers).toBeGreaterThan(1_000);
+        expect(result.counts.allocs).toBeGreaterThan(1_000);
+        expect(result.counts.transfers).toBeGreaterThan(100);
         if (bytes < 64 << 20) expect(result.counts.outOfMemory).toBeGreaterThan(0);
       },
       (SECONDS / STRESS_CONFIGS.length + 60) * 1000,
