@@ -10,7 +10,7 @@ import { Intent } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
 
 const { ALLOC, FREE } = Intent;
-const { ALLOC_SLOWPATH, ALLOC_NODE_MISMATCH, FREE_SLOWPATH } = Stat;
+const { ALLOC_SLOWPATH, ALLOC_NODE_MISMATCH } = Stat;
 
 export class DebugKmemCache extends BulkKmemCache {
   override alloc(gfp: number = GFP_KERNEL): number {
@@ -94,13 +94,6 @@ export class DebugKmemCache extends BulkKmemCache {
   /** What was asked for and no more: behind it is red zone. */
   override zero(p: number): void {
     this.context.views.u8.fill(0, p, p + origSize(this.m, this.desc, p));
-  }
-
-  /** Damage that is found keeps the object where it is: it stays allocated. */
-  protected override freeToSlab(p: number): void {
-    this.count(FREE_SLOWPATH);
-    const freed = this.slabs.freeChecked(this.desc, p);
-    if (!freed && this.checked) this.shadow[p >> 3] = this.markOf(p);
   }
 
   protected override takeBack(p: number): void {

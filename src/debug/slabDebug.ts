@@ -2,15 +2,16 @@
  * Debugging of a thread's caches: makes reports of what the slab layer finds, and answers what a cache is asked. It is
  * handed to the layers below when the thread goes online.
  */
-import type {
-  CacheDebug,
-  Caches,
-  DebugServices,
-  GuardBug,
-  GuardTrack,
-  KmemCache,
-  TraceGroup,
-  TrackInfo,
+import {
+  type CacheDebug,
+  type Caches,
+  type DebugServices,
+  type GuardBug,
+  type GuardTrack,
+  type KmemCache,
+  RESERVE_MARK,
+  type TraceGroup,
+  type TrackInfo,
 } from '../cache/index.js';
 import { Page, type PagePtr, PG_SLAB, pageAddress } from '../page/index.js';
 import {
@@ -101,6 +102,12 @@ class SlabDebugger implements DebugSink, DebugServices {
   fix(s: CacheDesc, what: string): void {
     this.countError(s);
     this.reports.note({ kind: 'fix', cache: s.name, what, ...this.finder(), text: `FIX ${s.name}: ${what}` });
+  }
+
+  /** On its way to the slab it was marked as free. */
+  kept(s: CacheDesc, p: number): void {
+    const { check, slabs, views } = this.caches;
+    if (check !== 'none') views.shadow[p >> 3] = slabs.isOfReserve(p) ? RESERVE_MARK : s.tag;
   }
 
   trace(s: CacheDesc, page: PagePtr, p: number, isAlloc: boolean): void {

@@ -213,6 +213,7 @@ export class Mm {
    * `do_user_addr_fault`.
    */
   fault(address: number, flags = VM_READ): boolean {
+    checkFlags(flags);
     const p = this.startFault(address);
     if (p === 0) {
       this.faults.underMmapLock++;
@@ -226,6 +227,7 @@ export class Mm {
 
   /** The same under mmap_lock, as all page faults were: what the area's own lock is compared with. */
   faultUnderMmapLock(address: number, flags = VM_READ): boolean {
+    checkFlags(flags);
     this.tree.lock();
     try {
       const p = this.tree.load(address);

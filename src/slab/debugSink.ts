@@ -32,6 +32,8 @@ export interface DebugSink {
   bug(s: CacheDesc, bug: SlabBug): void;
   /** Something was repaired, or put where it does no harm. */
   fix(s: CacheDesc, what: string): void;
+  /** Damage was found in an object that was to be freed: it stays where it is, allocated. */
+  kept(s: CacheDesc, p: number): void;
   /** An object of a cache with SLAB_TRACE is handed out, or taken back. */
   trace(s: CacheDesc, page: PagePtr, p: number, isAlloc: boolean): void;
   /** Sends what was noted; no lock is held. */
@@ -43,6 +45,7 @@ export const NO_SINK: DebugSink = {
   stack: () => 0,
   bug: () => {},
   fix: () => {},
+  kept: () => {},
   trace: () => {},
   flush: () => {},
 };

@@ -239,10 +239,10 @@ export class DebugSlabs extends NolockSlabs {
   }
 
   /**
-   * Frees one object of a debug cache. False when damage was found: it was reported and restored, and the object stays
-   * allocated. Throws SlabBugError, with nothing freed, when `p` is no allocated object. Kernel: `free_to_partial_list`.
+   * Frees one object of a debug cache. When damage is found, it is reported and restored, and the object stays allocated.
+   * Throws SlabBugError, with nothing freed, when `p` is no allocated object. Kernel: `free_to_partial_list`.
    */
-  freeChecked(s: CacheDesc, p: number): boolean {
+  private freeChecked(s: CacheDesc, p: number): void {
     const { m, cpu, checks } = this;
     const stack = (s.flags & SLAB_STORE_USER) !== 0 ? checks.sink.stack(true) : 0;
     const page = isChecked(s) && !isHeapAddress(cpu.geometry, p) ? 0 : this.slabOf(p);
@@ -263,7 +263,8 @@ export class DebugSlabs extends NolockSlabs {
       this.discardSlab(s, page as PagePtr);
     }
     checks.sink.flush();
-    if (refusal === undefined || refusal === 'damaged') return refusal === undefined;
+    if (refusal === undefined) return;
+    if (refusal === 'damaged') return checks.sink.kept(s, p);
     throw new SlabBugError(refusal, s.name, p, `Object at 0x${p.toString(16)} not freed`);
   }
 

@@ -137,6 +137,12 @@ describe('an address space', () => {
     expect(() => mm.map(0)).toThrow(/bytes is 0/);
     expect(() => arena.mms.open(64)).toThrow(/BUG mm_struct/);
     arena.mms.destroy(mm);
+    // Refused before a reference is taken: another thread's writer would wait for it.
+    const area = mm.map(PAGE);
+    const flags = { valueOf: () => 1 } as unknown as number;
+    expect(() => mm.fault(area, flags)).toThrow(/flags/);
+    expect(() => mm.faultUnderMmapLock(area, flags)).toThrow(/flags/);
+    expect(mm.unmap(area, PAGE)).toBe(true);
   });
 });
 

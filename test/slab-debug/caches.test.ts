@@ -436,6 +436,19 @@ describe('a report', () => {
     expectSound(arena);
   });
 
+  it('leaves a damaged object allocated that was to be freed later', () => {
+    const { arena, cache, reports } = setup('FZPU', 30);
+    const p = cache.alloc();
+    arena.u8[p + 30] = 0x41;
+    arena.kfreeNolock(p);
+    expectSound(arena);
+    cache.alloc(); // which frees what was put off
+    expect(reports.map(({ what }) => what)).toContain('Right Redzone overwritten');
+    expectSound(arena);
+    cache.free(p);
+    expectSound(arena);
+  });
+
   it('comes before the error of a refused free, and nothing changes', () => {
     const { arena, cache, reports } = setup('FU');
     const p = cache.alloc();
