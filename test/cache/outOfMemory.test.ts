@@ -102,7 +102,7 @@ describe('no memory for pages', () => {
       let n = 0;
       for (let refused = 1; refused > 0; ) {
         // One by one where that tells something else each time: later, refusals meet the same sites again.
-        n += LONG || (mode === 'once' && lockPolicy === 'turn') || n < 40 ? 1 : 8;
+        n += LONG || (mode === 'once' && lockPolicy === 'turn') || n < 20 ? 1 : 12;
         const arena = boot({ bytes: 4 << 20, cpus: 1, lockPolicy, check, maxCaches: 24 });
         const before = footprint(arena);
         const refusal = refuse(arena, mode, n);

@@ -107,7 +107,7 @@ const CASES = (
 describe.each(CASES)('layer $layer, policy $lockPolicy, killed in $name', ({ phase, name, ...options }) => {
   it('nothing is in two places, and what is lost is said', async () => {
     let moments = 0;
-    for (let at = 1; at < 40; at += LONG ? 3 : 9) {
+    for (let at = 1; at < 40; at += LONG ? 3 : 18) {
       const deaths = await Promise.all([at, at + 1, at + 2].map((each) => killAt(options, phase, each)));
       for (const death of deaths) {
         if (death === undefined) continue;

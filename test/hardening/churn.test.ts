@@ -90,7 +90,7 @@ describe('on threads', () => {
     const shape = { lockPolicy: 'op', nodes: 1, check: 'free', bytes: 16 << 20, threadsPerCpu: 1 } as const;
     const config = { layer, ...shape, freelistRandom: true, freelistHardened: true };
     it(`loses nothing: ${stressName(config)}`, async () => {
-      const result = await stressRound(config, 2, 11 + i, LONG ? 20 : 3);
+      const result = await stressRound(config, 2, 11 + i, LONG ? 20 : 1.5);
       expect(result.problems).toEqual([]);
       expect(result.counts.allocs).toBeGreaterThan(100);
     }, 90_000);

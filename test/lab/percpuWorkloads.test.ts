@@ -118,7 +118,8 @@ it('the report of tc ends with the columns of perf lock report, ours and the pub
   const result: ExperimentResult = await runExperiment(experimentNamed('tc'), {
     quick: true,
     threads: [2],
-    rounds: 2,
+    rounds: 1,
+    seconds: 0.5,
   });
   const text = experimentReport(result);
   expect(text).toMatch(/Name +acquired +contended +avg wait +total wait +max wait +min wait/);

@@ -79,7 +79,7 @@ describe('no memory for pages', () => {
     '$mode loses nothing, policy $policy, objects of $size bytes (0: without sheaves)',
     ({ mode, policy, size }) => {
       let n = 0;
-      for (let refused = 1; refused > 0; n += n < 12 ? 1 : 1 + (n >> 2)) {
+      for (let refused = 1; refused > 0; n += n < 12 ? 1 : 1 + (n >> 1)) {
         const arena = boot({ bytes: 64 << 20, cpus: 1, lockPolicy: policy, maxCaches: 24 });
         const cache = arena.createCache('c', { size: size || 300, ...(size === 0 ? { layer: 'none' } : {}) });
         const before = footprint(arena);

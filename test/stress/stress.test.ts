@@ -11,7 +11,7 @@ const SEED = Number(process.env.GRANARY_SEED ?? Math.floor(Math.random() * 2 ** 
 const THREADS = 8;
 const asked = process.env.GRANARY_STRESS_SECONDS;
 const CONFIGS = STRESS_CONFIGS.filter((_, i) => asked !== undefined || i % 3 === SEED % 3);
-const SECONDS = Number(asked ?? 4 * CONFIGS.length);
+const SECONDS = Number(asked ?? 2 * CONFIGS.length);
 // Other tests run beside it: eight threads would leave them too little.
 setPriority(10);
 
