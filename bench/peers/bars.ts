@@ -1,7 +1,7 @@
 /** What the allocator has to reach, and whether it did. */
 import { bootstrapMedian } from '../../src/lab/stats.js';
 import type { Figures } from './figures.js';
-import type { Native, Ours, Row, Workload } from './plan.js';
+import { NATIVES, type Native, type Ours, type Row, type Workload } from './plan.js';
 
 interface RatioBar {
   readonly ours: Ours;
@@ -24,6 +24,8 @@ export interface Verdict {
   readonly limit: string;
   /** The median of the rounds' ratios with its 95 % interval; absent when skipped. */
   readonly value?: { readonly estimate: number; readonly low: number; readonly high: number };
+  /** The same of others, to compare with. */
+  readonly beside?: string;
   /** Why there is no value. */
   readonly why?: string;
 }
@@ -54,7 +56,16 @@ function scalingVerdict(figures: Figures, bar: ScalingBar): Verdict {
   if (!ratios)
     return { state: 'SKIP', name, limit, why: `no figures of ${bar.ours} for one and two threads` };
   const value = bootstrapMedian(ratios);
-  return { state: value.estimate >= bar.atLeast ? 'PASS' : 'MISS', name, limit, value };
+  const state = value.estimate >= bar.atLeast ? 'PASS' : 'MISS';
+  return { state, name, limit, value, beside: scalingOfNatives(figures, bar.row) };
+}
+
+/** What the machine gave the others in the same rounds: two processors may be two threads of one core for a while. */
+function scalingOfNatives(figures: Figures, row: Row): string {
+  return NATIVES.flatMap((native) => {
+    const ratios = figures.scaling(native, row);
+    return ratios ? [`${native} ${bootstrapMedian(ratios).estimate.toFixed(2)}`] : [];
+  }).join(', ');
 }
 
 function ratioVerdict(figures: Figures, bar: RatioBar): Verdict {
@@ -72,10 +83,11 @@ function ratioVerdict(figures: Figures, bar: RatioBar): Verdict {
 }
 
 /** `PASS name: 0.812, 0.799..0.830 (<= 1.00)`. */
-export function verdictLine({ state, name, limit, value, why }: Verdict): string {
+export function verdictLine({ state, name, limit, value, beside, why }: Verdict): string {
   if (!value) return `${state} ${name}: ${why} (${limit})`;
   const [estimate, low, high] = [value.estimate, value.low, value.high].map((v) => v.toFixed(3));
-  return `${state} ${name}: ${estimate}, ${low}..${high} (${limit})`;
+  const others = beside ? `; ${beside}` : '';
+  return `${state} ${name}: ${estimate}, ${low}..${high} (${limit}${others})`;
 }
 
 export function barsLine(verdicts: readonly Verdict[]): string {

@@ -20,13 +20,15 @@ export function withAccounting(base: KmemCacheClass, m: Words, record: number): 
   // Every layer's class is one of these; what makes them says less.
   const Base = base as unknown as typeof BulkKmemCache;
   const STOCK_MAX = 2 * STOCK_BYTES;
-  // Constants, and so cheaper than `super` in the fast paths.
-  const { alloc: allocPlain, free: freePlain } = Base.prototype;
   // Constants, and so at addresses that need no bounds check.
   const STOCK_OF = record + ThreadRecord.stockOf;
   const STOCK = record + ThreadRecord.stockBytes;
 
-  return class AccountedKmemCache extends Base {
+  class AccountedKmemCache extends Base {
+    // What is charged. Properties of the prototype, which V8 knows from the receiver's map: `super` is looked up, and a
+    // constant function's `call` needs a look at that function.
+    declare allocUncharged: (gfp: number) => number;
+    declare freeUncharged: (p: number) => void;
     /** Byte offset of an object's group behind the object. */
     private readonly ext: number;
     private readonly cost: number;
@@ -38,7 +40,7 @@ export function withAccounting(base: KmemCacheClass, m: Words, record: number): 
     }
 
     override alloc(gfp: number = GFP_KERNEL): number {
-      const p = allocPlain.call(this, gfp);
+      const p = this.allocUncharged(gfp);
       const left = (m[STOCK]! - this.cost) | 0;
       // Negative, too, without an object: addresses are less than 2^31.
       if ((left | (p - 1)) < 0) return this.chargeOne(p);
@@ -49,7 +51,7 @@ export function withAccounting(base: KmemCacheClass, m: Words, record: number): 
 
     override free(p: number): void {
       const owner = m[(p + this.ext) >> 2]!;
-      freePlain.call(this, p);
+      this.freeUncharged(p);
       const stock = m[STOCK]!; // what is more than 0 goes back at the end of the turn; nobody has a stock of nobody
       // In one branch: another group's, 0, or more than STOCK_MAX, which is a power of two.
       const slow = (owner ^ m[STOCK_OF]!) | ((stock - 1) & -STOCK_MAX);
@@ -152,7 +154,10 @@ export function withAccounting(base: KmemCacheClass, m: Words, record: number): 
     protected override sheafClass(): PrefilledSheafClass {
       return this.context.accountedSheaf;
     }
-  };
+  }
+  AccountedKmemCache.prototype.allocUncharged = Base.prototype.alloc;
+  AccountedKmemCache.prototype.freeUncharged = Base.prototype.free;
+  return AccountedKmemCache;
 }
 
 interface ConcreteSheaf {

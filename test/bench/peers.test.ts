@@ -64,6 +64,9 @@ describe('bars', () => {
     expect(state(at(9, 10), scaling)).toBe('PASS');
     expect(state(at(9, 11), scaling)).toBe('MISS');
     expect(state(new Figures([series('granary', pair1, 9)]), scaling)).toBe('SKIP');
+    const glibc = [series('glibc', pair1, 10), series('glibc', pair2, 12.5)];
+    const [verdict] = evaluateBars(new Figures([...at(9, 10).all, ...glibc]), [scaling]);
+    expect(verdictLine(verdict!)).toMatch(/^PASS .*: 1\.800, .* \(>= 1\.80; glibc 1\.60\)$/);
   });
 
   it('take the native allocator with the lowest median as the best one', () => {
