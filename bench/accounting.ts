@@ -2,17 +2,9 @@
  * `npm run bench:accounting`: what it costs to charge an object to a memory group and to give it back, beside a cache of
  * the same stride whose objects are charged to nobody. The two take turns within a round.
  */
-import { parseArgs } from 'node:util';
 import { Arena, type KmemCache, SLAB_ACCOUNT } from '../src/index.js';
-import { bootstrapMedian, formatNs, type Interval, table } from '../src/lab/stats.js';
-
-const USAGE = `usage: npm run bench:accounting -- [options]
-
-  --rounds N   rounds, at least 15 (default 41)
-  --check      exit status 1 when an accounted pair costs more than 3 ns more
-  --json       print one JSON object instead of the table
-  -h, --help   this text
-`;
+import { bootstrapMedian, type Interval, intervalCells, table } from '../src/lab/stats.js';
+import { roundsOptions } from './roundsOptions.js';
 
 const ROUNDS_MIN = 15;
 const WARM_ROUNDS = 5;
@@ -93,19 +85,12 @@ function measure(arena: Arena, plain: Loop, accounted: Loop, batch: number, roun
   };
 }
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '41' },
-    check: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', short: 'h', default: false },
-  },
+const { rounds, check, json } = roundsOptions('bench:accounting', {
+  measures: 'What it costs to charge an object to a memory group.',
+  bar: `an accounted pair costs more than ${ACCOUNTED_NS_BAR} ns more`,
+  least: ROUNDS_MIN,
+  rounds: 41,
 });
-const rounds = Number(values.rounds);
-if (values.help || !Number.isInteger(rounds) || rounds < ROUNDS_MIN) {
-  process.stdout.write(USAGE);
-  process.exit(values.help ? 0 : 2);
-}
 
 const arena = Arena.create({ bytes: 16 << 20, cpus: 2 });
 arena.online();
@@ -115,18 +100,14 @@ const accounted = accountedLoop(arena.createCache('accounted', { ...SHAPE, flags
 const figures = BATCHES.map((batch) => measure(arena, plain, accounted, batch, rounds));
 arena.offline();
 
-if (values.json) {
+if (json) {
   process.stdout.write(`${JSON.stringify({ rounds, pairs: PAIRS, figures })}\n`);
 } else {
-  const cells = ({ estimate, low, high }: Interval): string[] => [
-    formatNs(estimate),
-    `${formatNs(low)}..${formatNs(high)}`,
-  ];
   const rows = figures.map((each) => [
     each.batch,
-    ...cells(each.plain),
-    ...cells(each.accounted),
-    ...cells(each.extra),
+    ...intervalCells(each.plain),
+    ...intervalCells(each.accounted),
+    ...intervalCells(each.extra),
   ]);
   const titles = ['objects at a time', 'plain', '95 %', 'accounted', '95 %', 'more', '95 %'];
   process.stdout.write(
@@ -141,4 +122,4 @@ const holds = most <= ACCOUNTED_NS_BAR;
 process.stdout.write(
   `${holds ? 'PASS' : 'MISS'} an accounted allocation and its free cost ${most.toFixed(2)} ns more than plain ones (<= ${ACCOUNTED_NS_BAR})\n`,
 );
-if (values.check && !holds) process.exit(1);
+if (check && !holds) process.exit(1);

@@ -5,19 +5,9 @@
  */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { ARENA_BYTES_MAX, Arena, type KmemCache } from '../src/index.js';
-import { bootstrapMedian, formatCount, type Interval, table } from '../src/lab/stats.js';
-
-const USAGE = `usage: npm run bench:growth -- [options]
-
-  --rounds N   rounds, at least 15 (default 101)
-  --check      exit status 1 when a bar is missed
-  --json       print one JSON object with all samples instead of the table
-  -h, --help   this text
-
-It needs about 1.2 GiB of memory. Exit status: 0 measured; 1 with --check, a bar was missed; 2 wrong options.
-`;
+import { bootstrapMedian, formatCount, type Interval, intervalCells, table } from '../src/lab/stats.js';
+import { roundsOptions } from './roundsOptions.js';
 
 const POPULATIONS = [1e3, 1e5, 1e6, 1e7];
 const OBJECT_SIZE = 64;
@@ -159,11 +149,6 @@ function verdicts(lines: readonly Line[], creation: Creation): Verdict[] {
   ];
 }
 
-const show = ({ estimate, low, high }: Interval): string[] => [
-  estimate.toFixed(2),
-  `${low.toFixed(2)}..${high.toFixed(2)}`,
-];
-
 function main(rounds: number, json: boolean): boolean {
   const creation = measureCreation();
   const populations = measureGrowth(rounds);
@@ -182,11 +167,12 @@ function main(rounds: number, json: boolean): boolean {
     return met;
   }
   const smallest = lines[0]!;
+  const fixed = (ns: number): string => ns.toFixed(2);
   const cells = lines.map((line) => [
     formatCount(line.live),
-    ...show(line.pair),
+    ...intervalCells(line.pair, fixed),
     (line.pair.estimate / smallest.pair.estimate).toFixed(2),
-    ...show(line.batch),
+    ...intervalCells(line.batch, fixed),
     (line.batch.estimate / smallest.batch.estimate).toFixed(2),
   ]);
   const titles = ['live objects', 'pair ns', '95 %', 'ratio', `batch-${BATCH} ns`, '95 %', 'ratio'];
@@ -203,31 +189,13 @@ function main(rounds: number, json: boolean): boolean {
   return met;
 }
 
-function parse(args: string[]): { rounds: number; check: boolean; json: boolean; help: boolean } {
-  const { values } = parseArgs({
-    args,
-    options: {
-      rounds: { type: 'string', default: '101' },
-      check: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+if (process.argv[2] === CREATE_FLAG) createLargest();
+else {
+  const { rounds, check, json } = roundsOptions('bench:growth', {
+    measures: 'The cost of an operation with 10^3 to 10^7 live objects, in about 1.2 GiB of memory.',
+    bar: 'it grows, or the largest arena is not made at once',
+    least: ROUNDS_MIN,
+    rounds: 101,
   });
-  const rounds = Number(values.rounds);
-  if (!Number.isInteger(rounds) || rounds < ROUNDS_MIN || rounds > 10_000) {
-    throw new RangeError(`--rounds takes a whole number from ${ROUNDS_MIN} to 10000, got "${values.rounds}"`);
-  }
-  return { ...values, rounds };
-}
-
-try {
-  if (process.argv[2] === CREATE_FLAG) createLargest();
-  else {
-    const { rounds, check, json, help } = parse(process.argv.slice(2));
-    if (help) process.stdout.write(USAGE);
-    else if (!main(rounds, json) && check) process.exitCode = 1;
-  }
-} catch (error) {
-  process.stderr.write(`bench:growth: ${error instanceof Error ? error.message : error}\n`);
-  process.exitCode = 2;
+  if (!main(rounds, json) && check) process.exitCode = 1;
 }

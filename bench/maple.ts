@@ -3,20 +3,11 @@
  * makes of two threads that only calculate; stores; and the empty areas found.
  */
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { Arena, type ArenaHandle, type MapleTree } from '../src/index.js';
-import { bootstrapMedian, formatNs, type Interval, table } from '../src/lab/stats.js';
+import { bootstrapMedian, intervalCells, table } from '../src/lab/stats.js';
 import { exchange, futexWait, futexWake, loadAcquire } from '../src/sync/index.js';
-
-const USAGE = `usage: npm run bench:maple -- [options]
-
-  --rounds N   rounds, at least 5 (default 21)
-  --check      exit status 1 when one CPU looks up fewer than 5 million times a second, or two CPUs together do less
-                than 0.9 of what the machine makes of two threads that only calculate
-  --json       print one JSON object instead of the table
-  -h, --help   this text
-`;
+import { roundsOptions } from './roundsOptions.js';
 
 const ROUNDS_MIN = 5;
 const RANGES = 100_000;
@@ -190,20 +181,13 @@ function report(tree: MapleTree, fillMs: number, figures: Record<string, number[
     process.stdout.write(`${JSON.stringify({ ranges: RANGES, height: tree.height, fillMs, ...judged })}\n`);
     return;
   }
-  const ns = ({ estimate, low, high }: Interval): string[] => [
-    formatNs(estimate),
-    `${formatNs(low)}..${formatNs(high)}`,
-  ];
-  const times = ({ estimate, low, high }: Interval): string[] => [
-    `${estimate.toFixed(2)}x`,
-    `${low.toFixed(2)}..${high.toFixed(2)}`,
-  ];
+  const times = (value: number): string => `${value.toFixed(2)}x`;
   const rows = [
-    ['a lookup, random keys, one CPU', ...ns(judged.one!)],
-    ['lookups of two CPUs at once', ...times(judged.scaling!)],
-    ['calculations of two threads at once: the ceiling', ...times(judged.ceiling!)],
-    ['a store or an erase', ...ns(judged.store!)],
-    ['a search for an empty area, from above', ...ns(judged.gap!)],
+    ['a lookup, random keys, one CPU', ...intervalCells(judged.one!)],
+    ['lookups of two CPUs at once', ...intervalCells(judged.scaling!, times)],
+    ['calculations of two threads at once: the ceiling', ...intervalCells(judged.ceiling!, times)],
+    ['a store or an erase', ...intervalCells(judged.store!)],
+    ['a search for an empty area, from above', ...intervalCells(judged.gap!)],
   ];
   const columns = [{ title: 'what', align: 'left' as const }, { title: 'median' }, { title: '95 %' }];
   process.stdout.write(
@@ -213,17 +197,13 @@ function report(tree: MapleTree, fillMs: number, figures: Record<string, number[
 
 if (!isMainThread) member(workerData as Task);
 else {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '21' },
-      check: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+  const { rounds, check, json } = roundsOptions('bench:maple', {
+    measures: 'Lookups, stores and searches for empty areas in a maple tree of 100,000 ranges.',
+    bar:
+      'one CPU looks up fewer than 5 million times a second, or two together do less than 0.9 of what the machine ' +
+      'makes of two threads that only calculate',
+    least: ROUNDS_MIN,
+    rounds: 21,
   });
-  const rounds = Number(values.rounds);
-  if (values.help || !Number.isInteger(rounds) || rounds < ROUNDS_MIN) {
-    process.stdout.write(USAGE);
-    process.exitCode = values.help ? 0 : 2;
-  } else await main(rounds, values.check, values.json);
+  await main(rounds, check, json);
 }

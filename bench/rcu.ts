@@ -3,19 +3,11 @@
  * idle, read, or are parked, how many objects a second are freed after one, and how much memory that holds back.
  */
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { Arena, type KmemCache, type Rcu } from '../src/index.js';
-import { bootstrapMedian, formatCount, formatNs, type Interval, table } from '../src/lab/stats.js';
+import { bootstrapMedian, formatCount, type Interval, intervalCells, table } from '../src/lab/stats.js';
 import { Control } from '../workers/litmus/control.js';
-
-const USAGE = `usage: npm run bench:rcu -- [options]
-
-  --rounds N   rounds, at least 15 (default 41)
-  --check      exit status 1 when the read section costs more than 2 ns
-  --json       print one JSON object instead of the tables
-  -h, --help   this text
-`;
+import { roundsOptions } from './roundsOptions.js';
 
 const ROUNDS_MIN = 15;
 const SECTIONS = 200_000;
@@ -136,19 +128,12 @@ function frees(arena: Arena, way: keyof typeof WAYS, rounds: number): Frees {
   return { ns, perSecond: Math.round(1e9 / ns.estimate), heldBackKib: (most - before) * PAGE_KIB };
 }
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '41' },
-    check: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', short: 'h', default: false },
-  },
+const { rounds, check, json } = roundsOptions('bench:rcu', {
+  measures: 'Read sections, grace periods, and frees after one.',
+  bar: `a read section costs more than ${READ_SECTION_NS_BAR} ns`,
+  least: ROUNDS_MIN,
+  rounds: 41,
 });
-const rounds = Number(values.rounds);
-if (values.help || !Number.isInteger(rounds) || rounds < ROUNDS_MIN) {
-  process.stdout.write(USAGE);
-  process.exit(values.help ? 0 : 2);
-}
 
 const arena = Arena.create({ bytes: 16 << 20, cpus: 2 });
 arena.online();
@@ -168,23 +153,22 @@ for (const [who, role] of Object.entries(OTHERS)) {
     freed[`${way}, beside ${who}`] = await beside(role, (each) => frees(each, way, Math.ceil(rounds / 4)));
 }
 
-if (values.json) {
+if (json) {
   process.stdout.write(`${JSON.stringify({ rounds, sections, latencies, frees: freed })}\n`);
 } else {
-  const cells = (each: Interval): string[] => [
-    formatNs(each.estimate),
-    `${formatNs(each.low)}..${formatNs(each.high)}`,
-  ];
   const rows = [
-    ['bare loop, per round', ...cells(sections.bare)],
-    ['the same in a read section', ...cells(sections.section)],
-    ...Object.entries(latencies).map(([who, each]) => [`synchronize(), beside ${who}`, ...cells(each)]),
+    ['bare loop, per round', ...intervalCells(sections.bare)],
+    ['the same in a read section', ...intervalCells(sections.section)],
+    ...Object.entries(latencies).map(([who, each]) => [
+      `synchronize(), beside ${who}`,
+      ...intervalCells(each),
+    ]),
   ];
   const left = { title: 'what', align: 'left' as const };
   process.stdout.write(`${table(rows, [left, { title: 'median' }, { title: '95 %' }])}\n\n`);
   const freeRows = Object.entries(freed).map(([what, { ns, perSecond, heldBackKib }]) => [
     what,
-    ...cells(ns),
+    ...intervalCells(ns),
     formatCount(perSecond),
     heldBackKib,
   ]);
@@ -197,4 +181,4 @@ const holds = sections.extra.estimate <= READ_SECTION_NS_BAR;
 process.stdout.write(
   `${holds ? 'PASS' : 'MISS'} a read section costs ${sections.extra.estimate.toFixed(2)} ns more than the bare loop (<= ${READ_SECTION_NS_BAR})\n`,
 );
-if (values.check && !holds) process.exit(1);
+if (check && !holds) process.exit(1);

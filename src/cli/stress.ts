@@ -1,26 +1,17 @@
 #!/usr/bin/env node
 /** `npm run stress -- --seconds 60 --threads 8 --seed N` */
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { STRESS_CONFIGS, stressConfigs, stressName, stressRound } from '../lab/stress/stress.js';
 import { LAYERS, type Layer } from '../struct/index.js';
-
-const number =
-  (min: number, max: number) =>
-  (text: string): number => {
-    const value = Number(text);
-    if (!Number.isInteger(value) || value < min || value > max) {
-      throw new InvalidArgumentError(`must be an integer from ${min} to ${max}`);
-    }
-    return value;
-  };
+import { integer } from './options.js';
 
 const program = new Command('stress')
   .description(
     'Real threads against one arena, with cookies in every object; ends with a validate of everything.',
   )
-  .option('--seconds <n>', 'how long in all', number(1, 86_400), 60)
-  .option('--threads <n>', 'worker threads', number(1, 60), 8)
-  .option('--seed <n>', 'seed of all choices (not of the interleaving)', number(0, 2 ** 31 - 1), 1)
+  .option('--seconds <n>', 'how long in all', integer(1, 86_400), 60)
+  .option('--threads <n>', 'worker threads', integer(1, 60), 8)
+  .option('--seed <n>', 'seed of all choices (not of the interleaving)', integer(0, 2 ** 31 - 1), 1)
   .addOption(new Option('--layer <name>', 'only this caching layer, in every shape').choices(LAYERS))
   .option('--json', 'print the results as JSON')
   .addHelpText('after', '\nExit status: 0 when nothing was lost, doubled or overwritten; 1 otherwise.')

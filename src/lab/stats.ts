@@ -133,6 +133,14 @@ export function formatCount(count: number): string {
   return Number.isFinite(count) ? scaled(count, 1000, ['', 'k', 'M', 'G', 'T']) : String(count);
 }
 
+/** Two cells of a table: the estimate, and its interval. */
+export function intervalCells(
+  { estimate, low, high }: Interval,
+  format: (value: number) => string = formatNs,
+): [string, string] {
+  return [format(estimate), `${format(low)}..${format(high)}`];
+}
+
 export interface Column {
   title: string;
   /** `right` unless said otherwise. */
