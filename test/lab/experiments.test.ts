@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { costMarkdown } from '#src/lab/experiments/costs.js';
 import type { Experiment } from '#src/lab/experiments/experiment.js';
 import {
   EXPERIMENTS,
@@ -44,7 +45,10 @@ describe.each(EXPERIMENTS.map((experiment) => [experiment.name, experiment] as c
       });
       expect(question).toMatch(/\?/);
       const names = asked.variants.map(({ name }) => name);
-      expect(rows.map(({ variant }) => variant)).toEqual([baseline, `${baseline} again`, ...names.slice(1)]);
+      const baselines = new Set([baseline, ...asked.variants.flatMap(({ against = [] }) => against)]);
+      expect(rows.map(({ variant }) => variant)).toEqual(
+        names.flatMap((name) => (baselines.has(name) ? [name, `${name} again`] : [name])),
+      );
       expect(variants.map(({ name }) => name)).toEqual(names);
       for (const row of rows) {
         expect(row).toMatchObject({ workload: experiment.workloads[0], threads: 1, problems: [] });
@@ -60,9 +64,12 @@ describe.each(EXPERIMENTS.map((experiment) => [experiment.name, experiment] as c
       }
       expect(rows[0]!.outcome).toBe('baseline');
       expect(rows[1]!.outcome).toBe('control');
-      expect(new Set(rows.slice(2).map(({ outcome }) => outcome))).toEqual(new Set(['no difference shown']));
-      for (const name of names.slice(1)) {
-        expect(verdict.some((line) => line.startsWith(`${name} against ${baseline}: `))).toBe(true);
+      const judged = rows.filter(({ outcome }) => outcome !== 'baseline' && outcome !== 'control');
+      expect(new Set(judged.map(({ outcome }) => outcome))).toEqual(new Set(['no difference shown']));
+      const compared = variants.filter(({ against }) => against !== null);
+      expect(variants.length - compared.length).toBe(baselines.size);
+      for (const { name, against } of compared) {
+        expect(verdict.some((line) => line.startsWith(`${name} against ${against}: `))).toBe(true);
       }
       expect(verdict).toContain('2 rounds are too few to show a difference; it takes at least 6.');
       const text = experimentReport(result);
@@ -83,6 +90,8 @@ describe.each(EXPERIMENTS.map((experiment) => [experiment.name, experiment] as c
         for (const { workload } of experiment.variants)
           expect(workloadNamed(workload?.(name) ?? name)).toBeDefined();
       }
+      for (const [i, { against }] of experiment.variants.entries())
+        if (against !== undefined) expect(names.indexOf(against)).toBeLessThan(i);
       for (const { variant, where } of experiment.expectations) {
         expect(names.slice(1)).toContain(variant);
         const cases = experiment.workloads.flatMap((workload) =>
@@ -118,6 +127,55 @@ describe('an experiment on two threads', () => {
     for (const start of ['starting', 'warming up', 'round 1', 'checking', 'locks of']) {
       expect(steps.some((step) => step.startsWith(start))).toBe(true);
     }
+  });
+});
+
+describe('an experiment with several baselines', () => {
+  it('compares each variant with its own, and has one table of it all', async () => {
+    const hardening = experimentNamed('hardening-cost');
+    const names = [
+      'plain',
+      'quarantine',
+      'handles',
+      'fields',
+      'usercopy',
+      'all, handles',
+      'kmalloc',
+      'copies',
+    ];
+    const variants = hardening.variants.filter(({ name }) => names.includes(name));
+    const result = await runExperiment({ ...hardening, variants }, least(hardening));
+    expect(result.sound).toBe(true);
+    expect(result.variants.map(({ name, against }) => [name, against])).toEqual([
+      ['plain', null],
+      ['quarantine', 'plain'],
+      ['handles', 'plain'],
+      ['fields', null],
+      ['usercopy', 'fields'],
+      ['all, handles', 'fields'],
+      ['kmalloc', null],
+      ['copies', 'kmalloc'],
+    ]);
+    const row = (name: string) => result.rows.find(({ variant }) => variant === name)!;
+    for (const [name, base] of [
+      ['usercopy', 'fields'],
+      ['copies', 'kmalloc'],
+      ['fields again', 'fields'],
+    ] as const) {
+      const ratios = row(name).nsPerOp.map((ns, round) => ns / row(base).nsPerOp[round]!);
+      expect(row(name).ratio!.estimate).toBeCloseTo((ratios[0]! + ratios[1]!) / 2);
+    }
+    expect(row('usercopy').median, 'a check at each access').toBeGreaterThan(row('fields').median);
+    const text = experimentReport(result);
+    expect(text).toContain('The baseline of usercopy and all, handles is fields.\n');
+    expect(text).toMatch(/^usercopy +fields +~\d/m);
+    const markdown = costMarkdown(result).split('\n');
+    expect(markdown).toHaveLength(2 + variants.length);
+    expect(markdown[0]).toBe('| option | against | pair | what it is |');
+    expect(markdown[2]).toMatch(/^\| plain \| {2}\| \d+\.\d ns \| objects by address, /);
+    expect(markdown[9]).toMatch(
+      /^\| copies \| kmalloc \| ~\d+\.\d\d \(\d+\.\d\d\.\.\d+\.\d\d\) \| 15 copies/,
+    );
   });
 });
 
@@ -358,6 +416,11 @@ describe('the verdict in words', () => {
       'it is NOT SHOWN everywhere: it holds in 1 of 2 cases; no difference is shown in 1',
     );
     expect(expectationVerdict([], expected!).sentence).toContain('it could not be tested');
+    const same = { ...expected!, outcome: 'same' as const };
+    expect(expectationVerdict([open], same)).toMatchObject({ holds: true, held: 1 });
+    const wide = row({ outcome: 'no difference shown', ratio: { estimate: 1, low: 0.8, high: 1.02 } });
+    expect(expectationVerdict([open, wide], same)).toMatchObject({ holds: false, held: 1, contradicted: 0 });
+    expect(expectationVerdict([open, row({})], same).sentence).toContain('a difference is shown in 1 (');
   });
 
   it('says first that numbers are void, and draws nothing from them', () => {
