@@ -5,6 +5,7 @@
  * one object: in its cache's usercopy range, which most caches have none of; anywhere in a kmalloc object; within one block
  * of pages. Otherwise it must lie in the heap. Kernel: `__check_heap_object`.
  */
+import { guardedAt } from '../cache/index.js';
 import type { Views } from '../cpu/index.js';
 import {
   compoundHead,
@@ -104,14 +105,14 @@ export class UserCopy {
 
   /** Throws for what nobody has allocated. */
   private placeOf(p: number): Place {
-    const { m, shadow } = this.views;
+    const { m } = this.views;
     const page = compoundHead(m, virtToPage(this.geometry, p));
     if (page === 0 || m[page + Page.flags] === 0) {
       throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a free page`);
     }
     const base = pageAddress(this.geometry, page);
     const cache = m[page + Page.cache] as KmemCachePtr;
-    if ((m[page + Page.flags]! & PG_SLAB) === 0 || cache === 0) return this.blockOf(page, base);
+    if ((m[page + Page.flags]! & PG_SLAB) === 0 || cache === 0) return this.guardedOrBlock(p, page, base);
     const size = m[cache + K.size]!;
     const index = Math.floor((p - base) / size);
     const start = base + index * size + m[cache + K.redLeftPad]!;
@@ -119,10 +120,26 @@ export class UserCopy {
     if (index >= m[page + Page.objects]!) {
       throw new SlabBugError('misaligned', name, p, `${hex(p)} lies past the slab's last object`);
     }
-    if (shadow.length > 0 && shadow[start >> 3] === 0) {
-      throw new SlabBugError('use-after-free', name, p, `${hex(p)} lies in an object that is free`);
-    }
+    this.assertMarked(name, p, start);
     return { cache, name, start, bytes: m[cache + K.objectSize]! };
+  }
+
+  private assertMarked(name: string, p: number, start: number): void {
+    const { shadow } = this.views;
+    if (shadow.length === 0 || shadow[start >> 3] !== 0) return;
+    throw new SlabBugError('use-after-free', name, p, `${hex(p)} lies in an object that is free`);
+  }
+
+  /** No slab's: an object of the pool of guarded ones, or pages that somebody has. */
+  private guardedOrBlock(p: number, page: PagePtr, start: number): Place {
+    const guarded = guardedAt(this.views.m, this.geometry, p);
+    if (guarded === undefined) return this.blockOf(page, start);
+    if (guarded === null) {
+      throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a page without an object`);
+    }
+    const name = readName(this.views.m, guarded.cache);
+    this.assertMarked(name, p, guarded.start);
+    return { ...guarded, name };
   }
 
   private blockOf(page: PagePtr, start: number): Place {
