@@ -3,7 +3,7 @@
 import type { Arena } from '../arena.js';
 import type { GroupInfo, TraceGroup } from '../cache/index.js';
 import { STAT_ITEMS, type StatItem, TRYLOCK_ITEMS } from '../cpu/index.js';
-import type { Finding } from '../debug/index.js';
+import type { Finding, SlabReport } from '../debug/index.js';
 import { type CacheInfo, lockStatText, perfLockContention, perfLockReport } from '../observe/index.js';
 import type { Meminfo } from '../reports.js';
 import { SLAB_ACCOUNT, SLAB_NO_MERGE } from '../slab/index.js';
@@ -55,6 +55,8 @@ export interface InfoReport {
 }
 
 const OPS = 20_000;
+/** Where each call may capture a stack. */
+const DEBUG_OPS = 1000;
 const THREADS_MAX = 64;
 const TASK_LIMIT = 64 << 10;
 
@@ -74,10 +76,15 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
   const lockStat = locks ? 'full' : 'off';
   const shared = threads > cpus ? { cpus } : {};
   const stage = new Stage({ bytes, threads, nodes, lockPolicy, lockStat, merge, slabDebug, ...shared });
+  // Cookies fill a block up to its ksize, where a debug cache has the red zone of what was asked for.
+  const heap = slabDebug === '' ? 'verify' : 'plain';
+  const ops = slabDebug === '' ? OPS : DEBUG_OPS;
+  // A page about caches, not one about every object that comes and goes.
+  if (slabDebug !== '') stage.arena.onSlabReport(printFaults);
   const problems: string[] = [];
   try {
     for (const workload of ['mixed', 'batch-1000', 'larson', ...(merge === 'off' ? [] : ['kin-8'])]) {
-      problems.push(...(await stage.runWorkload(workload, OPS, { threads, heap: 'verify' })).problems);
+      problems.push(...(await stage.runWorkload(workload, ops, { threads, heap })).problems);
     }
     const { arena, findings } = stage;
     problems.push(...act(arena, options));
@@ -122,9 +129,15 @@ function act(arena: Arena, { shrink = false, validate = false, pattern }: InfoOp
   return problems;
 }
 
+/** What is no fault is a trace. */
+function printFaults({ kind, text }: SlabReport): void {
+  if (kind !== 'trace') console.error(text);
+}
+
 /** Objects of some sizes that nobody frees before the function that is returned is called. */
 function keepSome(arena: Arena): () => void {
-  const blocks = [24, 100, 100, 1000].map((size) => arena.kmalloc(size));
+  const blocks: number[] = [];
+  for (const size of [24, 100, 100, 1000]) blocks.push(arena.kmalloc(size));
   return () => {
     for (const p of blocks) arena.kfree(p);
   };

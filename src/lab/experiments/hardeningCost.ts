@@ -7,6 +7,7 @@ type Stage = Variant['stage'];
 /** As in the examples of the options: 64 KiB wait on each CPU, and one of 1000 objects is guarded. */
 const QUARANTINE: Stage = { quarantine: 64 << 10 };
 const GUARD: Stage = { guard: { every: 1000, objects: 63 } };
+const RARE_GUARD: Stage = { guard: { every: 1_000_000, objects: 63 } };
 const COPIES: Stage = { kmalloc: { copies: 15 } };
 const LINKS: Stage = { freelistRandom: true, freelistHardened: true };
 const ALL: Stage = {
@@ -40,6 +41,7 @@ const HARDENINGS: ReadonlyArray<readonly [name: string, about: string, stage: St
   ['initOnFree', 'objects are zeroed when they are freed: secrets do not wait', { initOnFree: true }],
   ['quarantine', 'freed objects wait, poisoned, in 64 KiB a CPU: finds writes after the free', QUARANTINE],
   ['guard', 'one of 1000 objects in a page of its own: finds writes beyond it and after its free', GUARD],
+  ['guard, rare', 'one of a million, with the stacks of who allocated and freed it, as above', RARE_GUARD],
 ];
 
 /** Those that are a way to use objects, each against the same way without. */
@@ -131,7 +133,7 @@ export const hardeningCost: Experiment = {
     {
       source: 'kernel, KFENCE',
       text: 'what is sampled costs next to nothing, so that it can stay on',
-      variant: 'guard',
+      variant: 'guard, rare',
       outcome: 'same',
     },
     {
