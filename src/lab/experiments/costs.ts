@@ -47,7 +47,7 @@ export function costTable(result: ExperimentResult): string {
 
 /** The same for a page of docs, with what each variant is. */
 export function costMarkdown(result: ExperimentResult): string {
-  const titles = ['option', 'against', ...casesOf(result.rows).values(), 'what it is'];
+  const titles = ['option', 'against', ...casesOf(result.rows).values(), 'what it is for'];
   const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   const body = lines(result).map((cells, i) => row([...cells, result.variants[i]!.about]));
   return [row(titles), `|${'---|'.repeat(titles.length)}`, ...body].join('\n');
