@@ -354,7 +354,7 @@ export class Arena extends ArenaHeap {
   }
 
   /**
-   * Writes one: `min_partial`, `remote_node_defrag_ratio`, '1' to `shrink` and `validate`, '0' to a counter. Throws
+   * Writes one: `min_partial`, `remote_node_defrag_ratio`, `trace` of a debug cache, '1' to `shrink` and `validate`, '0' to a counter. Throws
    * RangeError where the kernel says EINVAL, and SlabBugError when validate finds something.
    */
   writeAttribute(name: string, file: string, text: string): void {

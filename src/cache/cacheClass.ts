@@ -4,6 +4,7 @@ import { SLAB_KEEPS_STATE, SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/ind
 import { INIT_ON_ALLOC, INIT_ON_FREE } from '../struct/index.js';
 import type { BulkKmemCache } from './bulk.js';
 import type { KmemCacheClass } from './fastPath.js';
+import type { PrefilledSheaf } from './prefilledSheaf.js';
 
 type BulkClass = new (...args: ConstructorParameters<typeof BulkKmemCache>) => BulkKmemCache;
 
@@ -45,6 +46,15 @@ function failingClass(Base: BulkClass): KmemCacheClass {
 
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
       return this.allocUnlessFailed(gfp, false, () => super.allocBulk(out, n, gfp));
+    }
+
+    /** One allocation, however many objects: the kernel's hook passes it by, the stubs of its tests do not. */
+    override prefill(n: number, gfp: number = GFP_KERNEL): PrefilledSheaf | null {
+      return this.allocUnlessFailed(gfp, null, () => super.prefill(n, gfp));
+    }
+
+    override refill(sheaf: PrefilledSheaf, n: number, gfp: number = GFP_KERNEL): PrefilledSheaf | null {
+      return this.allocUnlessFailed(gfp, null, () => super.refill(sheaf, n, gfp));
     }
   };
 }

@@ -20,6 +20,7 @@ import {
   readName,
 } from '../slab/index.js';
 import {
+  type Geometry,
   OutOfMemoryError,
   PAGE_SHIFT,
   PAGE_SIZE,
@@ -60,6 +61,29 @@ const TRIES = 4;
 
 export const guardWords = (objects: number): number =>
   objects === 0 ? 0 : GuardPool.SIZEOF + objects * GuardSlot.SIZEOF;
+
+/** An object of the pool as who has only an address sees it. */
+export interface GuardedPlace {
+  readonly cache: KmemCachePtr;
+  readonly start: number;
+  readonly bytes: number;
+}
+
+/**
+ * What lies at an address: null for a page between objects or one that has had none, undefined outside of the pool. Whether
+ * the object is allocated its mark tells, as that of any other.
+ */
+export function guardedAt(m: Words, geometry: Geometry, p: number): GuardedPlace | null | undefined {
+  const { guards: pool, guardObjects: objects } = geometry;
+  const start = objects === 0 ? 0 : m[pool + GuardPool.start]!;
+  const page = (p - start) >> PAGE_SHIFT;
+  if (start === 0 || page < 0 || page > 2 * objects) return undefined;
+  const slot = pool + GuardPool.SIZEOF + (page >> 1) * GuardSlot.SIZEOF;
+  const cache = page % 2 === 1 ? (m[slot + GuardSlot.cache]! as KmemCachePtr) : 0;
+  return cache === 0
+    ? null
+    : { cache, start: m[slot + GuardSlot.object]!, bytes: m[slot + GuardSlot.bytes]! };
+}
 
 export class Guards {
   private readonly caches: Caches;

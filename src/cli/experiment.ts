@@ -1,5 +1,6 @@
 /** `granary experiment`: one question, answered with intervals. */
 import { Command } from 'commander';
+import { costMarkdown } from '../lab/experiments/costs.js';
 import { EXPERIMENTS, experimentNamed, runExperiment } from '../lab/experiments/index.js';
 import { experimentReport } from '../lab/experiments/report.js';
 import { progressLine } from '../lab/progress.js';
@@ -15,6 +16,7 @@ interface Options {
   trace?: string[];
   seed: number;
   quick?: boolean;
+  markdown?: boolean;
   json?: boolean;
 }
 
@@ -41,7 +43,7 @@ function list(): string {
 }
 
 async function experiment(name: string | undefined, options: Options): Promise<void> {
-  const { list: listed, json, trace, ...rest } = options;
+  const { list: listed, json, markdown, trace, ...rest } = options;
   if (listed) {
     const all = EXPERIMENTS.map(({ name, seconds, question }) => ({ name, seconds, question }));
     process.stdout.write(json ? `${JSON.stringify(all)}\n` : list());
@@ -53,7 +55,8 @@ async function experiment(name: string | undefined, options: Options): Promise<v
   const seconds = options.seconds ?? (options.quick ? 2 : found.seconds);
   const progress = progressLine(process.stderr, seconds * 1000);
   const result = await runExperiment(found, { ...rest, traces: trace, progress });
-  process.stdout.write(json ? `${JSON.stringify(result)}\n` : experimentReport(result));
+  const text = markdown ? `${costMarkdown(result)}\n` : experimentReport(result);
+  process.stdout.write(json ? `${JSON.stringify(result)}\n` : text);
   process.exitCode = result.sound ? EXIT.ok : EXIT.unsound;
 }
 
@@ -69,6 +72,7 @@ export function experimentCommand(): Command {
     .option('--trace <files...>', 'traces to replay, too')
     .option('--seed <n>', 'seed of the order of runs and of the random choices', integer(0, 2 ** 31 - 1), 1)
     .option('--quick', 'in a few seconds, on the fewest threads')
+    .option('--markdown', 'print what each variant costs as a table for a page of docs')
     .option('--json', 'print one JSON object instead of text')
     .addHelpText('after', HELP)
     .action(experiment);

@@ -14,14 +14,14 @@ interface Options extends ToolFlags {
   policy: LockPolicy;
   locks?: boolean;
   merge: MergeMode;
+  slabDebug: string;
   json?: boolean;
 }
 
 const HELP = `
 Prints slabinfo as /proc/slabinfo does, memory, free blocks by order, the counters of all caches, and for each cache how
 often its sheaves were found locked by another thread. With --locks the load runs with full lock statistics, which makes
-it slower: they are printed as /proc/lock_stat, perf lock report and perf lock contention print them.
-often its sheaves were found locked by another thread. With a name or one of slabinfo's letters, prints what the kernel's
+it slower: they are printed as /proc/lock_stat, perf lock report and perf lock contention print them. With a name or one of slabinfo's letters, prints what the kernel's
 slabinfo tool would, and nothing else.
 
 Examples:
@@ -33,28 +33,34 @@ Examples:
   granary info -S -N 5                 the five largest caches, as slabinfo prints them
   granary info -r 'kmalloc-64$'        all about one
   granary info -X                      totals, the largest and the most wasteful
+  granary info -t --slab-debug U,kmalloc-* kmalloc
+                                       who allocated what kmalloc has out, and who freed it before
 
-Exit status: 0 the arena is sound; 1 it is not; 2 wrong options.`;
+Exit status: 0 the arena is sound; 1 it is not, or a letter of -d could not be switched; 2 wrong options.`;
 
 async function info(name: RegExp | undefined, options: Options): Promise<void> {
-  const { json, policy, bytes, cpus, threads, nodes, merge, locks = false, ...flags } = options;
-  const { shrink = false, validate = false } = flags;
+  const { json, policy, bytes, cpus, threads, nodes, merge, slabDebug, locks = false, ...flags } = options;
+  const { shrink = false, validate = false, debug } = flags;
   const size = { bytes, cpus, nodes, ...(threads === undefined ? {} : { threads }) };
   const report = await demoInfo({
     ...size,
     lockPolicy: policy,
     merge,
     locks,
+    slabDebug,
     shrink,
     validate,
+    debug: debug === true ? 'A' : debug,
     pattern: name,
   });
-  const tool = toolOptions(flags, name);
+  const tool = toolOptions(flags, name, report.traces);
   const text = tool === undefined ? infoText(report) : slabinfoTool(report.caches, tool);
   process.stdout.write(json ? `${JSON.stringify(report)}\n` : text);
   if (tool !== undefined)
     for (const problem of report.problems) process.stderr.write(`UNSOUND  ${problem}\n`);
-  process.exitCode = report.problems.length === 0 ? EXIT.ok : EXIT.unsound;
+  for (const line of report.refused) process.stderr.write(`${line}\n`);
+  const fine = report.problems.length === 0 && report.refused.length === 0;
+  process.exitCode = fine ? EXIT.ok : EXIT.unsound;
 }
 
 export function infoCommand(): Command {
@@ -78,6 +84,7 @@ export function infoCommand(): Command {
     .addOption(
       new Option('--merge <mode>', 'which caches share their slabs').choices(MERGE_MODES).default('off'),
     )
+    .option('--slab-debug <spec>', 'slab_debug of the arena, e.g. FZPU or U,kmalloc-*', '')
     .option('--json', 'print one JSON object instead of text')
     .addHelpText('after', HELP)
     .action(info);

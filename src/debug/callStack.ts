@@ -11,7 +11,22 @@ const known = new Map<string, string[]>();
 /** The file that the whole core is built into; the lab and the commands are callers like any other. */
 const CORE = import.meta.url;
 
-const isOwn = (frame: string): boolean => frame.includes(CORE);
+const THIS_FILE = 'debug/callStack.ts';
+
+/**
+ * Whether a frame is the allocator's. Under --enable-source-maps frames are of source files: `root` is then the folder of
+ * ours, as the frame of this file has it.
+ */
+function isOwn(frame: string, root: string | undefined): boolean {
+  if (root === undefined) return frame.includes(CORE);
+  return frame.includes(root) && !frame.includes(`${root}lab/`) && !frame.includes(`${root}cli/`);
+}
+
+/** `/home/me/granary/src/` of `at callStack (/home/me/granary/src/debug/callStack.ts:44:16)`. */
+function mappedRoot([own = '']: readonly string[]): string | undefined {
+  const end = own.indexOf(THIS_FILE);
+  return end < 0 ? undefined : own.slice(own.lastIndexOf('(', end) + 1, end);
+}
 
 /** Frames of Node.js below the program say nothing. */
 const isEngine = (frame: string): boolean => frame.includes('node:internal/');
@@ -36,7 +51,8 @@ function framesOf(text: string): string[] {
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line.includes(':') && !line.startsWith('Error'));
-  return frames.filter((frame) => !isOwn(frame) && !isEngine(frame)).slice(0, STACK_FRAMES_MAX);
+  const root = mappedRoot(frames);
+  return frames.filter((frame) => !isOwn(frame, root) && !isEngine(frame)).slice(0, STACK_FRAMES_MAX);
 }
 
 /** The function of a frame, or its place where it has no name. Kernel: `%pS`. */

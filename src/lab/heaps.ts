@@ -33,11 +33,28 @@ export interface DeferredObjects extends ObjectHeap {
   rcuBarrier(): void;
 }
 
+/** Objects by handle, on one thread; CacheHandles has it. */
+export interface ObjectHandles {
+  alloc(): number;
+  at(handle: number): number;
+  free(handle: number): void;
+}
+
+/** Objects that can be had by handle; KmemCache has it. */
+export interface HandledObjects extends ObjectHeap {
+  handles(): ObjectHandles;
+}
+
 /** Blocks of any size; Arena has it. */
 export interface SizedHeap {
   kmalloc(size: number): number;
   kfree(p: number): void;
   kfreeBulk(list: Int32Array, n: number): void;
+}
+
+/** Blocks by call site; Arena has it. */
+export interface SitedBlocks extends SizedHeap {
+  kmallocSite(options: { site: number }): { alloc(size: number): number };
 }
 
 /** How a workload is run: as fast as it goes, with cookies checked, or with every 64th call timed. */
@@ -98,7 +115,34 @@ class VerifiedSheaf implements PrefilledSheaf {
   }
 }
 
-export class VerifiedObjects implements PrefilledObjects, DeferredObjects {
+class VerifiedHandles implements ObjectHandles {
+  readonly #inner: ObjectHandles;
+  readonly #cookies: Cookies;
+  readonly #bytes: number;
+
+  constructor(inner: ObjectHandles, cookies: Cookies, bytes: number) {
+    this.#inner = inner;
+    this.#cookies = cookies;
+    this.#bytes = bytes;
+  }
+
+  alloc(): number {
+    const h = this.#inner.alloc();
+    if (h !== 0) this.#cookies.put(this.#inner.at(h), this.#bytes);
+    return h;
+  }
+
+  at(h: number): number {
+    return this.#inner.at(h);
+  }
+
+  free(h: number): void {
+    this.#cookies.take(this.#inner.at(h), this.#bytes);
+    this.#inner.free(h);
+  }
+}
+
+export class VerifiedObjects implements PrefilledObjects, DeferredObjects, HandledObjects {
   readonly #cache: KmemCache;
   readonly #cookies: Cookies;
 
@@ -138,6 +182,10 @@ export class VerifiedObjects implements PrefilledObjects, DeferredObjects {
     this.#cache.rcuBarrier();
   }
 
+  handles(): ObjectHandles {
+    return new VerifiedHandles(this.#cache.handles(), this.#cookies, this.#cache.objectSize);
+  }
+
   prefill(n: number): PrefilledSheaf | null {
     const sheaf = this.#prefilled.prefill(n);
     return sheaf === null ? null : new VerifiedSheaf(sheaf, this.#cookies, this.#cache.objectSize);
@@ -156,7 +204,7 @@ export class VerifiedObjects implements PrefilledObjects, DeferredObjects {
   }
 }
 
-export class VerifiedBlocks implements SizedHeap {
+export class VerifiedBlocks implements SitedBlocks {
   readonly #arena: Arena;
   readonly #cookies: Cookies;
 
@@ -169,6 +217,17 @@ export class VerifiedBlocks implements SizedHeap {
     const p = this.#arena.kmalloc(size);
     if (p !== 0) this.#cookies.put(p, this.#arena.ksize(p));
     return p;
+  }
+
+  kmallocSite(options: { site: number }): { alloc(size: number): number } {
+    const inner = this.#arena.kmallocSite(options);
+    return {
+      alloc: (size) => {
+        const p = inner.alloc(size);
+        if (p !== 0) this.#cookies.put(p, this.#arena.ksize(p));
+        return p;
+      },
+    };
   }
 
   kfree(p: number): void {

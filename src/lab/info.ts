@@ -1,9 +1,9 @@
 /** A look at an arena from inside, after a short mixed load. */
 
 import type { Arena } from '../arena.js';
-import type { GroupInfo } from '../cache/index.js';
+import type { GroupInfo, TraceGroup } from '../cache/index.js';
 import { STAT_ITEMS, type StatItem, TRYLOCK_ITEMS } from '../cpu/index.js';
-import type { Finding } from '../debug/index.js';
+import type { Finding, SlabReport } from '../debug/index.js';
 import { type CacheInfo, lockStatText, perfLockContention, perfLockReport } from '../observe/index.js';
 import type { Meminfo } from '../reports.js';
 import { SLAB_ACCOUNT, SLAB_NO_MERGE } from '../slab/index.js';
@@ -26,7 +26,11 @@ export interface InfoOptions {
   shrink?: boolean;
   /** `slabinfo -v`: what validate finds in them is a problem. */
   validate?: boolean;
-  /** Which caches shrink and validate are for. */
+  /** `slab_debug` of the arena; some objects are then kept while it is looked at, so that there are traces. */
+  slabDebug?: string;
+  /** `slabinfo -d`: the letters of FZPUT that each cache is to have, no others. */
+  debug?: string | undefined;
+  /** Which caches shrink, validate and debug are for. */
   pattern?: RegExp | undefined;
 }
 
@@ -42,11 +46,17 @@ export interface InfoReport {
   locks: LockStatRow[];
   /** Memory groups, with a small task of the main thread in one. */
   groups: GroupInfo[];
+  /** Of caches with SLAB_STORE_USER, by name: who allocated what is out, and who freed it before. */
+  traces: Record<string, { alloc: TraceGroup[]; free: TraceGroup[] }>;
+  /** What `debug` asked for and could not have. */
+  refused: string[];
   findings: Finding[];
   problems: string[];
 }
 
 const OPS = 20_000;
+/** Where each call may capture a stack. */
+const DEBUG_OPS = 1000;
 const THREADS_MAX = 64;
 const TASK_LIMIT = 64 << 10;
 
@@ -60,20 +70,28 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
     lockPolicy = 'turn',
     locks = false,
     merge = 'off',
+    slabDebug = '',
   } = options;
   requireInteger('threads', threads, cpus, THREADS_MAX);
   const lockStat = locks ? 'full' : 'off';
   const shared = threads > cpus ? { cpus } : {};
-  const stage = new Stage({ bytes, threads, nodes, lockPolicy, lockStat, merge, ...shared });
+  const stage = new Stage({ bytes, threads, nodes, lockPolicy, lockStat, merge, slabDebug, ...shared });
+  // Cookies fill a block up to its ksize, where a debug cache has the red zone of what was asked for.
+  const heap = slabDebug === '' ? 'verify' : 'plain';
+  const ops = slabDebug === '' ? OPS : DEBUG_OPS;
+  // A page about caches, not one about every object that comes and goes.
+  if (slabDebug !== '') stage.arena.onSlabReport(printFaults);
   const problems: string[] = [];
   try {
     for (const workload of ['mixed', 'batch-1000', 'larson', ...(merge === 'off' ? [] : ['kin-8'])]) {
-      problems.push(...(await stage.runWorkload(workload, OPS, { threads, heap: 'verify' })).problems);
+      problems.push(...(await stage.runWorkload(workload, ops, { threads, heap })).problems);
     }
     const { arena, findings } = stage;
     problems.push(...act(arena, options));
+    const refused = options.debug === undefined ? [] : switchDebug(arena, options.debug, options.pattern);
+    const giveBack = slabDebug === '' ? () => {} : keepSome(arena);
     const meminfo = arena.meminfo();
-    return {
+    const report = {
       bytes,
       cpus,
       threads,
@@ -83,9 +101,13 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
       caches: arena.cacheInfo(),
       locks: arena.lockStat(),
       groups: chargedTask(arena),
+      traces: tracesOf(arena),
+      refused,
       findings,
       problems,
     };
+    giveBack();
+    return report;
   } finally {
     await stage.close();
   }
@@ -105,6 +127,59 @@ function act(arena: Arena, { shrink = false, validate = false, pattern }: InfoOp
     }
   }
   return problems;
+}
+
+/** What is no fault is a trace. */
+function printFaults({ kind, text }: SlabReport): void {
+  if (kind !== 'trace') console.error(text);
+}
+
+/** Objects of some sizes that nobody frees before the function that is returned is called. */
+function keepSome(arena: Arena): () => void {
+  const blocks: number[] = [];
+  for (const size of [24, 100, 100, 1000]) blocks.push(arena.kmalloc(size));
+  return () => {
+    for (const p of blocks) arena.kfree(p);
+  };
+}
+
+function tracesOf(arena: Arena): InfoReport['traces'] {
+  const tracked = arena.cacheInfo().filter(({ store_user: on }) => on === 1);
+  return Object.fromEntries(
+    tracked.map(({ name }) => {
+      const { debug } = arena.openCache(name);
+      return [name, { alloc: debug.allocTraces(), free: debug.freeTraces() }];
+    }),
+  );
+}
+
+const DEBUG_FILES = [
+  ['F', 'sanity_checks'],
+  ['Z', 'red_zone'],
+  ['P', 'poison'],
+  ['U', 'store_user'],
+  ['T', 'trace'],
+] as const;
+
+/** Writes what differs from the letters that are wanted. Returns what could not be written, and why. */
+export function switchDebug(arena: Arena, letters: string, pattern?: RegExp): string[] {
+  const wanted = letters.toUpperCase().replace('A', 'FZPU');
+  const caches = arena.cacheInfo().filter(({ name }) => pattern?.test(name) ?? true);
+  return caches.flatMap((info) =>
+    DEBUG_FILES.flatMap(([letter, file]) => {
+      const on = wanted.includes(letter) ? 1 : 0;
+      if (info[file] === on) return [];
+      if (file === 'trace' && on === 1 && caches.length > 1)
+        return [`${info.name} can only enable trace for one slab at a time`];
+      try {
+        arena.writeAttribute(info.name, file, String(on));
+        return [];
+      } catch (error) {
+        if (!(error instanceof RangeError)) throw error;
+        return [`Cannot write to ${info.name}/${file}: ${error.message}`];
+      }
+    }),
+  );
 }
 
 const PAGE_KIB = 4;

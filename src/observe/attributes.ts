@@ -5,7 +5,7 @@
 import type { Caches, KmemCache } from '../cache/index.js';
 import { countersOf, STAT_ITEMS, Stat, type StatItem } from '../cpu/index.js';
 import { type Finding, validateSlabCache } from '../debug/index.js';
-import { KmemCacheStruct } from '../slab/index.js';
+import { KmemCacheStruct, SLAB_DEBUG_FLAGS, SLAB_TRACE } from '../slab/index.js';
 import { optionError, requireString, SlabBugError } from '../struct/index.js';
 import { type CacheInfo, cacheInfo } from './slabinfo.js';
 
@@ -25,11 +25,26 @@ const NUMBERS = [
   'reclaim_account',
   'destroy_by_rcu',
   'cache_dma',
+  'sanity_checks',
+  'trace',
+  'red_zone',
+  'poison',
+  'store_user',
+  'failslab',
   'ctor',
   'dtor',
   'usersize',
   'remote_node_defrag_ratio',
 ] as const satisfies ReadonlyArray<keyof CacheInfo>;
+
+/** Why these cannot be switched while a cache is in use; the kernel has given it up, too. */
+const FIXED: Readonly<Record<string, string>> = {
+  sanity_checks: 'slabs that failed a check are kept apart by it',
+  red_zone: 'it is a part of the layout',
+  poison: 'it is a part of the layout',
+  store_user: 'it is a part of the layout',
+  failslab: 'handles of the cache are of another class',
+};
 
 /** Sums with a part for each node: `12 N0=5 N1=7`. */
 const BY_NODE = {
@@ -124,9 +139,27 @@ function settable(caches: Caches, cache: KmemCache, file: string): ((text: strin
       return (text) => {
         m[cache.desc.ptr + KmemCacheStruct.defragRatio] = parseCount(file, text, 100) * 10;
       };
+    case 'trace':
+      return (text) => setTrace(caches, cache, text);
     default:
       return undefined;
   }
+}
+
+/** Of a debug cache, which stays one: what is not debugged goes other ways, past where traces are written. */
+function setTrace(caches: Caches, { name, desc }: KmemCache, text: string): void {
+  const { m } = caches.views;
+  const on = parseCount('trace', text, 1) === 1;
+  if ((desc.flags & SLAB_DEBUG_FLAGS & ~SLAB_TRACE) === 0) {
+    throw new RangeError(
+      `trace of cache ${name} cannot be switched: it needs another debug flag, which it has from its start`,
+    );
+  }
+  const at = desc.ptr + KmemCacheStruct.flags;
+  // Under slab_mutex nobody else writes it. Who allocates or frees meanwhile may or may not see it.
+  caches.withSlabMutex(() => {
+    m[at] = on ? m[at]! | SLAB_TRACE : m[at]! & ~SLAB_TRACE;
+  });
 }
 
 function attribute(caches: Caches, cache: KmemCache, file: string): Attribute {
@@ -172,6 +205,9 @@ export function readAttribute(caches: Caches, name: string, file: string): strin
 export function writeAttribute(caches: Caches, name: string, file: string, text: string): void {
   if (typeof text !== 'string') throw new TypeError(`text is ${typeof text}; it must be a string`);
   const { write } = attribute(caches, find(caches, name), file);
-  if (write === undefined) throw new RangeError(`${file} is read-only`);
+  if (write === undefined) {
+    const why = Object.hasOwn(FIXED, file) ? `: ${FIXED[file]}; slabDebug of Arena.create sets it` : '';
+    throw new RangeError(`${file} is read-only${why}`);
+  }
   write(text.trim());
 }

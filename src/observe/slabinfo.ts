@@ -158,7 +158,8 @@ export function cacheInfo(caches: Caches, cache: KmemCache): CacheInfo {
     reclaim_account: flag(SLAB_RECLAIM_ACCOUNT),
     cache_dma: flag(SLAB_CACHE_DMA),
     sanity_checks: flag(SLAB_CONSISTENCY_CHECKS),
-    trace: flag(SLAB_TRACE),
+    // The one that can be switched, by any thread.
+    trace: (word(KmemCacheStruct.flags) & SLAB_TRACE) === 0 ? 0 : 1,
     red_zone: flag(SLAB_RED_ZONE),
     poison: flag(SLAB_POISON),
     store_user: flag(SLAB_STORE_USER),

@@ -3,9 +3,11 @@
  * letters are the tool's. `Objsize` is what was asked for; `%Fr` the share of slabs on partial lists; `%Ef` the share of
  * the memory that allocated objects fill.
  */
+import type { CacheDebug } from '../cache/index.js';
 import { requireObject, requireRows } from '../struct/index.js';
 import type { CacheInfo } from './slabinfo.js';
-import { left, lossOf, right, slabBytes, spaceOf, storeSize, usedOf } from './slabinfoSizes.js';
+import { opsText, reportText, trackingText } from './slabinfoReport.js';
+import { left, lossOf, right, spaceOf, storeSize, usedOf } from './slabinfoSizes.js';
 import { totalsText } from './slabinfoTotals.js';
 
 export type SlabinfoSort = 'name' | 'size' | 'activity' | 'loss' | 'partial';
@@ -36,6 +38,10 @@ export interface SlabinfoOptions {
   report?: boolean;
   /** `-S` size, `-A` activity, `-L` loss, `-P` partial slabs. By name unless given. */
   sort?: SlabinfoSort;
+  /** `-t`: who allocated, and who freed, what each cache has out, from what this gives for its name. */
+  tracking?: (name: string) => Pick<CacheDebug, 'allocTraces' | 'freeTraces'>;
+  /** `-o`: constructor and destructor of each cache. */
+  ops?: boolean;
   /** `-N K`: so many rows at most. */
   lines?: number;
   /** `-T`: sums and averages over all caches. */
@@ -53,13 +59,18 @@ const freesOf = ({ stats }: CacheInfo): number => stats.FREE_FASTPATH + stats.FR
 
 const whole = (part: number, all: number): number => (all === 0 ? 100 : Math.floor((part * 100) / all));
 
-/** `*` has aliases, `d` DMA, `A` aligned to cache lines, `a` reclaimable. */
+/** `*` has aliases, `d` DMA, `A` aligned to cache lines, `P` poison, `a` reclaimable, `Z` red zones, `F` checks, `U` tracks, `T` trace. */
 export function flagLetters(s: CacheInfo): string {
   const letters: Array<[boolean, string]> = [
     [s.aliases > 0, '*'],
     [s.cache_dma === 1, 'd'],
     [s.hwcache_align === 1, 'A'],
+    [s.poison === 1, 'P'],
     [s.reclaim_account === 1, 'a'],
+    [s.red_zone === 1, 'Z'],
+    [s.sanity_checks === 1, 'F'],
+    [s.store_user === 1, 'U'],
+    [s.trace === 1, 'T'],
   ];
   return letters
     .filter(([on]) => on)
@@ -151,36 +162,6 @@ function numaText(caches: readonly CacheInfo[], options: SlabinfoOptions): strin
   return [head, ...rows];
 }
 
-function reportText(s: CacheInfo, options: SlabinfoOptions): string[] {
-  const size = (value: number): string => right(storeSize(value, options.bytes), 8);
-  const n = (value: number): string => right(value, 8);
-  const used = s.objects * s.slab_size;
-  const line = (...parts: string[]): string => parts.join('').trimEnd();
-  return [
-    `Slabcache: ${s.name}  Id: ${s.sysfs_id}  Aliases: ${s.aliases}  Order: ${s.order}  Objects: ${s.objects}`,
-    `Names: ${s.names.join(' ')}  Layer: ${s.layer}  Flags: ${flagLetters(s) || '-'}`,
-    '',
-    'Sizes (bytes)       Slabs              Memory',
-    '------------------------------------------------------',
-    line(`Object : ${n(s.object_size)}   Total  : ${n(s.slabs)}   Total: ${size(spaceOf(s))}`),
-    line(
-      `SlabObj: ${n(s.slab_size)}   Full   : ${n(s.slabs - s.partial - s.cpu_slabs)}   Used : ${size(usedOf(s))}`,
-    ),
-    line(`SlabSiz: ${n(slabBytes(s))}   Partial: ${n(s.partial)}   Loss : ${size(lossOf(s))}`),
-    line(
-      `Loss   : ${n(s.slab_size - s.object_size)}   CpuSlab: ${n(s.cpu_slabs)}   Lalig: ${size(used - usedOf(s))}`,
-    ),
-    line(
-      `Align  : ${n(s.align)}   Objects: ${n(s.objs_per_slab)}   Lpadd: ${size(s.slabs * (slabBytes(s) - s.objs_per_slab * s.slab_size))}`,
-    ),
-    '',
-    ...Object.entries(s.stats)
-      .filter(([, value]) => value > 0)
-      .map(([item, value]) => `${left(item, 24)} ${right(value, 12)}`),
-    '',
-  ];
-}
-
 function extendedText(caches: readonly CacheInfo[], options: SlabinfoOptions): string[] {
   const { lines = 1, ...rest } = options;
   const top = (sort: SlabinfoSort, title: string, loss: boolean): string[] => {
@@ -198,6 +179,7 @@ function extendedText(caches: readonly CacheInfo[], options: SlabinfoOptions): s
  * The text that slabinfo would print.
  * @example
  * console.log(slabinfoTool(arena.cacheInfo(), { sort: 'loss', lines: 5 }));
+ * console.log(slabinfoTool(arena.cacheInfo(), { tracking: (name) => arena.openCache(name).debug }));
  */
 export function slabinfoTool(caches: readonly CacheInfo[], options: SlabinfoOptions = {}): string {
   requireRows('caches', caches);
@@ -208,7 +190,17 @@ export function slabinfoTool(caches: readonly CacheInfo[], options: SlabinfoOpti
   else if (options.totals) lines = totalsText(chosen, options);
   else if (options.aliases || options.single)
     lines = aliasText(selectCaches(caches, { zero: true, ...options }), options);
-  else if (options.report) lines = chosen.flatMap((s) => reportText(s, options));
+  else if (options.report)
+    lines = chosen.flatMap((s) => [
+      ...reportText(s, flagLetters(s), options.bytes ?? false),
+      ...(options.tracking === undefined ? [] : trackingText(s, options.tracking)),
+      ...numaText([s], options),
+      '',
+    ]);
+  else if (options.tracking !== undefined) {
+    const { tracking } = options;
+    lines = chosen.flatMap((s) => trackingText(s, tracking));
+  } else if (options.ops) lines = chosen.map(opsText);
   else if (options.numa) lines = numaText(chosen, options);
   else if (options.activity) lines = activityText(chosen, options);
   else lines = tableText(chosen, options);

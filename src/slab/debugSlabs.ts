@@ -92,6 +92,11 @@ export class DebugSlabs extends NolockSlabs {
   }
 
   /** The object is ours: nobody else knows its address yet. */
+  /** T alone can be switched while the cache is in use: the arena has the flags that hold, `s` those that it was opened with. */
+  private isTraced(s: CacheDesc): boolean {
+    return (this.m[s.ptr + KmemCacheStruct.flags]! & SLAB_TRACE) !== 0;
+  }
+
   private trackAlloc(s: CacheDesc, p: number, mayWait: boolean): void {
     const { checks } = this;
     if ((s.flags & SLAB_STORE_USER) !== 0) checks.setTrack(s, p, TRACK_ALLOC, checks.sink.stack(mayWait));
@@ -196,7 +201,7 @@ export class DebugSlabs extends NolockSlabs {
     const link = readFreePointer(m, s, p);
     const next = checks.isLink(s, page, link) ? link : 0;
     checks.setSlabWord(s, page, next, next === 0 ? m[page + OBJECTS]! : inuseOf(m[page + SLAB_WORD]!) + 1);
-    if ((s.flags & SLAB_TRACE) !== 0) checks.sink.trace(s, page, p, true);
+    if (this.isTraced(s)) checks.sink.trace(s, page, p, true);
     checks.setOrigSize(s, p, s.objectSize);
     checks.initObject(s, p, SLUB_RED_ACTIVE);
     return p;
@@ -300,7 +305,7 @@ export class DebugSlabs extends NolockSlabs {
   private pushChecked(s: CacheDesc, n: KmemCacheNodePtr, page: PagePtr, p: number, stack: number): boolean {
     const { m, checks } = this;
     checks.setTrack(s, p, TRACK_FREE, stack);
-    if ((s.flags & SLAB_TRACE) !== 0) checks.sink.trace(s, page, p, false);
+    if (this.isTraced(s)) checks.sink.trace(s, page, p, false);
     checks.initObject(s, p, SLUB_RED_INACTIVE);
     const first = checks.firstObject(s, page);
     const inuse = inuseOf(loadAcquire(m, page + SLAB_WORD)) - 1;

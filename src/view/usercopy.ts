@@ -5,6 +5,7 @@
  * one object: in its cache's usercopy range, which most caches have none of; anywhere in a kmalloc object; within one block
  * of pages. Otherwise it must lie in the heap. Kernel: `__check_heap_object`.
  */
+import { guardedAt } from '../cache/index.js';
 import type { Views } from '../cpu/index.js';
 import {
   compoundHead,
@@ -26,7 +27,6 @@ const K = KmemCacheStruct;
 interface Place {
   /** 0 in a block of pages. */
   readonly cache: KmemCachePtr;
-  readonly name: string;
   /** Address and bytes of the object or block. */
   readonly start: number;
   readonly bytes: number;
@@ -80,15 +80,21 @@ export class UserCopy {
   /** Throws unless an allocated object, of the cache if it is given, begins at `p` and has room for `n` bytes. */
   assertObject(p: number, n: number, owner: KmemCachePtr | 0): void {
     this.assertHeap(p, n);
-    const { cache, name, start, bytes } = this.placeOf(p);
+    const { cache, start, bytes } = this.placeOf(p);
+    if ((owner === 0 || cache === owner) && p === start && n <= bytes) return;
+    const name = this.nameOf(cache);
     if (owner !== 0 && cache !== owner) {
-      throw new SlabBugError('wrong-cache', readName(this.views.m, owner), p, `${hex(p)} is of ${name}`);
+      throw new SlabBugError('wrong-cache', this.nameOf(owner), p, `${hex(p)} is of ${name}`);
     }
     if (p !== start) {
       throw new SlabBugError('misaligned', name, p, `${hex(p)} is ${p - start} bytes into an object`);
     }
-    if (n > bytes)
-      throw new SlabBugError('usercopy', name, p, `a view of ${n} bytes on an object of ${bytes}`);
+    throw new SlabBugError('usercopy', name, p, `a view of ${n} bytes on an object of ${bytes}`);
+  }
+
+  /** For messages alone: it makes a string. */
+  private nameOf(cache: KmemCachePtr): string {
+    return cache === 0 ? 'pages' : readName(this.views.m, cache);
   }
 
   private assertHeap(p: number, n: number): void {
@@ -104,33 +110,49 @@ export class UserCopy {
 
   /** Throws for what nobody has allocated. */
   private placeOf(p: number): Place {
-    const { m, shadow } = this.views;
+    const { m } = this.views;
     const page = compoundHead(m, virtToPage(this.geometry, p));
     if (page === 0 || m[page + Page.flags] === 0) {
       throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a free page`);
     }
     const base = pageAddress(this.geometry, page);
     const cache = m[page + Page.cache] as KmemCachePtr;
-    if ((m[page + Page.flags]! & PG_SLAB) === 0 || cache === 0) return this.blockOf(page, base);
+    if ((m[page + Page.flags]! & PG_SLAB) === 0 || cache === 0) return this.guardedOrBlock(p, page, base);
     const size = m[cache + K.size]!;
     const index = Math.floor((p - base) / size);
     const start = base + index * size + m[cache + K.redLeftPad]!;
-    const name = readName(m, cache);
     if (index >= m[page + Page.objects]!) {
-      throw new SlabBugError('misaligned', name, p, `${hex(p)} lies past the slab's last object`);
+      const what = `${hex(p)} lies past the slab's last object`;
+      throw new SlabBugError('misaligned', this.nameOf(cache), p, what);
     }
-    if (shadow.length > 0 && shadow[start >> 3] === 0) {
-      throw new SlabBugError('use-after-free', name, p, `${hex(p)} lies in an object that is free`);
+    this.assertMarked(cache, p, start);
+    return { cache, start, bytes: m[cache + K.objectSize]! };
+  }
+
+  private assertMarked(cache: KmemCachePtr, p: number, start: number): void {
+    const { shadow } = this.views;
+    if (shadow.length === 0 || shadow[start >> 3] !== 0) return;
+    const what = `${hex(p)} lies in an object that is free`;
+    throw new SlabBugError('use-after-free', this.nameOf(cache), p, what);
+  }
+
+  /** No slab's: an object of the pool of guarded ones, or pages that somebody has. */
+  private guardedOrBlock(p: number, page: PagePtr, start: number): Place {
+    const guarded = guardedAt(this.views.m, this.geometry, p);
+    if (guarded === undefined) return this.blockOf(page, start);
+    if (guarded === null) {
+      throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a page without an object`);
     }
-    return { cache, name, start, bytes: m[cache + K.objectSize]! };
+    this.assertMarked(guarded.cache, p, guarded.start);
+    return guarded;
   }
 
   private blockOf(page: PagePtr, start: number): Place {
     const bytes = PAGE_SIZE << orderOf(this.views.m[page + Page.flags]!);
-    return { cache: 0 as KmemCachePtr, name: 'pages', start, bytes };
+    return { cache: 0 as KmemCachePtr, start, bytes };
   }
 
-  private assertWindow(p: number, n: number, { cache, name, start, bytes }: Place): void {
+  private assertWindow(p: number, n: number, { cache, start, bytes }: Place): void {
     const { m } = this.views;
     const from = cache === 0 ? 0 : m[cache + K.useroffset]!;
     const room = cache === 0 ? bytes : m[cache + K.usersize]!;
@@ -139,7 +161,7 @@ export class UserCopy {
     const range = room === 0 ? 'nothing of it may be' : `bytes ${from} to ${from + room} may be`;
     throw new SlabBugError(
       'usercopy',
-      name,
+      this.nameOf(cache),
       p,
       `Kernel memory exposure attempt: ${n} bytes at offset ${offset} of an object are copied, ${range}`,
     );

@@ -46,7 +46,10 @@ describe.each(EXPERIMENTS.map((experiment) => [experiment.name, experiment] as c
       });
       expect(question).toMatch(/\?/);
       const names = asked.variants.map(({ name }) => name);
-      expect(rows.map(({ variant }) => variant)).toEqual([baseline, `${baseline} again`, ...names.slice(1)]);
+      const baselines = new Set([baseline, ...asked.variants.flatMap(({ against = [] }) => against)]);
+      expect(rows.map(({ variant }) => variant)).toEqual(
+        names.flatMap((name) => (baselines.has(name) ? [name, `${name} again`] : [name])),
+      );
       expect(variants.map(({ name }) => name)).toEqual(names);
       for (const row of rows) {
         expect(row).toMatchObject({ workload: experiment.workloads[0], threads: 1, problems: [] });
@@ -62,9 +65,12 @@ describe.each(EXPERIMENTS.map((experiment) => [experiment.name, experiment] as c
       }
       expect(rows[0]!.outcome).toBe('baseline');
       expect(rows[1]!.outcome).toBe('control');
-      expect(new Set(rows.slice(2).map(({ outcome }) => outcome))).toEqual(new Set(['no difference shown']));
-      for (const name of names.slice(1)) {
-        expect(verdict.some((line) => line.startsWith(`${name} against ${baseline}: `))).toBe(true);
+      const judged = rows.filter(({ outcome }) => outcome !== 'baseline' && outcome !== 'control');
+      expect(new Set(judged.map(({ outcome }) => outcome))).toEqual(new Set(['no difference shown']));
+      const compared = variants.filter(({ against }) => against !== null);
+      expect(variants.length - compared.length).toBe(baselines.size);
+      for (const { name, against } of compared) {
+        expect(verdict.some((line) => line.startsWith(`${name} against ${against}: `))).toBe(true);
       }
       expect(verdict).toContain('2 rounds are too few to show a difference; it takes at least 6.');
       const text = experimentReport(result);
@@ -85,6 +91,8 @@ describe.each(EXPERIMENTS.map((experiment) => [experiment.name, experiment] as c
         for (const { workload } of experiment.variants)
           expect(workloadNamed(workload?.(name) ?? name)).toBeDefined();
       }
+      for (const [i, { against }] of experiment.variants.entries())
+        if (against !== undefined) expect(names.indexOf(against)).toBeLessThan(i);
       for (const { variant, where } of experiment.expectations) {
         expect(names.slice(1)).toContain(variant);
         const cases = experiment.workloads.flatMap((workload) =>
@@ -360,6 +368,11 @@ describe('the verdict in words', () => {
       'it is NOT SHOWN everywhere: it holds in 1 of 2 cases; no difference is shown in 1',
     );
     expect(expectationVerdict([], expected!).sentence).toContain('it could not be tested');
+    const same = { ...expected!, outcome: 'same' as const };
+    expect(expectationVerdict([open], same)).toMatchObject({ holds: true, held: 1 });
+    const wide = row({ outcome: 'no difference shown', ratio: { estimate: 1, low: 0.8, high: 1.02 } });
+    expect(expectationVerdict([open, wide], same)).toMatchObject({ holds: false, held: 1, contradicted: 0 });
+    expect(expectationVerdict([open, row({})], same).sentence).toContain('a difference is shown in 1 (');
   });
 
   it('says first that numbers are void, and draws nothing from them', () => {

@@ -33,6 +33,11 @@ export const debugCost: Experiment = {
     checked('free', 'a free must be of an allocated object of the cache: the default'),
     checked('none', 'a free is believed'),
     checked('full', 'a free by two threads at once is found, too'),
+    {
+      name: 'no sheaves',
+      about: 'layer: none, as debug caches are: what letters cost beyond it are their checks',
+      stage: { layer: 'none' },
+    },
     ...Object.keys(LETTERS).map(letters),
   ],
   workloads: ['pair', 'batch-1', 'batch-10', 'batch-100', 'batch-1000', 'shuffled-1000'],

@@ -10,6 +10,8 @@ export interface Variant {
   readonly name: string;
   readonly about: string;
   readonly stage: Omit<StageOptions, 'threads' | 'bytes' | 'maxCaches' | 'lockStat'>;
+  /** The variant that it is compared with, where that is not the first. */
+  readonly against?: string;
   /** Threads that share a CPU slot, under 'op'. Default 1; the arena then has a slot for each. */
   readonly threadsPerCpu?: number;
   /** The workload that does a case's work this way; the case's own name unless given. */
@@ -30,8 +32,8 @@ export interface Expectation {
   readonly source: string;
   readonly text: string;
   readonly variant: string;
-  /** Of the variant, against the baseline. */
-  readonly outcome: 'better' | 'worse';
+  /** Of the variant, against its baseline; 'same' is a ratio within a tenth of 1, and no difference shown. */
+  readonly outcome: 'better' | 'worse' | 'same';
   /** Where it is to hold; everywhere unless given. */
   readonly where?: (name: CaseName) => boolean;
 }
@@ -43,7 +45,7 @@ export interface Published {
   readonly gains: readonly number[];
 }
 
-export type Quantity = 'paths' | 'hits' | 'bypasses' | 'memory' | 'locks' | 'perf-lock';
+export type Quantity = 'costs' | 'paths' | 'hits' | 'bypasses' | 'memory' | 'locks' | 'perf-lock';
 
 export interface Experiment {
   readonly name: string;
@@ -53,7 +55,7 @@ export interface Experiment {
   /** How long it takes unless told otherwise. */
   readonly seconds: number;
   readonly threads: readonly number[];
-  /** The first is what the others are compared with. */
+  /** The first is what the others are compared with, but those that name another. */
   readonly variants: readonly Variant[];
   readonly workloads: readonly string[];
   /** Whether the trace that ships is replayed, too. */

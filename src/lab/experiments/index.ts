@@ -90,7 +90,8 @@ export interface ExperimentResult {
   sampleMs: number;
   /** What the others are compared with. */
   baseline: string;
-  variants: Array<{ name: string; about: string }>;
+  /** `against` is the variant that it is compared with; null for one that others are compared with. */
+  variants: Array<{ name: string; about: string; against: string | null }>;
   shows: readonly Quantity[];
   rows: ExperimentRow[];
   published: { source: string; titles: readonly string[] } | null;
@@ -138,7 +139,13 @@ export async function runExperiment(
     rounds,
     sampleMs,
     baseline: variants[0]!.name,
-    variants: variants.map((variant) => ({ name: variant.name, about: variant.about })),
+    variants: plan.variants
+      .filter(({ role }) => role !== 'control')
+      .map(({ name, about, role, base }) => ({
+        name,
+        about,
+        against: role === 'baseline' ? null : plan.variants[base]!.name,
+      })),
     shows,
     rows,
     published: published === undefined ? null : { source: published.source, titles: published.titles },
@@ -154,15 +161,19 @@ export async function runExperiment(
 const soundSamples = (row: Row): readonly number[] | undefined =>
   row.problems.length === 0 && row.nsPerOp.length > 0 ? row.nsPerOp : undefined;
 
-/** Judges the rows of a case: the baseline, the baseline again, and the others. */
-function rowsOf({ seed, experiment }: ExperimentPlan, { rows, scale, program }: Case): ExperimentRow[] {
+/** Judges the rows of a case: each baseline, the same again, and the others. */
+function rowsOf(
+  { seed, experiment, variants }: ExperimentPlan,
+  { rows, scale, program }: Case,
+): ExperimentRow[] {
   const ops = program === undefined ? scale : (program.summary.allocs / program.cpus) * scale;
-  const base = soundSamples(rows[0]!);
-  const again = soundSamples(rows[1]!);
-  const control = base === undefined || again === undefined ? null : roundRatio(again, base, seed);
   return rows.map((row, i) => {
-    if (i === 0) return row.result(ops, null, 'baseline', null, seed);
-    if (i === 1) return row.result(ops, control, 'control', null, seed);
+    const { role, base: at } = variants[i]!;
+    if (role === 'baseline') return row.result(ops, null, 'baseline', null, seed);
+    const base = soundSamples(rows[at]!);
+    const again = soundSamples(rows[at + 1]!);
+    const control = base === undefined || again === undefined ? null : roundRatio(again, base, seed);
+    if (role === 'control') return row.result(ops, control, 'control', null, seed);
     const { ratio, outcome } = judge(soundSamples(row), base, control, seed);
     const gains = experiment.published?.rows.find(
       ({ workload, variant }) => workload === row.name && variant === row.variant.name,

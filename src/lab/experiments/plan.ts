@@ -28,6 +28,30 @@ const QUICK_SECONDS = 2;
 const SECONDS_MAX = 24 * 3600;
 const ROUNDS_MAX = 10_000;
 
+/** A variant with its place in the experiment. */
+export interface PlannedVariant extends Variant {
+  readonly role: 'baseline' | 'control' | 'variant';
+  /** Which of the planned variants it is compared with. */
+  readonly base: number;
+}
+
+/** All variants, and behind each baseline the same a second time. */
+function planVariants({ variants }: Experiment): PlannedVariant[] {
+  const baselines = new Set([variants[0]!.name, ...variants.flatMap(({ against = [] }) => against)]);
+  const planned: PlannedVariant[] = [];
+  const at = (name: string): number => planned.findIndex((one) => one.name === name);
+  for (const variant of variants) {
+    const base = planned.length;
+    if (!baselines.has(variant.name)) {
+      planned.push({ ...variant, role: 'variant', base: at(variant.against ?? variants[0]!.name) });
+      continue;
+    }
+    planned.push({ ...variant, role: 'baseline', base });
+    planned.push({ ...variant, name: `${variant.name} again`, role: 'control', base });
+  }
+  return planned;
+}
+
 export interface ExperimentPlan {
   readonly experiment: Experiment;
   readonly seconds: number;
@@ -37,7 +61,7 @@ export interface ExperimentPlan {
   readonly quick: boolean;
   readonly threads: readonly number[];
   /** The baseline, the baseline again, and the others. */
-  readonly variants: readonly Variant[];
+  readonly variants: readonly PlannedVariant[];
   readonly cases: readonly Case[];
   /** One program per trace and thread count. */
   readonly programs: readonly TraceProgram[];
@@ -69,8 +93,7 @@ export async function planExperiment(
   if (missing !== undefined) {
     throw new NotInThisBuildError(`experiment ${experiment.name}: not in this build: ${missing}`);
   }
-  const [baseline, ...others] = experiment.variants;
-  const variants = [baseline!, { ...baseline!, name: `${baseline!.name} again` }, ...others];
+  const variants = planVariants(experiment);
   const wanted = (name: string): boolean => options.workloads?.test(name) ?? true;
   const cases: Case[] = [];
   const add = (name: string, n: number, program?: TraceProgram): void => {

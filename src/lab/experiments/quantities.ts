@@ -16,6 +16,8 @@ function greatest(rows: readonly ExperimentRow[], by: (row: ExperimentRow) => nu
 }
 
 const SENTENCES: Readonly<Record<Quantity, (rows: readonly ExperimentRow[]) => string[]>> = {
+  // Told case by case, in their table.
+  costs: () => [],
   paths: (rows) => {
     const row = greatest(rows, ({ paths }) => -paths.fast);
     const { fast, barn, slab } = row.paths;

@@ -2,6 +2,7 @@
 import { perfLockReport } from '../../observe/index.js';
 import { describeEnvironment } from '../environment.js';
 import { type Column, formatNs, table } from '../stats.js';
+import { costTable } from './costs.js';
 import type { ExperimentResult } from './index.js';
 import type { ExperimentRow } from './row.js';
 
@@ -100,6 +101,17 @@ function publishedTable({ rows, published }: ExperimentResult): string[] {
   ];
 }
 
+/** What each variant costs, in one table. */
+function costLines(result: ExperimentResult): string[] {
+  if (!result.shows.includes('costs')) return [];
+  return [
+    '',
+    'What each costs: the time of the baselines, the ratio of the others to theirs, ~ where no difference is shown:',
+    '',
+    costTable(result),
+  ];
+}
+
 /** What was waited for, in the columns of `perf lock report`: of each workload's case with the most threads. */
 function lockTables({ rows, shows, lockNames, publishedLocks }: ExperimentResult): string[] {
   if (!shows.includes('perf-lock')) return [];
@@ -133,6 +145,17 @@ function problemLines({ rows }: ExperimentResult): string[] {
   return [...seen];
 }
 
+/** Who is compared with another than the first. */
+function baselineLines({ variants, baseline }: ExperimentResult): string[] {
+  const others = new Set(
+    variants.flatMap(({ against }) => against ?? []).filter((name) => name !== baseline),
+  );
+  return [...others].map((name) => {
+    const mine = variants.filter(({ against }) => against === name).map((variant) => variant.name);
+    return `The baseline of ${mine.join(' and ')} is ${name}.`;
+  });
+}
+
 /** Everything an experiment has to tell, as text. */
 export function experimentReport(result: ExperimentResult): string {
   const { experiment, question, operation, rounds, sampleMs, seed, secondsTaken, variants, rows } = result;
@@ -145,13 +168,17 @@ export function experimentReport(result: ExperimentResult): string {
     '',
     ...wrap(`QUESTION  ${question}`, WIDTH),
     '',
-    ...variants.map(({ name, about }, i) => `${i === 0 ? 'baseline' : 'variant '}  ${name}: ${about}`),
+    ...variants.map(
+      ({ name, about, against }) => `${against === null ? 'baseline' : 'variant '}  ${name}: ${about}`,
+    ),
     '',
     `ns: time of ${operation}, median of the rounds. ratio: to the baseline, round by round. Both with 95 % bootstrap intervals.`,
     `'${result.baseline} again' is the baseline a second time, on an arena of its own: what it differs by, others must exceed.`,
+    ...baselineLines(result),
     '',
     rowTable(result),
     ...over,
+    ...costLines(result),
     ...publishedTable(result),
     ...lockTables(result),
     '',

@@ -21,6 +21,8 @@ type Judged = ExperimentRow & { readonly outcome: Outcome };
 
 /** Cases that are named one by one; the rest is in the table. */
 const NAMED = 4;
+/** Up to here the time is the same. */
+const SAME = 1.1;
 const OUTCOMES: readonly Outcome[] = ['better', 'worse', 'no difference shown', 'void'];
 
 const times = (row: ExperimentRow): string =>
@@ -68,13 +70,17 @@ function listed(rows: readonly Judged[]): string {
   return names.join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
+/** No difference is shown, and the interval has no room for one that matters. */
+const isSame = ({ outcome, ratio }: Judged): boolean =>
+  outcome === 'no difference shown' && ratio !== null && ratio.low >= 1 / SAME && ratio.high <= SAME;
+
 /** Compares what a source expects with what was shown. Cases that are void say nothing. */
 export function expectationVerdict(rows: readonly ExperimentRow[], expected: Expectation): Verdict {
   const { source, text, variant, outcome, where = () => true } = expected;
   const mine = rowsOf(rows, variant).filter((row) => row.outcome !== 'void' && where(row));
-  const held = mine.filter((row) => row.outcome === outcome);
-  const open = mine.filter((row) => row.outcome === 'no difference shown');
-  const against = mine.filter((row) => row.outcome !== outcome && row.outcome !== 'no difference shown');
+  const held = mine.filter((row) => row.outcome === outcome || (outcome === 'same' && isSame(row)));
+  const open = mine.filter((row) => row.outcome === 'no difference shown' && !held.includes(row));
+  const against = mine.filter((row) => !held.includes(row) && !open.includes(row));
   const holds = mine.length > 0 && held.length === mine.length;
   const all = mine.length === 1 ? 'the only case' : `all ${mine.length} cases`;
   const parts: string[] = [];
@@ -83,7 +89,8 @@ export function expectationVerdict(rows: readonly ExperimentRow[], expected: Exp
   else {
     const word = against.length > 0 ? 'DOES NOT HOLD' : 'is NOT SHOWN everywhere';
     parts.push(`it ${word}: it holds in ${held.length} of ${mine.length} cases`);
-    if (against.length > 0) parts.push(`the opposite is shown in ${against.length} (${listed(against)})`);
+    const shown = outcome === 'same' ? 'a difference' : 'the opposite';
+    if (against.length > 0) parts.push(`${shown} is shown in ${against.length} (${listed(against)})`);
     if (open.length > 0) parts.push(`no difference is shown in ${open.length} (${listed(open)})`);
   }
   return {
@@ -105,8 +112,9 @@ export interface Verdicts {
 
 /** All that the rows say. Void numbers come first, and what they would have said is left out. */
 export function verdicts(experiment: Experiment, rows: readonly ExperimentRow[], rounds: number): Verdicts {
-  const baseline = experiment.variants[0]!.name;
-  const others = experiment.variants.slice(1).map(({ name }) => name);
+  const [first, ...rest] = experiment.variants;
+  const baselines = new Set([first!.name, ...rest.flatMap(({ against = [] }) => against)]);
+  const others = rest.filter(({ name }) => !baselines.has(name));
   const bad = rows.filter(({ problems }) => problems.length > 0);
   const lines: string[] = [];
   if (bad.length > 0) {
@@ -117,9 +125,15 @@ export function verdicts(experiment: Experiment, rows: readonly ExperimentRow[],
   if (rounds < ROUNDS_MIN) {
     lines.push(`${rounds} rounds are too few to show a difference; it takes at least ${ROUNDS_MIN}.`);
   }
-  for (const variant of others) lines.push(variantVerdict(rows, variant, baseline));
+  for (const { name, against = first!.name } of others) lines.push(variantVerdict(rows, name, against));
   const expectations = experiment.expectations.map((expected) => expectationVerdict(rows, expected));
   lines.push(...expectations.map(({ sentence }) => sentence));
-  lines.push(...quantityLines(experiment.shows, rows, [baseline, ...others]));
+  lines.push(
+    ...quantityLines(
+      experiment.shows,
+      rows,
+      experiment.variants.map(({ name }) => name),
+    ),
+  );
   return { lines, expectations };
 }

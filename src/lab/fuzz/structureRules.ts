@@ -247,7 +247,7 @@ export const FAILSLAB: Surface = {
   pick: (world): Failslab => world.arena.failslab({}),
   weight: 1,
   rules: { 'get pending': getter('boolean') },
-  internal: 'set shouldFail',
+  internal: 'set shouldFail callBack',
 };
 
 const cursorRules: Rules = {

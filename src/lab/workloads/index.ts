@@ -11,6 +11,7 @@ import {
 } from './concurrentKmalloc.js';
 import { constructed, LIVES, type Life, OWNERS } from './constructed.js';
 import { exhaustion } from './exhaust.js';
+import { HARDENED_WAYS, hardened } from './hardenedWays.js';
 import { KFREE_BULK_SIZES, kfreeBulk } from './kfreeBulk.js';
 import { kin } from './kin.js';
 import { larson } from './larson.js';
@@ -29,6 +30,7 @@ import { xmalloc } from './xmalloc.js';
 
 export { PAGE_RUNS } from './byPage.js';
 export { CONCURRENT_SIZES } from './concurrentKmalloc.js';
+export { type HardenedWay, hardenedName } from './hardenedWays.js';
 export { KFREE_BULK_SIZES } from './kfreeBulk.js';
 export { OutOfArenaError, type Workload, type WorkloadContext, type WorkloadRun } from './workload.js';
 
@@ -84,6 +86,7 @@ export const EXPERIMENT_WORKLOADS: readonly Workload[] = [
     kmallocOne(size),
   ]),
   ...PERCPU_WORKLOADS,
+  ...HARDENED_WAYS.flatMap((way) => [0, 10, 100, 1000].map((size) => hardened(way, size))),
 ];
 
 export function workloadNamed(name: string): Workload {
