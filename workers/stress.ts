@@ -1,7 +1,7 @@
 /** piscina entry of the stress: one life of one thread. */
 import { threadId } from 'node:worker_threads';
 import { Arena } from '../src/index.js';
-import { Control, type StressCounts, type StressShared } from '../src/lab/stress/shared.js';
+import { bequeath, Control, type StressCounts, type StressShared } from '../src/lab/stress/shared.js';
 import { StressThread } from '../src/lab/stress/stressWorker.js';
 import { futexWait, storeRelease } from '../src/sync/index.js';
 
@@ -30,6 +30,7 @@ export default async function life(task: StressTask): Promise<StressCounts> {
     arena.offline();
     return thread.counts;
   }
+  bequeath(shared, thread.counts);
   // The last frees of this life are still in the turn: its locks are held and its counts not folded.
   storeRelease(shared.control, Control.parked + slot, thread.counts.problems.length > 0 ? 2 : 1);
   futexWait(shared.control, Control.parked + slot, 1, PARK_MS);

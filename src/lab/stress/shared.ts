@@ -1,6 +1,6 @@
 /** What the threads of one stress round share beside the arena. */
 import type { ArenaHandle, ArenaOptions } from '../../index.js';
-import { exchange, loadAcquire, storeRelease } from '../../sync/index.js';
+import { exchange, fetchAdd, loadAcquire, storeRelease } from '../../sync/index.js';
 
 /** Caches of a round: sizes on both sides of every sheaf capacity, and one with a capacity of its own. */
 export const STRESS_CACHES = [
@@ -36,6 +36,8 @@ export interface StressShared {
   transfer: Int32Array<SharedArrayBuffer>;
   /** One word for each 8 bytes of arena: whether an object was handed out there. An oracle of its own. */
   live: Int32Array<SharedArrayBuffer>;
+  /** What threads that vanished had counted. */
+  bequeathed: Int32Array<SharedArrayBuffer>;
 }
 
 export interface StressConfig {
@@ -52,19 +54,39 @@ export interface StressConfig {
   freelistHardened?: boolean;
 }
 
+const COUNTED = [
+  'ops',
+  'allocs',
+  'frees',
+  'bulks',
+  'transfers',
+  'outOfMemory',
+  'prefills',
+  'nolocks',
+  'rcuFrees',
+] as const;
+
+export type Counts = Record<(typeof COUNTED)[number], number>;
+
 /** What one worker did and found. */
-export interface StressCounts {
-  ops: number;
-  allocs: number;
-  frees: number;
-  bulks: number;
-  transfers: number;
-  outOfMemory: number;
-  prefills: number;
-  nolocks: number;
-  rcuFrees: number;
+export interface StressCounts extends Counts {
   problems: string[];
 }
+
+export const noCounts = (): Counts => Object.fromEntries(COUNTED.map((name) => [name, 0])) as Counts;
+
+export function addCounts(sum: Counts, more: Counts): void {
+  for (const name of COUNTED) sum[name] += more[name];
+}
+
+/** Leaves the counts of a thread that is about to vanish to the others. */
+export function bequeath({ bequeathed }: StressShared, counts: Counts): void {
+  // Before the thread says that it is parked; main reads them in the end.
+  for (const [i, name] of COUNTED.entries()) fetchAdd(bequeathed, i, counts[name]);
+}
+
+export const bequeathed = (shared: StressShared): Counts =>
+  Object.fromEntries(COUNTED.map((name, i) => [name, loadAcquire(shared.bequeathed, i)])) as Counts;
 
 export function makeShared(arena: ArenaHandle, bytes: number): StressShared {
   const words = (n: number): Int32Array<SharedArrayBuffer> => new Int32Array(new SharedArrayBuffer(n * 4));
@@ -73,6 +95,7 @@ export function makeShared(arena: ArenaHandle, bytes: number): StressShared {
     control: words(Control.words),
     transfer: words(TRANSFER_SLOTS),
     live: words(bytes / 8),
+    bequeathed: words(COUNTED.length),
   };
 }
 

@@ -14,8 +14,12 @@ import { loadAcquire } from '../../sync/index.js';
 import { WORKER_EXEC_ARGV } from '../execArgv.js';
 import { rng } from '../stats.js';
 import {
+  addCounts,
+  bequeathed,
   Control,
+  type Counts,
   makeShared,
+  noCounts,
   STRESS_CACHES,
   type StressConfig,
   type StressCounts,
@@ -31,21 +35,9 @@ export interface RoundResult {
   vanished: number;
   cachesMade: number;
   shrinks: number;
-  counts: Omit<StressCounts, 'problems'>;
+  counts: Counts;
   problems: string[];
 }
-
-const EMPTY: Omit<StressCounts, 'problems'> = {
-  ops: 0,
-  allocs: 0,
-  frees: 0,
-  bulks: 0,
-  transfers: 0,
-  outOfMemory: 0,
-  prefills: 0,
-  nolocks: 0,
-  rcuFrees: 0,
-};
 
 const MIB = 1 << 20;
 
@@ -148,7 +140,7 @@ class Round {
       vanished: 0,
       cachesMade: 0,
       shrinks: 0,
-      counts: { ...EMPTY },
+      counts: noCounts(),
       problems: [],
     };
   }
@@ -190,8 +182,7 @@ class Round {
   }
 
   private add(counts: StressCounts): void {
-    const sum = this.result.counts;
-    for (const key of Object.keys(sum) as (keyof typeof sum)[]) sum[key] += counts[key];
+    addCounts(this.result.counts, counts);
     for (const problem of counts.problems) this.fail(problem);
   }
 
@@ -268,6 +259,7 @@ class Round {
     drainTransfer(main, shared);
     arena.kfreeRcuBarrier();
     this.add(main.counts);
+    addCounts(result.counts, bequeathed(shared));
     const lost = shared.live.reduce((sum, owner) => sum + (owner !== 0 ? 1 : 0), 0);
     if (lost > 0) this.fail(`${lost} objects were handed out and never came back`);
     for (const finding of arena.validate())

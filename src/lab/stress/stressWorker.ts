@@ -8,6 +8,7 @@ import { rng } from '../stats.js';
 import {
   KMALLOC,
   LiveMap,
+  noCounts,
   STRESS_CACHES,
   type StressCounts,
   type StressShared,
@@ -38,18 +39,7 @@ export class StressThread {
     this.random = rng(seed);
     this.me = arena.cpu.thread + 1;
     this.live = new LiveMap(shared.live);
-    this.counts = {
-      ops: 0,
-      allocs: 0,
-      frees: 0,
-      bulks: 0,
-      transfers: 0,
-      outOfMemory: 0,
-      prefills: 0,
-      nolocks: 0,
-      rcuFrees: 0,
-      problems: this.live.problems,
-    };
+    this.counts = { ...noCounts(), problems: this.live.problems };
   }
 
   /** Runs until `until` (ms, performance.now) or the round stops. Lets the event loop turn now and then. */
