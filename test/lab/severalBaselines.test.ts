@@ -30,7 +30,6 @@ describe('an experiment with several baselines', () => {
       const ratios = row(name).nsPerOp.map((ns, round) => ns / row(base).nsPerOp[round]!);
       expect(row(name).ratio!.estimate).toBeCloseTo((ratios[0]! + ratios[1]!) / 2);
     }
-    expect(row('usercopy').median, 'a check at each access').toBeGreaterThan(row('fields').median);
     const text = experimentReport(result);
     expect(text).toContain('The baseline of usercopy and all, handles is fields.\n');
     expect(text).toMatch(/^usercopy +fields +~\d/m);
