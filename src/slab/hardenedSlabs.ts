@@ -10,6 +10,9 @@
  * | a refill                | what it got; the slab has all objects in use          |
  * | who returns a rest      | as many free objects as the rest has                  |
  * | a CPU, from its own list | an empty list; the slab has all objects in use       |
+ *
+ * The head of a freelist is an index in the slab word. One that is no object's is taken for an empty list, as a cut before
+ * the first object.
  */
 import type { PcsPtr, ThisCpu } from '../cpu/index.js';
 import { Page, type PageAllocator, type PagePtr } from '../page/index.js';
@@ -70,13 +73,25 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
       sink.flush();
     }
 
-    /** F1 as in the plain one. An empty rest means that all objects are in use, those behind a cut included. */
+    protected override firstFree(s: CacheDesc, page: PagePtr, word: number): number {
+      if (freelistOf(word) <= this.m[page + OBJECTS]!) return super.firstFree(s, page, word);
+      const { sink } = this.checks;
+      sink.bug(s, { what: `Freepointer corrupt: the first is object ${freelistOf(word)}`, page, object: 0 });
+      sink.fix(s, 'Freelist cleared');
+      sink.flush();
+      return 0;
+    }
+
+    /**
+     * F1 as in the plain one. An empty rest means that all objects are in use, those behind a cut included; then `p` may be
+     * 0, too.
+     */
     protected override popObject(s: CacheDesc, page: PagePtr): number {
       const { m } = this;
       for (;;) {
         const word = loadAcquire(m, page + SLAB_WORD);
         const p = this.firstFree(s, page, word);
-        const link = this.hard.next(s, p);
+        const link = p === 0 ? 0 : this.hard.next(s, p);
         const left =
           link === 0
             ? packSlabWord(0, m[page + OBJECTS]!)
@@ -139,7 +154,7 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
     /** data race, intended: a double free that others' pushes hide is not seen. */
     private isHead(s: CacheDesc, page: PagePtr, p: number): boolean {
       const word = this.m[page + SLAB_WORD]!;
-      return freelistOf(word) !== 0 && this.firstFree(s, page, word) === p;
+      return freelistOf(word) !== 0 && super.firstFree(s, page, word) === p;
     }
 
     override freeOne(s: CacheDesc, p: number): void {

@@ -184,7 +184,7 @@ export const MISUSE: Array<[string, SlabBugKind, (scene: Scene) => void]> = [
   ['a word into an object', 'misaligned', ({ cache, p }) => cache.free(p + (cache.size === 8 ? 4 : 8))],
   ['a byte into an object', 'misaligned', ({ cache, p }) => cache.free(p + 1)],
   ['the last byte of an object', 'misaligned', ({ cache, p }) => cache.free(p + cache.objectSize - 1)],
-  ['the byte before an object', 'misaligned', ({ cache, objects }) => cache.free(objects[1]! - 1)],
+  ['the address before an object', 'misaligned', ({ cache, objects }) => cache.free(objects[1]! - 1)],
   ['a byte into an object, in bulk', 'misaligned', ({ cache, p }) => cache.freeBulk(Int32Array.of(p + 1), 1)],
   ['a byte into an object, by freeRcu', 'misaligned', ({ cache, p }) => cache.freeRcu(p + 1)],
   ['an object of another cache', 'wrong-cache', (scene) => freeForeign(scene, 64)],

@@ -51,6 +51,8 @@ export interface Case {
   prepare?: (scene: Scene) => void;
   act: (scene: Scene) => void;
   is: Record<Column, Outcome>;
+  /** What follows when it is repaired. */
+  after?: (scene: Scene) => void;
 }
 
 const valueOf = (count: Count | undefined, scene: Scene): number =>
@@ -94,18 +96,27 @@ function repair({ cache }: Scene, errors: number): void {
   expect(cache.debug.validate().errors, 'errors of the second validation').toBe(0);
 }
 
-async function check(scene: Scene, { act, is }: Case): Promise<void> {
-  const { arena, cache, column, reports } = scene;
-  const outcome = is[column];
+/** Of this cache: an object of another may come into it, too. */
+function expectReports({ reports, cache }: Scene, errors: number, what = ''): void {
+  const ours = reports.filter((report) => report.cache === cache.name);
+  expect(ours.length, ours.map(({ text }) => text).join('\n')).toBe(errors);
+  if (errors > 0) expect(ours[0]!.what.slice(0, what.length)).toBe(what);
+}
+
+async function check(scene: Scene, test: Case): Promise<void> {
+  const { arena, cache, column } = scene;
+  const outcome = test.is[column];
   const errors = valueOf(outcome.errors, scene);
+  scene.endTurns();
   const before = outcome.putBack ? arena.u8.slice() : undefined;
-  const thrown = attempt(() => act(scene));
+  const thrown = attempt(() => test.act(scene));
   if (outcome.refused === undefined) expect(thrown).toBe(undefined);
   else expect(thrown).toBeInstanceOf(SlabBugError);
   if (thrown !== undefined) expect((thrown as SlabBugError).kind).toBe(outcome.refused);
+  scene.endTurns();
   if (outcome.destroyed) {
     await sent();
-    expect(reports.length).toBe(errors);
+    expectReports(scene, errors, outcome.what);
     return;
   }
   expect(findingsOf(scene), 'findings').toHaveLength(valueOf(outcome.findings, scene));
@@ -113,11 +124,11 @@ async function check(scene: Scene, { act, is }: Case): Promise<void> {
   if (before !== undefined) arena.u8.set(before);
   const left = valueOf(outcome.left, scene);
   if (column === 'debug' || outcome.putBack) expect(findingsOf(scene), 'left').toHaveLength(left);
+  test.after?.(scene);
   goOn(scene);
   arena.kfreeRcuBarrier();
   await sent();
-  expect(reports.length, reports.map(({ text }) => text).join('\n')).toBe(errors);
-  if (errors > 0) expect(reports[0]!.what.slice(0, outcome.what?.length ?? 0)).toBe(outcome.what ?? '');
+  expectReports(scene, errors, outcome.what);
   expect(cache.debug.errors).toBe(errors);
   if (column !== 'debug') expect(findingsOf(scene), 'left').toHaveLength(left);
 }

@@ -79,6 +79,8 @@ export interface Scene {
   reports: SlabReport[];
   /** The same cache on a second CPU of this thread, which goes when the case is over. */
   other: () => { arena: Arena; cache: KmemCache };
+  /** The turns of all its CPUs end. */
+  endTurns: () => void;
   end: () => void;
 }
 
@@ -168,7 +170,12 @@ export function setScene(column: Column, layout: Layout, options: Partial<ArenaO
     }
     return { arena: second, cache: second.openCache(cache.name) };
   };
+  const endTurns = (): void => {
+    arena.endTurn();
+    second?.endTurn();
+  };
   const end = (): void => {
+    endTurns();
     second?.offline();
     endReports();
   };
@@ -185,6 +192,7 @@ export function setScene(column: Column, layout: Layout, options: Partial<ArenaO
     take,
     reports,
     other,
+    endTurns,
     end,
   };
 }
