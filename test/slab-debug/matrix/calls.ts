@@ -188,11 +188,7 @@ export const MISUSE: Array<[string, SlabBugKind, (scene: Scene) => void]> = [
   ['a byte into an object, in bulk', 'misaligned', ({ cache, p }) => cache.freeBulk(Int32Array.of(p + 1), 1)],
   ['a byte into an object, by freeRcu', 'misaligned', ({ cache, p }) => cache.freeRcu(p + 1)],
   ['an object of another cache', 'wrong-cache', (scene) => freeForeign(scene, 64)],
-  [
-    'an object of another cache in a bulk free',
-    'wrong-cache',
-    (scene) => freeForeign(scene, 64, true),
-  ],
+  ['an object of another cache in a bulk free', 'wrong-cache', (scene) => freeForeign(scene, 64, true)],
   [
     'a page',
     'not-a-slab',
@@ -268,10 +264,12 @@ const OTHERS: Case[] = [
 ];
 
 export const CALLS: Case[] = [
-  ...MISUSE.map(([name, kind, act]): Case => ({
-    name,
-    act,
-    is: { plain: { refused: kind }, debug: { refused: kind, errors: 2 }, hardened: { refused: kind } },
-  })),
+  ...MISUSE.map(
+    ([name, kind, act]): Case => ({
+      name,
+      act,
+      is: { plain: { refused: kind }, debug: { refused: kind, errors: 2 }, hardened: { refused: kind } },
+    }),
+  ),
   ...OTHERS,
 ];

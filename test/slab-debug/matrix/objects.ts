@@ -1,10 +1,10 @@
 /** What objects go through besides: sheaves that hold them twice, reallocation, constructors, leaks, and the options that guard them. */
 import { expect } from 'vitest';
-import { __GFP_ZERO, type Arena, type ArenaOptions, GFP_KERNEL, type PrefilledSheaf } from '#src/index.js';
+import { __GFP_ZERO, type Arena, GFP_KERNEL, type PrefilledSheaf } from '#src/index.js';
 import { SHEAF_OBJECTS } from '#src/sheaf/index.js';
 import { inside } from '../../cache/support/arena.js';
 import type { Case, Outcome } from './run.js';
-import { COLUMNS, CONSTRUCTED, type Column, freeAll, type Scene } from './scene.js';
+import { CONSTRUCTED, freeAll, type Scene } from './scene.js';
 
 const inAll = (outcome: Outcome): Case['is'] => ({ plain: outcome, debug: outcome, hardened: outcome });
 
@@ -50,7 +50,8 @@ const SHEAVES: Case[] = [
 /** Sizes from `from` to `to` bytes that kmalloc serves with one block. */
 function kmallocSizes({ layout }: Scene): [from: number, to: number, bucket: number] {
   const bucket = 2 ** Math.ceil(Math.log2(Math.max(16, Math.min(layout.size, 2048))));
-  return [(bucket >> 1) + (bucket >> 3) + 1, bucket - 1, bucket];
+  // Above the caches between the powers of two.
+  return [(bucket >> 1) + (bucket >> 2) + 1, bucket - 1, bucket];
 }
 
 const bytes = ({ arena }: Scene, p: number, from: number, to: number): Set<number> =>
@@ -74,7 +75,7 @@ function twoSites(arena: Arena) {
   throw new Error('all sites have the same copy');
 }
 
-/** Blocks of two sites in turn, each written one byte too far where a block lies behind. Returns whose were hit. */
+/** Blocks of two sites in turn, each written too far, within its slab. Returns whose are hit. */
 function overflow(scene: Scene): { own: number; others: number; blocks: number[] } {
   const { arena } = scene;
   const { one, two } = twoSites(arena);
@@ -85,7 +86,10 @@ function overflow(scene: Scene): { own: number; others: number; blocks: number[]
     mine.add(one.alloc(bucket));
     theirs.add(two.alloc(bucket));
   }
-  const hits = (set: Set<number>): number => [...mine].filter((p) => set.has(p + bucket)).length;
+  const { slabs } = inside(arena);
+  const isInSlab = (p: number): boolean => slabs.slabOf(p) === slabs.slabOf(p + bucket);
+  const hits = (set: Set<number>): number =>
+    [...mine].filter((p) => set.has(p + bucket) && isInSlab(p)).length;
   return { own: hits(mine), others: hits(theirs), blocks: [...mine, ...theirs] };
 }
 
@@ -205,7 +209,8 @@ const LEAKS: Case[] = [
     },
     is: inAll({
       // One of each slab, and one of each object.
-      errors: ({ arena, seen }) => new Set([...seen].map((p) => inside(arena).slabs.slabOf(p))).size + seen.size - 1,
+      errors: ({ arena, seen }) =>
+        new Set([...seen].map((p) => inside(arena).slabs.slabOf(p))).size + seen.size - 1,
       what: 'Objects remaining',
       destroyed: true,
       leaked: 1,
@@ -213,9 +218,8 @@ const LEAKS: Case[] = [
   },
 ];
 
-const hardened = (more: Partial<ArenaOptions>): Case['options'] => ({ hardened: more });
-const QUARANTINE = hardened({ quarantine: 1 << 16 });
-const GUARD = hardened({ guard: { every: 1, objects: 4 } });
+const QUARANTINE = { hardened: { quarantine: 1 << 16 } };
+const GUARD = { hardened: { guard: { every: 1, objects: 4 } } };
 
 /** In the hardened column the guarded object of the cache, else the victim. */
 function guarded({ arena, p, seen }: Scene): number {
@@ -298,11 +302,5 @@ const GUARDS: Case[] = [
     },
   },
 ];
-
-/** Options that a column has beyond its own. */
-export const optionsOf = (column: Column, { options }: Case): Partial<ArenaOptions> => ({
-  ...COLUMNS[column],
-  ...options?.[column],
-});
 
 export const OBJECTS: Case[] = [...SHEAVES, ...KMALLOC, ...CONSTRUCTORS, ...LEAKS, ...GUARDS];

@@ -15,7 +15,16 @@ import { expect } from 'vitest';
 import { type ArenaOptions, SlabBugError, type SlabBugKind } from '#src/index.js';
 import { inside } from '../../cache/support/arena.js';
 import { sent } from '../../hardening/support.js';
-import { COLUMNS, type Column, freeAll, isMarked, keepArena, type Layout, type Scene, setScene } from './scene.js';
+import {
+  COLUMNS,
+  type Column,
+  freeAll,
+  isMarked,
+  keepArena,
+  type Layout,
+  type Scene,
+  setScene,
+} from './scene.js';
 
 /** A number, or what it is in this scene. */
 type Count = number | ((scene: Scene) => number);
@@ -55,7 +64,7 @@ export interface Case {
   after?: (scene: Scene) => void;
 }
 
-const valueOf = (count: Count | undefined, scene: Scene): number =>
+const numberOf = (count: Count | undefined, scene: Scene): number =>
   typeof count === 'function' ? count(scene) : (count ?? 0);
 
 const findingsOf = ({ arena, cache }: Scene): string[] =>
@@ -64,11 +73,13 @@ const findingsOf = ({ arena, cache }: Scene): string[] =>
     .filter(({ where }) => where.startsWith(cache.name))
     .map(({ what }) => what);
 
-function attempt(action: () => void): unknown {
+/** As what an action is refused, if it is. */
+function refusal(action: () => void): string | undefined {
   try {
     action();
   } catch (error) {
-    return error;
+    if (error instanceof SlabBugError) return error.kind;
+    throw error;
   }
   return undefined;
 }
@@ -106,23 +117,20 @@ function expectReports({ reports, cache }: Scene, errors: number, what = ''): vo
 async function check(scene: Scene, test: Case): Promise<void> {
   const { arena, cache, column } = scene;
   const outcome = test.is[column];
-  const errors = valueOf(outcome.errors, scene);
+  const errors = numberOf(outcome.errors, scene);
   scene.endTurns();
   const before = outcome.putBack ? arena.u8.slice() : undefined;
-  const thrown = attempt(() => test.act(scene));
-  if (outcome.refused === undefined) expect(thrown).toBe(undefined);
-  else expect(thrown).toBeInstanceOf(SlabBugError);
-  if (thrown !== undefined) expect((thrown as SlabBugError).kind).toBe(outcome.refused);
+  expect(refusal(() => test.act(scene))).toBe(outcome.refused);
   scene.endTurns();
   if (outcome.destroyed) {
     await sent();
     expectReports(scene, errors, outcome.what);
     return;
   }
-  expect(findingsOf(scene), 'findings').toHaveLength(valueOf(outcome.findings, scene));
+  expect(findingsOf(scene), 'findings').toHaveLength(numberOf(outcome.findings, scene));
   if (column === 'debug') repair(scene, errors);
   if (before !== undefined) arena.u8.set(before);
-  const left = valueOf(outcome.left, scene);
+  const left = numberOf(outcome.left, scene);
   if (column === 'debug' || outcome.putBack) expect(findingsOf(scene), 'left').toHaveLength(left);
   test.after?.(scene);
   goOn(scene);
@@ -137,7 +145,7 @@ async function check(scene: Scene, test: Case): Promise<void> {
 function finish(scene: Scene, { is }: Case): boolean {
   const { arena, cache, column } = scene;
   const outcome = is[column];
-  const leaked = valueOf(outcome.leaked ?? outcome.left, scene);
+  const leaked = numberOf(outcome.leaked ?? outcome.left, scene);
   scene.end();
   if (!outcome.destroyed) {
     freeAll(scene);

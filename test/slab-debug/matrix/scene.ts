@@ -3,7 +3,13 @@
  * in an arena of one of the columns.
  */
 import type { KmemCache } from '#src/cache/index.js';
-import { type Arena, type ArenaOptions, type DefinedCache, defineCache, type SlabReport } from '#src/index.js';
+import {
+  type Arena,
+  type ArenaOptions,
+  type DefinedCache,
+  defineCache,
+  type SlabReport,
+} from '#src/index.js';
 import { type PagePtr, pageAddress } from '#src/page/index.js';
 import { boot, inside, LONG, secondCpu } from '../../cache/support/arena.js';
 

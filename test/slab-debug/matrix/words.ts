@@ -21,7 +21,10 @@ function onFreelist(scene: Scene): void {
 
 const F = ({ objects }: Scene): number => objects.length - 2;
 /** A number of findings or errors that follows from F. */
-const less = (n: number) => (scene: Scene): number => F(scene) - n;
+const less =
+  (n: number) =>
+  (scene: Scene): number =>
+    F(scene) - n;
 
 const word = ({ arena, page }: Scene): number => arena.i32[page + Page.slabWord]!;
 const head = (scene: Scene): number => scene.objects[freelistOf(word(scene)) - 1]!;
