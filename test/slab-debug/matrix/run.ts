@@ -156,8 +156,14 @@ function finish(scene: Scene, { is }: Case): boolean {
   return leaked === 0;
 }
 
-export async function runCase(test: Case, column: Column, layout: Layout): Promise<void> {
-  const options = { ...COLUMNS[column], ...test.options?.[column] };
+/** `more` are options beyond those of the column. */
+export async function runCase(
+  test: Case,
+  column: Column,
+  layout: Layout,
+  more: Partial<ArenaOptions> = {},
+): Promise<void> {
+  const options = { ...COLUMNS[column], ...test.options?.[column], ...more };
   const scene = setScene(column, { ...layout, ...test.layout }, options);
   test.prepare?.(scene);
   await check(scene, test);
