@@ -14,7 +14,7 @@
  * The head of a freelist is an index in the slab word. One that is no object's is taken for an empty list, as a cut before
  * the first object.
  */
-import type { PcsPtr, ThisCpu } from '../cpu/index.js';
+import { CpuSlab, type PcsPtr, type ThisCpu } from '../cpu/index.js';
 import { Page, type PageAllocator, type PagePtr } from '../page/index.js';
 import { SlabBugError } from '../struct/index.js';
 import { cmpxchg, exchange, loadAcquire } from '../sync/index.js';
@@ -25,6 +25,7 @@ import type { SlabAllocator } from './shrink.js';
 import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const { slabWord: SLAB_WORD, objects: OBJECTS } = Page;
+const { freelist: FREELIST } = CpuSlab;
 
 export type SlabAllocatorClass = new (
   cpu: ThisCpu,
@@ -99,6 +100,20 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
         // Pairs with the compare-exchange of every push.
         if (cmpxchg(m, page + SLAB_WORD, word, left) === word) return p;
       }
+    }
+
+    /** A slab whose first link was cut, or whose head was none, has nothing to give: the next one has. */
+    override refillFromCpu(s: CacheDesc, c: PcsPtr, node: number): boolean {
+      while (super.refillFromCpu(s, c, node)) if (this.m[c + FREELIST] !== 0) return true;
+      return false;
+    }
+
+    /** Such a slab is given up before the next comes, as one that is used up. */
+    override freezePartial(s: CacheDesc, c: PcsPtr, gfp: number, node: number): boolean {
+      while (super.freezePartial(s, c, gfp, node)) {
+        if (this.m[c + FREELIST] !== 0 || this.refillFromCpu(s, c, node)) return true;
+      }
+      return false;
     }
 
     protected override takeObjects(

@@ -61,3 +61,12 @@ describe.each(Object.entries(CASES))('%s', (_what, cases) => {
     );
   });
 });
+
+describe.each(['none', 'cpu-slab', 'percpu-array'] as const)(
+  'words of a freelist, hardened, layer %s',
+  (layer) => {
+    it.each(WORDS.map((test) => [test.name, test] as const))('%s', (_name, test) =>
+      runCase(test, 'hardened', LAYOUTS[2 + (WORDS.indexOf(test) % 3)]!, { layer }),
+    );
+  },
+);

@@ -191,6 +191,27 @@ const CONSTRUCTORS: Case[] = [
   },
 ];
 
+/** Arrays are freed as a whole, or nothing is done to any of them. */
+const REFUSED: Case[] = [
+  {
+    name: 'an object twice in a bulk free that would wipe it',
+    act: (scene) => {
+      const { arena, cache, p } = scene;
+      arena.u8.fill(0x33, p, p + cache.objectSize);
+      try {
+        cache.freeBulk(Int32Array.of(p, p), 2);
+      } finally {
+        expect(bytes(scene, p, 0, cache.objectSize)).toEqual(new Set([0x33]));
+      }
+    },
+    is: {
+      plain: { refused: 'double-free' },
+      debug: { refused: 'double-free', errors: 2 },
+      hardened: { refused: 'double-free' },
+    },
+  },
+];
+
 const LEAKS: Case[] = [
   {
     name: 'a cache destroyed with an object left',
@@ -303,4 +324,4 @@ const GUARDS: Case[] = [
   },
 ];
 
-export const OBJECTS: Case[] = [...SHEAVES, ...KMALLOC, ...CONSTRUCTORS, ...LEAKS, ...GUARDS];
+export const OBJECTS: Case[] = [...SHEAVES, ...KMALLOC, ...CONSTRUCTORS, ...REFUSED, ...LEAKS, ...GUARDS];
