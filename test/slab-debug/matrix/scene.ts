@@ -48,6 +48,8 @@ export const LAYOUTS: Layout[] = [
   { size: 2000, align: 128, position: 0.7 },
 ];
 
+const numberOf = (variable: string, otherwise: number): number => Number(process.env[variable] ?? otherwise);
+
 /** The same ones for the same seed. */
 export function randomLayouts(n: number, seed: number): Layout[] {
   let state = seed;
@@ -62,7 +64,7 @@ export function randomLayouts(n: number, seed: number): Layout[] {
     position: random(),
   }));
 }
-if (LONG) LAYOUTS.push(...randomLayouts(Number(process.env.GRANARY_LAYOUTS ?? 1000), 1));
+if (LONG) LAYOUTS.push(...randomLayouts(numberOf('GRANARY_LAYOUTS', 1000), numberOf('GRANARY_SEED', 1)));
 
 export const CONSTRUCTED = 7;
 
