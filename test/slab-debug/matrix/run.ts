@@ -146,11 +146,12 @@ function finish(scene: Scene, { is }: Case): boolean {
   const { arena, cache, column } = scene;
   const outcome = is[column];
   const leaked = numberOf(outcome.leaked ?? outcome.left, scene);
-  scene.end();
+  scene.endOther();
   if (!outcome.destroyed) {
     freeAll(scene);
     expect(cache.destroy().leaked, 'leaked').toBe(leaked);
   }
+  scene.endReports();
   if (leaked === 0) expect(arena.validate()).toEqual([]);
   expect(arena.lockdep().reports).toEqual([]);
   return leaked === 0;

@@ -89,7 +89,10 @@ export interface Scene {
   other: () => { arena: Arena; cache: KmemCache };
   /** The turns of all its CPUs end. */
   endTurns: () => void;
-  end: () => void;
+  /** The second CPU goes. */
+  endOther: () => void;
+  /** Reports go to the console again. */
+  endReports: () => void;
 }
 
 const byKind = new Map<string, Arena>();
@@ -182,10 +185,9 @@ export function setScene(column: Column, layout: Layout, options: Partial<ArenaO
     arena.endTurn();
     second?.endTurn();
   };
-  const end = (): void => {
+  const endOther = (): void => {
     endTurns();
     second?.offline();
-    endReports();
   };
   return {
     column,
@@ -201,6 +203,7 @@ export function setScene(column: Column, layout: Layout, options: Partial<ArenaO
     reports,
     other,
     endTurns,
-    end,
+    endOther,
+    endReports,
   };
 }
