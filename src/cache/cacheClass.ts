@@ -104,12 +104,14 @@ function initClass(Base: BulkClass, onAlloc: boolean, onFree: boolean): KmemCach
     }
 
     override freeBulk(list: Int32Array, n: number): void {
-      // Objects that the slow path will refuse are refused before the first is wiped.
-      if (list instanceof Int32Array && n === (n | 0) && n <= list.length) {
-        for (let i = 0; i < n; i++) this.assertFreeable(list[i]!);
-        for (let i = 0; i < n; i++) this.wipe(list[i]!);
-      }
-      super.freeBulk(list, n);
+      if (this.wipes) this.freeBulkSlow(list, n);
+      else super.freeBulk(list, n);
+    }
+
+    /** Their marks are gone: none is refused any more, and a batch that is refused has lost nothing. */
+    protected override freeAll(list: Int32Array, n: number): void {
+      if (this.wipes) for (let i = 0; i < n; i++) this.zero(list[i]!);
+      super.freeAll(list, n);
     }
 
     /** An rcu_free sheaf goes back to the barn as it is: what it holds would not be wiped after its grace period. */

@@ -1,7 +1,14 @@
 /** Validation of one debug cache, slab by slab under list_lock, while others go on. Kernel: `validate_slab_cache`. */
 import type { Caches } from '../cache/index.js';
 import { Page, type PagePtr } from '../page/index.js';
-import { type CacheDesc, KmemCacheNode, listLock, nodeOf, SLAB_STORE_USER } from '../slab/index.js';
+import {
+  type CacheDesc,
+  KmemCacheNode,
+  type KmemCacheNodePtr,
+  listLock,
+  nodeOf,
+  SLAB_STORE_USER,
+} from '../slab/index.js';
 import { LockClass } from '../sync/index.js';
 
 /** Returns how many slabs were looked at: full ones only where the cache keeps a list of them. */
@@ -12,19 +19,35 @@ export function validateSlabCache(caches: Caches, s: CacheDesc): number {
 }
 
 function validateNode(caches: Caches, s: CacheDesc, node: number): number {
-  const { m } = caches.views;
   const { locks } = caches.cpu;
-  const n = nodeOf(m, s, node);
+  const n = nodeOf(caches.views.m, s, node);
   locks.lock(listLock(n), LockClass.ListLock);
   try {
-    const partial = validateList(caches, s, m[n + KmemCacheNode.head] as PagePtr);
-    expectCount(caches, s, partial, m[n + KmemCacheNode.nrPartial]!, 'partial slabs');
-    if ((s.flags & SLAB_STORE_USER) === 0) return partial;
-    const all = partial + validateList(caches, s, m[n + KmemCacheNode.full] as PagePtr);
-    expectCount(caches, s, all, m[n + KmemCacheNode.nrSlabs]! - m[n + KmemCacheNode.disabled]!, 'slabs');
-    return all;
+    const slabs = validateLists(caches, s, n);
+    placeRepaired(caches, s, n);
+    return slabs;
   } finally {
     locks.unlock(listLock(n), LockClass.ListLock);
+  }
+}
+
+/** list_lock held. */
+function validateLists(caches: Caches, s: CacheDesc, n: KmemCacheNodePtr): number {
+  const { m } = caches.views;
+  const partial = validateList(caches, s, m[n + KmemCacheNode.head] as PagePtr);
+  expectCount(caches, s, partial, m[n + KmemCacheNode.nrPartial]!, 'partial slabs');
+  if ((s.flags & SLAB_STORE_USER) === 0) return partial;
+  const all = partial + validateList(caches, s, m[n + KmemCacheNode.full] as PagePtr);
+  expectCount(caches, s, all, m[n + KmemCacheNode.nrSlabs]! - m[n + KmemCacheNode.disabled]!, 'slabs');
+  return all;
+}
+
+/** list_lock held; the lists have been counted. */
+function placeRepaired({ slabs, views }: Caches, s: CacheDesc, n: KmemCacheNodePtr): void {
+  const { m } = views;
+  for (let page = m[n + KmemCacheNode.head] as PagePtr, next = page; page !== 0; page = next) {
+    next = m[page + Page.next] as PagePtr;
+    slabs.placeRepaired(s, n, page);
   }
 }
 

@@ -10,7 +10,7 @@
  * | failed a check           | none: frozen, all objects count as used, nothing is allocated or freed  |
  */
 import { Stat, type ThisCpu } from '../cpu/index.js';
-import { isHeapAddress, Page, type PageAllocator, type PagePtr, PG_SLAB } from '../page/index.js';
+import { isHeapAddress, Page, type PageAllocator, type PagePtr, PG_PARTIAL, PG_SLAB } from '../page/index.js';
 import { SlabBugError, type SlabBugKind } from '../struct/index.js';
 import { LockClass, loadAcquire, storeRelease } from '../sync/index.js';
 import { SLAB_CONSISTENCY_CHECKS, SLAB_DEBUG_FLAGS, SLAB_STORE_USER, SLAB_TRACE } from './flags.js';
@@ -257,7 +257,7 @@ export class DebugSlabs extends NolockSlabs {
     const n = nodeOf(m, s, page === 0 ? 0 : this.pages.nodeOf(page as PagePtr));
     cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
-      refusal = isChecked(s) ? this.refusesFree(s, page as PagePtr, p) : undefined;
+      refusal = isChecked(s) ? this.refusesFree(s, n, page as PagePtr, p) : undefined;
       if (refusal === undefined) discard = this.pushChecked(s, n, page as PagePtr, p, stack);
       else checks.sink.fix(s, `Object at 0x${p.toString(16)} not freed`);
     } finally {
@@ -274,7 +274,7 @@ export class DebugSlabs extends NolockSlabs {
   }
 
   /** list_lock held. Kernel: `free_consistency_checks`, after `check_slab`. */
-  private refusesFree(s: CacheDesc, page: PagePtr, p: number): Refusal | undefined {
+  private refusesFree(s: CacheDesc, n: KmemCacheNodePtr, page: PagePtr, p: number): Refusal | undefined {
     const { m, checks } = this;
     const { sink } = checks;
     if (page === 0 || (m[page + Page.flags]! & PG_SLAB) === 0) {
@@ -294,7 +294,9 @@ export class DebugSlabs extends NolockSlabs {
       sink.bug(s, { what: `Invalid object pointer 0x${p.toString(16)}`, page, object: 0 });
       return 'invalid-pointer';
     }
-    if (checks.onFreelist(s, page, p)) {
+    const isFree = checks.onFreelist(s, page, p);
+    this.placeRepaired(s, n, page);
+    if (isFree) {
       sink.bug(s, { what: 'Object already free', page, object: p });
       return 'double-free';
     }
@@ -324,6 +326,14 @@ export class DebugSlabs extends NolockSlabs {
     }
     if (surplus) this.forgetSlab(n, page);
     return surplus;
+  }
+
+  /** list_lock held. A freelist that was cleared leaves a full slab, which has no place on the partial list. */
+  placeRepaired(s: CacheDesc, n: KmemCacheNodePtr, page: PagePtr): void {
+    const { m, checks } = this;
+    if ((m[page + Page.flags]! & PG_PARTIAL) === 0 || checks.firstObject(s, page) !== 0) return;
+    removePartial(m, n, page);
+    this.addFull(s, n, page);
   }
 
   /** list_lock held. Full slabs are kept on a list where tracks are looked for. */

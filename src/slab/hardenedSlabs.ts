@@ -10,8 +10,11 @@
  * | a refill                | what it got; the slab has all objects in use          |
  * | who returns a rest      | as many free objects as the rest has                  |
  * | a CPU, from its own list | an empty list; the slab has all objects in use       |
+ *
+ * The head of a freelist is an index in the slab word. One that is no object's is taken for an empty list, as a cut before
+ * the first object.
  */
-import type { PcsPtr, ThisCpu } from '../cpu/index.js';
+import { CpuSlab, type PcsPtr, type ThisCpu } from '../cpu/index.js';
 import { Page, type PageAllocator, type PagePtr } from '../page/index.js';
 import { SlabBugError } from '../struct/index.js';
 import { cmpxchg, exchange, loadAcquire } from '../sync/index.js';
@@ -22,6 +25,7 @@ import type { SlabAllocator } from './shrink.js';
 import { freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const { slabWord: SLAB_WORD, objects: OBJECTS } = Page;
+const { freelist: FREELIST } = CpuSlab;
 
 export type SlabAllocatorClass = new (
   cpu: ThisCpu,
@@ -70,13 +74,25 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
       sink.flush();
     }
 
-    /** F1 as in the plain one. An empty rest means that all objects are in use, those behind a cut included. */
+    protected override firstFree(s: CacheDesc, page: PagePtr, word: number): number {
+      if (freelistOf(word) <= this.m[page + OBJECTS]!) return super.firstFree(s, page, word);
+      const { sink } = this.checks;
+      sink.bug(s, { what: `Freepointer corrupt: the first is object ${freelistOf(word)}`, page, object: 0 });
+      sink.fix(s, 'Freelist cleared');
+      sink.flush();
+      return 0;
+    }
+
+    /**
+     * F1 as in the plain one. An empty rest means that all objects are in use, those behind a cut included; then `p` may be
+     * 0, too.
+     */
     protected override popObject(s: CacheDesc, page: PagePtr): number {
       const { m } = this;
       for (;;) {
         const word = loadAcquire(m, page + SLAB_WORD);
         const p = this.firstFree(s, page, word);
-        const link = this.hard.next(s, p);
+        const link = p === 0 ? 0 : this.hard.next(s, p);
         const left =
           link === 0
             ? packSlabWord(0, m[page + OBJECTS]!)
@@ -84,6 +100,20 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
         // Pairs with the compare-exchange of every push.
         if (cmpxchg(m, page + SLAB_WORD, word, left) === word) return p;
       }
+    }
+
+    /** A slab whose first link was cut, or whose head was none, has nothing to give: the next one has. */
+    override refillFromCpu(s: CacheDesc, c: PcsPtr, node: number): boolean {
+      while (super.refillFromCpu(s, c, node)) if (this.m[c + FREELIST] !== 0) return true;
+      return false;
+    }
+
+    /** Such a slab is given up before the next comes, as one that is used up. */
+    override freezePartial(s: CacheDesc, c: PcsPtr, gfp: number, node: number): boolean {
+      while (super.freezePartial(s, c, gfp, node)) {
+        if (this.m[c + FREELIST] !== 0 || this.refillFromCpu(s, c, node)) return true;
+      }
+      return false;
     }
 
     protected override takeObjects(
@@ -139,7 +169,7 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
     /** data race, intended: a double free that others' pushes hide is not seen. */
     private isHead(s: CacheDesc, page: PagePtr, p: number): boolean {
       const word = this.m[page + SLAB_WORD]!;
-      return freelistOf(word) !== 0 && this.firstFree(s, page, word) === p;
+      return freelistOf(word) !== 0 && super.firstFree(s, page, word) === p;
     }
 
     override freeOne(s: CacheDesc, p: number): void {

@@ -112,6 +112,16 @@ export class ObjectDebug {
     if (redZoned) u8.fill(val, p + size, p + s.inuse);
   }
 
+  /** Of an object that looks free makes one that looks allocated; its contents stay. */
+  protected claimRedZones(s: CacheDesc, p: number): void {
+    const { u8 } = this;
+    const isFree = (from: number, to: number): boolean =>
+      u8.subarray(from, to).every((byte) => byte === SLUB_RED_INACTIVE);
+    if (!isFree(p - s.redLeftPad, p) || !isFree(p + s.objectSize, p + s.inuse)) return;
+    u8.fill(SLUB_RED_ACTIVE, p - s.redLeftPad, p);
+    u8.fill(SLUB_RED_ACTIVE, p + origSize(this.m, s, p), p + s.inuse);
+  }
+
   /** The red zone behind a requested size that has changed; what is before it is left alone. */
   initKmallocRedzone(s: CacheDesc, p: number): void {
     if ((s.flags & SLAB_RED_ZONE) === 0) return;

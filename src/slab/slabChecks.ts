@@ -2,7 +2,7 @@
 import { orderOf, Page, type PagePtr, PG_SLAB, pageAddress } from '../page/index.js';
 import { PAGE_SIZE } from '../struct/index.js';
 import { loadAcquire, storeRelease } from '../sync/index.js';
-import { SLAB_POISON } from './flags.js';
+import { SLAB_POISON, SLAB_RED_ZONE } from './flags.js';
 import { readFreePointer, writeFreePointer } from './freePointer.js';
 import type { CacheDesc } from './kmemCache.js';
 import { MAX_OBJS_PER_PAGE } from './layout.js';
@@ -111,6 +111,7 @@ export class SlabChecks extends ObjectDebug {
     if (inuse === max - free) return;
     this.bug(s, page, `Wrong object count. Counter is ${inuse} but counted were ${max - free}`);
     this.setSlabWord(s, page, this.firstObject(s, page), max - free);
+    this.claimLost(s, page);
     sink.fix(s, 'Object count adjusted');
   }
 
@@ -118,8 +119,21 @@ export class SlabChecks extends ObjectDebug {
   private clearFreelist(s: CacheDesc, page: PagePtr, what: string): false {
     this.bug(s, page, what);
     this.setSlabWord(s, page, 0, this.m[page + OBJECTS]!);
+    this.claimLost(s, page);
     this.sink.fix(s, 'Freelist cleared');
     return false;
+  }
+
+  /**
+   * Objects that a repair of the freelist has lost count as used from now on, and get the red zones of such, so that the
+   * next check finds nothing. The kernel leaves theirs as they are, and reports one of them at each check.
+   */
+  private claimLost(s: CacheDesc, page: PagePtr): void {
+    if ((s.flags & SLAB_RED_ZONE) === 0) return;
+    const free = this.freeIndices(s, page);
+    for (let i = 0; i < this.m[page + OBJECTS]!; i++) {
+      if (!free.has(i)) this.claimRedZones(s, this.objectAt(s, page, i));
+    }
   }
 
   /** The indices of the free objects; the freelist was found to be sound. */

@@ -1,151 +1,78 @@
-/** Calls that are wrong, without debugging and with it: what they are refused as, and the exact count of errors. */
+/** The calls of the corruption matrix with other checks than those of its columns, and by another thread. */
+import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
-import { type Arena, SlabBugError, type SlabBugKind } from '#src/index.js';
-import { allocMany, boot, expectSound, secondCpu } from '../cache/support/arena.js';
-import { COLUMNS, LAYOUTS, type Scene, scene } from './support.js';
+import { SlabBugError } from '#src/index.js';
+import { expectSound } from '../cache/support/arena.js';
+import { CALLS, MISUSE } from './matrix/calls.js';
+import { runCase } from './matrix/run.js';
+import { COLUMN_NAMES, COLUMNS, LAYOUTS, setScene } from './matrix/scene.js';
 
-interface Misuse extends Scene {
-  other: Arena;
-}
-
-/** What is called, and what it is refused as. */
-const MISUSE: Array<[string, SlabBugKind, (m: Misuse) => void]> = [
-  [
-    'double free at once',
-    'double-free',
-    ({ cache, p }) => {
-      cache.free(p);
-      cache.free(p);
-    },
-  ],
-  ['double free of one freed long ago', 'double-free', ({ cache, free }) => cache.free(free)],
-  [
-    'double free after others were freed',
-    'double-free',
-    ({ cache, p }) => {
-      const more = allocMany(cache, 5);
-      cache.free(p);
-      for (const q of more) cache.free(q);
-      cache.free(p);
-    },
-  ],
-  [
-    'double free by another CPU',
-    'double-free',
-    ({ cache, p, other }) => {
-      cache.free(p);
-      other.openCache('victim').free(p);
-    },
-  ],
-  [
-    'the same object twice in a bulk free',
-    'double-free',
-    ({ cache, p }) => cache.freeBulk(Int32Array.of(p, p), 2),
-  ],
-  [
-    'a freed object in a bulk free',
-    'double-free',
-    ({ cache, p, free }) => cache.freeBulk(Int32Array.of(p, free), 2),
-  ],
-  [
-    'free after freeRcu',
-    'double-free',
-    ({ cache, p }) => {
-      cache.freeRcu(p);
-      cache.free(p);
-    },
-  ],
-  ['freeRcu after free', 'double-free', ({ cache, free }) => cache.freeRcu(free)],
-  [
-    'freeRcu twice',
-    'double-free',
-    ({ cache, p }) => {
-      cache.freeRcu(p);
-      cache.freeRcu(p);
-    },
-  ],
-  ['double free by kfree', 'double-free', ({ arena, free }) => arena.kfree(free)],
-  ['double free in a restricted context', 'double-free', ({ cache, free }) => cache.freeNolock(free)],
-  ['an object that was never allocated', 'double-free', ({ cache, p }) => cache.free(p + 4 * cache.size)],
-  ['a word into an object', 'misaligned', ({ cache, p }) => cache.free(p + 8)],
-  ['a byte into an object', 'misaligned', ({ cache, p }) => cache.free(p + 1)],
-  ['the last byte of an object', 'misaligned', ({ cache, p }) => cache.free(p + cache.objectSize - 1)],
-  ['the byte before an object', 'misaligned', ({ cache }) => cache.free(cache.alloc() - 1)],
-  ['an object of another cache', 'wrong-cache', ({ arena, cache }) => cache.free(arena.kmalloc(64))],
-  ['a page', 'not-a-slab', ({ arena, cache }) => cache.free(arena.allocPages(0))],
-  ['a large kmalloc', 'not-a-slab', ({ arena, cache }) => cache.free(arena.kmalloc(20_000))],
-  ['NULL', 'invalid-pointer', ({ cache }) => cache.free(0)],
-  ['an address below the heap', 'invalid-pointer', ({ cache }) => cache.free(4096)],
-  ['an address behind the arena', 'invalid-pointer', ({ arena, cache }) => cache.free(arena.geometry.bytes)],
-  ['2^31', 'invalid-pointer', ({ cache }) => cache.free(2 ** 31)],
-  ['2^32 and an address', 'invalid-pointer', ({ cache, p }) => cache.free(2 ** 32 + p)],
-  ['a negative address', 'invalid-pointer', ({ cache, p }) => cache.free(-p)],
-  ['a fraction', 'invalid-pointer', ({ cache, p }) => cache.free(p + 0.5)],
-  ['NaN', 'invalid-pointer', ({ cache }) => cache.free(Number.NaN)],
-  ['a string', 'invalid-pointer', ({ cache, p }) => cache.free(String(p) as never)],
-];
+const LAYOUT = LAYOUTS[3]!;
 
 describe.each([
-  ['plain', '', 'free'],
-  ['plain, checked exactly', '', 'full'],
-  ['FZPU', 'FZPU,victim', 'free'],
-  ['F', 'F,victim', 'full'],
-  ['hardened', '', 'full', COLUMNS.hardened],
-] as const)('calls that are wrong, %s', (_name, slabDebug, check, options = {}) => {
-  const victim = () =>
-    scene(slabDebug, LAYOUTS[3]!, check, boot({ bytes: 4 << 20, slabDebug, check, ...options }));
+  ['plain, checked exactly', 'plain', { check: 'full' }],
+  ['F', 'debug', { slabDebug: 'F,victim*', check: 'full' }],
+  ['plain, without sheaves', 'plain', { layer: 'none' }],
+  ['hardened, on cpu slabs', 'hardened', { layer: 'cpu-slab' }],
+] as const)('%s', (_name, column, options) => {
+  it.each(CALLS.map((test) => [test.name, test] as const))('%s', (_what, test) =>
+    runCase(test, column, LAYOUT, options),
+  );
+});
 
-  it.each(MISUSE)('%s: refused as %s', (_what, kind, call) => {
-    const made = victim();
-    const { arena, cache, errors } = made;
-    let error: unknown;
-    try {
-      const other = secondCpu(arena);
-      other.onSlabReport(() => {});
-      call({ ...made, other });
-    } catch (thrown) {
-      error = thrown;
-    }
-    expect(error).toBeInstanceOf(SlabBugError);
-    expect((error as SlabBugError).kind).toBe(kind);
-    // With debugging: what is wrong, and that the object was not freed.
-    expect(errors()).toBe(slabDebug === '' ? 0 : 2);
-    if (slabDebug !== '') expect(cache.debug.validate().errors).toBe(0);
-    arena.kfreeRcuBarrier();
-    expectSound(arena);
-  });
-
-  it('use after destroy', () => {
-    const { cache, p } = victim();
-    cache.free(p);
-    cache.destroy();
-    expect(() => cache.alloc()).toThrow(/the cache was destroyed/);
-    expect(() => cache.free(p)).toThrow(/the cache was destroyed/);
-  });
-
-  it('a cache destroyed with an object left: two errors', () => {
-    const { cache, p, reports } = victim();
-    expect(cache.destroy()).toMatchObject({ leaked: 1, objects: [p] });
-    expect(reports.length).toBe(2);
+describe('without allocated-state, found by the checks of F', () => {
+  const FOUND = MISUSE.filter(([what]) =>
+    /^double free (at once|of one freed|after)|into an object$|NULL|below|behind/.test(what),
+  );
+  it.each(FOUND)('%s', (_what, kind, call) => {
+    const scene = setScene('debug', LAYOUT, { slabDebug: 'F,victim', check: 'none' });
+    const expected =
+      kind === 'misaligned' ? 'invalid-pointer' : kind === 'invalid-pointer' ? 'not-a-slab' : kind;
+    expect(() => call(scene)).toThrow(expect.objectContaining({ kind: expected }));
+    expect(scene.cache.debug.errors).toBe(2);
+    expect(scene.cache.debug.validate().errors).toBe(0);
   });
 });
 
-describe('the same without allocated-state, found by the checks of F', () => {
-  const FOUND = MISUSE.filter(([what]) =>
-    /^double free (at once|of one|after)|into an object|NULL|below|behind/.test(what),
-  );
-  it.each(FOUND)('%s', (_what, kind, call) => {
-    const made = scene('F,victim', LAYOUTS[3]!, 'none');
-    const expected =
-      kind === 'misaligned' ? 'invalid-pointer' : kind === 'invalid-pointer' ? 'not-a-slab' : kind;
-    let error: unknown;
+/** Frees each address that it is sent, and says as what that was refused. */
+const FREER = `
+  const { Arena } = await import(${JSON.stringify(import.meta.resolve('#src/index.js'))});
+  const { parentPort, workerData } = await import('node:worker_threads');
+  const arena = Arena.attach(workerData.handle);
+  arena.online();
+  arena.onSlabReport(() => {});
+  const cache = arena.openCache('victim');
+  parentPort.postMessage(workerData.objects.map((p) => {
     try {
-      call({ ...made, other: made.arena });
-    } catch (thrown) {
-      error = thrown;
+      cache.free(p);
+      return 'freed';
+    } catch (error) {
+      return error.kind;
     }
-    expect((error as SlabBugError).kind).toBe(expected);
-    expect(made.errors()).toBe(2);
-    expect(made.cache.debug.validate().errors).toBe(0);
+  }));
+  arena.offline();`;
+
+describe.each(COLUMN_NAMES)('by another thread, %s', (column) => {
+  it('double free, of what this thread has freed and of what itself has freed', async () => {
+    const scene = setScene(column, LAYOUT, COLUMNS[column]);
+    const { arena, cache, p, free, objects } = scene;
+    const own = objects.find((q) => q !== p && q !== free)!;
+    scene.endTurns();
+    const url = new URL(`data:text/javascript,${encodeURIComponent(FREER)}`);
+    const workerData = { handle: arena.handle, objects: [free, p, p, own + 8] };
+    const worker = new Worker(url, { workerData, execArgv: [] });
+    const exited = new Promise((resolve) => worker.once('exit', resolve));
+    const said = await new Promise((resolve, reject) =>
+      worker.once('message', resolve).once('error', reject),
+    );
+    await exited;
+    expect(said).toEqual(['double-free', 'freed', 'double-free', 'misaligned']);
+    expect(() => cache.free(p), 'of what the other has freed').toThrow(SlabBugError);
+    const refused = column === 'debug' ? 4 : 0;
+    expect(cache.debug.errors).toBe(2 * refused);
+    if (column === 'debug') expect(cache.debug.validate().errors).toBe(0);
+    cache.free(own);
+    scene.endTurns();
+    expectSound(arena);
   });
 });
