@@ -2,22 +2,27 @@
 import { __GFP_ZERO, Page } from '../page/index.js';
 import { PcsNolock } from '../sheaf/index.js';
 import { SLAB_CTOR, SLAB_KEEPS_STATE } from '../slab/index.js';
-import type { Bytes } from '../struct/index.js';
+import type { Bytes, Doubles } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
 import { badFree } from './checkFree.js';
 import type { CacheContext } from './context.js';
 import { RESERVE_MARK } from './registry.js';
+
+/** Up to here a loop is done before the engine's fill has begun. */
+const LOOP_BYTES_MAX = 512;
 
 export abstract class ObjectMarks extends PcsNolock {
   protected readonly context: CacheContext;
   protected readonly shadow: Bytes;
   protected readonly checked: boolean;
   private readonly exact: boolean;
+  private readonly f64: Doubles;
 
   constructor(context: CacheContext, slot: number) {
     super(context.cpu, context.slabs, context, context.describe(slot));
     this.context = context;
     this.shadow = context.views.shadow;
+    this.f64 = context.views.f64;
     this.checked = context.check !== 'none';
     this.exact = context.check === 'full';
   }
@@ -64,8 +69,11 @@ export abstract class ObjectMarks extends PcsNolock {
       this.free(p);
       throw this.refusesZero();
     }
+    const { f64 } = this;
     // Unsigned: the end of the last object of a 2 GiB arena needs the sign bit.
-    this.m.fill(0, p >> 2, (p + this.desc.inuse) >>> 2);
+    const end = (p + this.desc.inuse) >>> 3;
+    if (this.desc.inuse > LOOP_BYTES_MAX) f64.fill(0, p >> 3, end);
+    else for (let at = p >> 3; at < end; at++) f64[at] = 0;
   }
 
   /** The same for `list[0..n)`. */
