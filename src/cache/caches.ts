@@ -276,7 +276,7 @@ export class Caches implements CacheContext {
     this.cpu.sheafAllocDepth += nested;
     let p = 0;
     try {
-      p = this.kmallocs.alloc(sheafBytes(capacity), sheafMemoryGfp(gfp));
+      p = this.kmallocs.allocOwn(sheafBytes(capacity), sheafMemoryGfp(gfp));
     } finally {
       this.cpu.sheafAllocDepth -= nested;
     }

@@ -28,6 +28,7 @@ import {
   SLAB_ACCOUNT,
   SLAB_FAILSLAB,
   SLAB_GUARD,
+  SLAB_KMALLOC,
   SLAB_QUARANTINE,
   SLAB_RCU_DEBUG,
   type SlabAllocatorClass,
@@ -52,7 +53,7 @@ import { turnCpuSlabClass } from './cpuSlabPath.js';
 import { DebugKmemCache } from './debugCache.js';
 import { directClass } from './directCache.js';
 import { turnArrayClass } from './fastPathArray.js';
-import { withGuard } from './guarded.js';
+import { withGuard, withSampling } from './guarded.js';
 import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
@@ -141,8 +142,13 @@ export function classOf(code: HotCode, s: CacheDesc, record: number): KmemCacheC
   const plain = isDebug(s) ? debugClassOf(code, s) : layeredClassOf(code, s);
   const paid = (s.flags & SLAB_ACCOUNT) !== 0 ? code.accounted(plain, record) : plain;
   const late = (s.flags & SLAB_QUARANTINE) === 0 ? paid : withQuarantine(paid);
-  const made = (s.flags & SLAB_GUARD) === 0 ? late : withGuard(late);
+  const made = (s.flags & SLAB_GUARD) === 0 ? late : guardedClassOf(late, s);
   return (s.flags & SLAB_FAILSLAB) === 0 ? made : withFailslab(made);
+}
+
+/** In a cache of kmalloc, kmalloc says which objects are guarded. */
+function guardedClassOf(base: KmemCacheClass, { flags }: CacheDesc): KmemCacheClass {
+  return (flags & SLAB_KMALLOC) !== 0 ? withGuard(base) : withSampling(base);
 }
 
 function debugClassOf({ debug }: HotCode, { flags }: CacheDesc): KmemCacheClass {

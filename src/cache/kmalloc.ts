@@ -166,6 +166,11 @@ export class Kmallocs {
     return this.allocLarge(size, gfp, node);
   }
 
+  /** What the allocator needs for itself. It lasts: where objects are guarded, these never are. */
+  allocOwn(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
+    return this.alloc(size, gfp, node);
+  }
+
   /** Notes what an object was asked for, where caches keep that; 0 is no object. Kernel: `set_orig_size`. */
   setRequested({ desc }: KmemCache, p: number, size: number): void {
     if (p !== 0 && desc.origSize !== 0) this.caches.views.m[(p + desc.origSize) >> 2] = size;
@@ -259,7 +264,7 @@ export class Kmallocs {
     const cache = this.cacheOf(p);
     if (cache === undefined) return this.largeBytes(p);
     cache.assertAllocated(p);
-    if (this.caches.guards.owns(p)) return cache.objectSize; // what follows is canary
+    if (this.caches.guards.owns(p)) return this.caches.guards.bytesOf(p); // what follows is canary
     return usableBytes(cache.desc);
   }
 
@@ -270,7 +275,8 @@ export class Kmallocs {
     const cache = this.cacheOf(p);
     if (cache === undefined) return m[this.largePage(p) + Page.size]!;
     cache.assertAllocated(p);
-    return cache.desc.origSize === 0 ? 0 : m[(p + cache.desc.origSize) >> 2]!;
+    if (cache.desc.origSize === 0) return 0;
+    return this.caches.guards.owns(p) ? this.caches.guards.bytesOf(p) : m[(p + cache.desc.origSize) >> 2]!;
   }
 
   /** Overwrites a block with zeroes, all that is usable, and frees it. Kernel: `kfree_sensitive`. */

@@ -195,6 +195,11 @@ export abstract class KmemCache extends ObjectMarks {
     }
   }
 
+  /** Allocates for a request of `size` bytes, at most objectSize, which a cache of kmalloc may remember. */
+  allocRequested(_size: number, gfp: number, node: number): number {
+    return this.allocNode(node, gfp);
+  }
+
   /**
    * Fills this CPU's array, of the layer `percpu-array`, up to `count` objects. False when out of memory. It promises
    * nothing: another CPU may flush the array before it is used. Throws RangeError when there is no array or `count`

@@ -5,6 +5,7 @@
  * one object: in its cache's usercopy range, which most caches have none of; anywhere in a kmalloc object; within one block
  * of pages. Otherwise it must lie in the heap. Kernel: `__check_heap_object`.
  */
+import { type GuardedPlace, guardedPlaceAt } from '../cache/index.js';
 import type { Views } from '../cpu/index.js';
 import {
   compoundHead,
@@ -105,6 +106,8 @@ export class UserCopy {
   /** Throws for what nobody has allocated. */
   private placeOf(p: number): Place {
     const { m, shadow } = this.views;
+    const guarded = guardedPlaceAt(m, this.geometry, p);
+    if (guarded !== undefined) return this.guardedOf(p, guarded);
     const page = compoundHead(m, virtToPage(this.geometry, p));
     if (page === 0 || m[page + Page.flags] === 0) {
       throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a free page`);
@@ -125,6 +128,13 @@ export class UserCopy {
     return { cache, name, start, bytes: m[cache + K.objectSize]! };
   }
 
+  private guardedOf(p: number, { cache, object, bytes, isLive }: GuardedPlace): Place {
+    if (cache === 0) throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a guard page`);
+    const name = readName(this.views.m, cache);
+    if (isLive) return { cache, name, start: object, bytes };
+    throw new SlabBugError('use-after-free', name, p, `${hex(p)} lies in an object that is free`);
+  }
+
   private blockOf(page: PagePtr, start: number): Place {
     const bytes = PAGE_SIZE << orderOf(this.views.m[page + Page.flags]!);
     return { cache: 0 as KmemCachePtr, name: 'pages', start, bytes };
@@ -133,7 +143,8 @@ export class UserCopy {
   private assertWindow(p: number, n: number, { cache, name, start, bytes }: Place): void {
     const { m } = this.views;
     const from = cache === 0 ? 0 : m[cache + K.useroffset]!;
-    const room = cache === 0 ? bytes : m[cache + K.usersize]!;
+    // A guarded object may be smaller than those of its cache.
+    const room = cache === 0 ? bytes : Math.min(m[cache + K.usersize]!, bytes - from);
     const offset = p - start;
     if (offset >= from && offset - from + n <= room) return;
     const range = room === 0 ? 'nothing of it may be' : `bytes ${from} to ${from + room} may be`;
