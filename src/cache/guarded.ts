@@ -25,6 +25,7 @@ import {
   requireInteger,
   WORD_BYTES,
 } from '../struct/index.js';
+import { Intent } from '../sync/index.js';
 import type { BulkKmemCache } from './bulk.js';
 import type { CacheContext } from './context.js';
 import type { KmemCacheClass } from './fastPath.js';
@@ -199,7 +200,9 @@ function guardedClass(Base: typeof BulkKmemCache): KmemCacheClass {
       this.assertAlive();
       const word = head === undefined ? HEADLESS : p + checkHead(head, this.objectSize);
       this.guards.freeLater(this.desc, p, head === undefined ? 0 : head + WORD_BYTES);
+      this.m[this.context.kfreeRcu.hand] = p; // K1
       this.context.kfreeRcu.add(p, Channel.SLAB, word);
+      this.slabs.checks.sink.flush();
     }
 
     override freeRcuNolock(p: number, head: number): void {
@@ -207,7 +210,9 @@ function guardedClass(Base: typeof BulkKmemCache): KmemCacheClass {
       this.assertAlive();
       const word = p + checkHead(head, this.objectSize);
       this.guards.freeLater(this.desc, p, head + WORD_BYTES);
+      this.m[this.context.kfreeRcu.handNolock] = word; // K1
       this.context.kfreeRcu.addNolock(word);
+      this.slabs.checks.sink.flush();
     }
 
     override freeAfterGracePeriod(p: number): void {
@@ -217,8 +222,14 @@ function guardedClass(Base: typeof BulkKmemCache): KmemCacheClass {
 
     override freeBulkAfterGracePeriod(list: Int32Array, n: number): void {
       const others = list.subarray(0, n).filter((p) => !this.guards.owns(p));
-      for (const p of this.guardedOf(list, n)) this.guards.freeWaiting(p);
-      if (others.length > 0) super.freeBulkAfterGracePeriod(others, others.length);
+      if (others.length === n) return super.freeBulkAfterGracePeriod(list, n);
+      this.cpu.enter(Intent.FREE, this.desc.slot); // some of them will be free before all are
+      try {
+        for (const p of this.guardedOf(list, n)) this.guards.freeWaiting(p);
+        if (others.length > 0) super.freeBulkAfterGracePeriod(others, others.length);
+      } finally {
+        this.cpu.leave();
+      }
     }
 
     override freePastLayer(p: number): void {

@@ -103,7 +103,7 @@ export class Guards {
 
   /**
    * The same into the hands of kfree_rcu, which may link it through a word that ends `end` bytes into it. Without that
-   * word, 0. The word may lie behind what was asked for: from now on it is the object's.
+   * word, 0. The word may lie behind what was asked for: from now on it is the object's. The caller sends the reports.
    */
   freeLater(s: CacheDesc, p: number, end: number): void {
     const { m } = this;
@@ -111,7 +111,6 @@ export class Guards {
     this.report(slot, this.damages(slot, LIVE));
     m[slot + GuardSlot.bytes] = Math.max(end, m[slot + GuardSlot.bytes]!);
     this.settle(slot, WAITS);
-    this.caches.slabs.checks.sink.flush();
   }
 
   /** The slot of an object that is freed now, ours. */

@@ -216,6 +216,7 @@ export class Kmallocs {
     this.caches.cpu.assertOnline();
     const page = this.largePage(p); // says what is wrong with it now, not after the grace period
     const word = head === undefined ? HEADLESS : p + checkHead(head, this.caches.views.m[page + Page.size]!);
+    this.caches.views.m[this.caches.kfreeRcu.hand] = p; // until here the block is the caller's
     this.caches.kfreeRcu.add(p, Channel.LARGE, word);
   }
 
@@ -224,20 +225,6 @@ export class Kmallocs {
     const cache = this.cacheOf(p);
     if (cache !== undefined) cache.freeAfterGracePeriod(p);
     else this.freeLarge(p);
-  }
-
-  /** The same for `list[0..n)`: those of one cache that follow one another, in one call. */
-  freeBulkAfterGracePeriod(list: Int32Array, n: number): void {
-    for (let from = 0; from < n; ) {
-      const cache = this.cacheOf(list[from]!);
-      let to = from + 1;
-      if (cache === undefined) this.freeLarge(list[from]!);
-      else {
-        while (to < n && this.cacheOf(list[to]!) === cache) to++;
-        cache.freeBulkAfterGracePeriod(list.subarray(from, to), to - from);
-      }
-      from = to;
-    }
   }
 
   /** The object, or the large block, that a byte lies in. */
