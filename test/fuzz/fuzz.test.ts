@@ -4,6 +4,7 @@ import { formatTraces, lockStatText, perfLockReport, slabinfoTool, structOf } fr
 import { FUZZ_ARENAS, fuzz } from '#src/lab/fuzz/fuzz.js';
 import { Rng } from '#src/lab/fuzz/rng.js';
 import { gaps, SURFACES } from '#src/lab/fuzz/surface.js';
+import { fuzzWatched } from '#src/lab/fuzz/watched.js';
 import { World } from '#src/lab/fuzz/world.js';
 import { boot, expectRefused, LONG } from '../cache/support/arena.js';
 
@@ -28,6 +29,25 @@ describe('the fuzzer', () => {
     expect(world.image.changes()).toHaveLength(1);
     world.takenBack(8, 'kmalloc');
     expect(world.faults).toEqual(['the free of 8 was accepted; nobody has it']);
+  });
+
+  it('names a call that never returns, with its arena and seed', async () => {
+    const worker = new URL('fixtures/hangingFuzz.mjs', import.meta.url);
+    const { faults, calls } = await fuzzWatched(60_000, 7, { limitMs: 3_000, worker });
+    expect(faults).toEqual([
+      expect.stringMatching(
+        /^arena 0 \(.*"check":"free".*\), seed 7, call \d+, Arena\.endTurn: did not return within 3 s; again with --calls \d+ --seed 7$/,
+      ),
+    ]);
+    expect(calls).toBeGreaterThan(0);
+  });
+
+  it('does on its thread what it does without one, and says so when that ends', async () => {
+    const [here, there] = [fuzz(300, 5), await fuzzWatched(300, 5)];
+    expect({ ...there, byName: [...there.byName] }).toEqual({ ...here, byName: [...here.byName] });
+    const worker = new URL('fixtures/dyingFuzz.mjs', import.meta.url);
+    const { faults } = await fuzzWatched(300, 5, { worker });
+    expect(faults).toEqual([expect.stringMatching(/seed 5, call 0, .*the thread ended with code 3/)]);
   });
 
   it('says the same twice with one seed', () => {
