@@ -179,12 +179,12 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
 
   return class TurnKmemCache extends BulkKmemCache {
     override alloc(gfp: number = GFP_KERNEL): number {
+      const zero = gfp & ZERO; // before anything is read: its conversion may throw, or allocate itself
       const sheaf = this.main;
       const word = m[sheaf + SIZE]!;
       const size = word & MASK;
       const next = (word + ONE) | 0;
       if (size === 0 || (next | m[this.request]!) < 0) return this.allocSlow(gfp);
-      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       m[sheaf + SIZE] = next;
       const p = m[sheaf + OBJECTS - 1 + size]!;
       if (CHECKED) shadow[p >> 3] = this.tag;
@@ -226,6 +226,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
     }
 
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
+      const zero = gfp & ZERO; // before anything is read: its conversion may throw, or allocate itself
       const sheaf = this.main;
       const word = m[sheaf + SIZE]!;
       const size = word & MASK;
@@ -233,7 +234,6 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const typed = out instanceof Int32Array; // inlined; `constructor` would be a call
       const fits = typed && n === (n | 0) && n > 0 && n <= size && n <= out.length;
       if (!fits || (word | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
-      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       const from = (sheaf + OBJECTS + size - n) | 0;
       const tag = this.tag | 0;
       for (let i = 0; i < n; i = (i + 1) | 0) {

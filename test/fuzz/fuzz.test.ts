@@ -94,6 +94,38 @@ describe('what it has found', () => {
     },
   );
 
+  it.each([
+    ...(['sheaves', 'none', 'cpu-slab', 'percpu-array'] as const).map((layer) => ({ layer })),
+    { layer: 'cpu-slab', freelistHardened: true } as const,
+    { lockPolicy: 'op' } as const,
+    { guard: { every: 2, objects: 4 } },
+  ])(
+    'flags that allocate when they are converted were given what their conversion had got: %o',
+    (options) => {
+      const arena = boot({ ...SMALL, ...options });
+      const cache = arena.createCache('c', { size: 64 });
+      for (const p of Array.from({ length: 9 }, () => cache.alloc())) cache.free(p);
+      const given: number[] = [];
+      const gfp = wrong({ valueOf: () => given.push(cache.alloc()) && 0 });
+      const list = new Int32Array(2);
+      const attempt = (alloc: () => void): void => {
+        try {
+          alloc();
+        } catch (error) {
+          expect(error).toBeInstanceOf(RangeError); // not on a fast path
+        }
+      };
+      attempt(() => given.push(cache.alloc(gfp)));
+      attempt(() => cache.allocBulk(list, 2, gfp) && given.push(...list));
+      const sheaf = cache.prefill(3)!;
+      attempt(() => given.push(sheaf.alloc(gfp)));
+      cache.return(sheaf);
+      expect(new Set(given).size).toBe(given.length);
+      for (const p of given) cache.free(p);
+      expect(cache.destroy().leaked).toBe(0);
+    },
+  );
+
   it('and one of a borrowed sheaf, and the sheaf', () => {
     const arena = boot(SMALL);
     const cache = arena.createCache('c', { size: 64 });

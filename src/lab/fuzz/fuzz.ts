@@ -33,7 +33,13 @@ export const FUZZ_ARENAS: ReadonlyArray<Partial<ArenaOptions>> = [
     hardenedUsercopy: true,
     kmalloc: { requestedSize: true },
   },
-  { lockPolicy: 'op', check: 'full', guard: { every: 5, objects: 12 }, quarantine: 2048, freelistHardened: true },
+  {
+    lockPolicy: 'op',
+    check: 'full',
+    guard: { every: 5, objects: 12 },
+    quarantine: 2048,
+    freelistHardened: true,
+  },
 ];
 
 /** Calls on one arena before it is given up for another. */
