@@ -126,6 +126,22 @@ describe('what it has found', () => {
     },
   );
 
+  it('kfreeSensitive was reported as a write into the red zone of what was asked for', () => {
+    const arena = boot({ ...SMALL, slabDebug: 'FZPU' });
+    const reports: string[] = [];
+    arena.onSlabReport(({ kind, what }) => kind === 'bug' && reports.push(what));
+    const p = arena.kmalloc(24);
+    expect([arena.requestedSize(p), arena.ksize(p), arena.requestedSize(p)]).toEqual([24, 32, 32]);
+    arena.u8.fill(7, p, p + 32);
+    arena.kfreeSensitive(p);
+    arena.kfreeSensitive(arena.kmalloc(24));
+    const q = arena.kmalloc(24);
+    arena.u8[q + 24] = 7;
+    arena.kfree(q);
+    arena.endTurn();
+    expect(reports).toEqual(['kmalloc Redzone overwritten']);
+  });
+
   it('and one of a borrowed sheaf, and the sheaf', () => {
     const arena = boot(SMALL);
     const cache = arena.createCache('c', { size: 64 });
