@@ -92,10 +92,10 @@ export interface ArenaOptions {
    */
   quarantine?: number;
   /**
-   * Guarded objects: on each thread one of `every` allocations of a cache, of up to a page, is served from a pool of
-   * `objects` pages (1 to 255, twice as many with the pages between them), where writes out of bounds and after the free are
-   * found when it is freed, when its page is used again, and by `arena.scanGuards()`. For the caches that the program
-   * makes, and alloc alone; a cache's own option says which. Default none. Kernel: KFENCE.
+   * Guarded objects: on each thread one of `every` allocations of a cache, or of kmalloc by size, of up to a page, is served
+   * from a pool of `objects` pages (1 to 255, twice as many with the pages between them), where writes out of bounds and
+   * after the free are found when it is freed, when its page is used again, and by `arena.scanGuards()`. For single
+   * allocations; a cache's own option says which caches. Default none. Kernel: KFENCE.
    * @example
    * const arena = Arena.create({ bytes: 64 << 20, guard: { every: 1000, objects: 63 } });
    * setInterval(() => arena.scanGuards(), 1000); // what it finds goes to arena.onSlabReport

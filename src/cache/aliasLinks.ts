@@ -50,7 +50,7 @@ export function liveNames({ views, geometry }: Caches): string[] {
 /** Adds a link; false when out of memory. slab_mutex held. */
 export function addLink(caches: Caches, ptr: KmemCachePtr, name: string): boolean {
   const { m } = caches.views;
-  const p = caches.kmallocs.alloc(SavedAlias.SIZEOF * WORD_BYTES, GFP_KERNEL);
+  const p = caches.kmallocs.allocOwn(SavedAlias.SIZEOF * WORD_BYTES, GFP_KERNEL);
   if (p === 0) return false;
   const link = p / WORD_BYTES;
   writeNameAt(m, link + SavedAlias.nameBytes, name);

@@ -44,6 +44,10 @@ function failingClass(Base: BulkClass): KmemCacheClass {
       return this.allocUnlessFailed(gfp, 0, () => super.allocNode(node, gfp));
     }
 
+    override allocRequested(size: number, gfp: number, node: number): number {
+      return this.allocUnlessFailed(gfp, 0, () => super.allocRequested(size, gfp, node));
+    }
+
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
       return this.allocUnlessFailed(gfp, false, () => super.allocBulk(out, n, gfp));
     }

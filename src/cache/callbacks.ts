@@ -21,7 +21,7 @@ const ROUNDS_MAX = 16;
 export function noteModule(caches: Caches, desc: CacheDesc, definedIn: string): void {
   const { m, u8 } = caches.views;
   const bytes = new TextEncoder().encode(definedIn);
-  const p = caches.kmallocs.alloc(WORD_BYTES + bytes.length, GFP_KERNEL);
+  const p = caches.kmallocs.allocOwn(WORD_BYTES + bytes.length, GFP_KERNEL);
   if (p === 0) return;
   m[p >> 2] = bytes.length;
   u8.set(bytes, p + WORD_BYTES);

@@ -30,6 +30,7 @@ export function hardenedCpuSlabClass(views: Views, turn: boolean, check: CheckLe
   // C1 to C4 of cpuSlabPath.ts.
   return class TurnHardenedCpuSlabKmemCache extends HardenedCpuSlabKmemCache {
     override alloc(gfp: number = GFP_KERNEL): number {
+      const zero = gfp & __GFP_ZERO; // before anything is read: its conversion may throw, or allocate itself
       const c = this.hot;
       const p = m[c + FREELIST]!;
       const allocs = (m[c + ALLOCS]! + 1) | 0;
@@ -37,7 +38,7 @@ export function hardenedCpuSlabClass(views: Views, turn: boolean, check: CheckLe
       m[c + FREELIST] = this.nextFree(p);
       m[c + ALLOCS] = allocs;
       if (CHECKED) shadow[p >> 3] = this.tag;
-      if ((gfp & __GFP_ZERO) !== 0) this.zero(p);
+      if (zero !== 0) this.zero(p);
       return p;
     }
 

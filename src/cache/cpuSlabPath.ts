@@ -29,11 +29,11 @@ export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClas
 
   return class TurnCpuSlabKmemCache extends CpuSlabKmemCache {
     override alloc(gfp: number = GFP_KERNEL): number {
+      const zero = gfp & ZERO; // before anything is read: its conversion may throw, or allocate itself
       const c = this.hot;
       const p = m[c + FREELIST]!;
       const allocs = (m[c + ALLOCS]! + 1) | 0;
       if (p === 0 || (allocs | m[this.request]!) < 0) return this.allocSlow(gfp);
-      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       m[c + FREELIST] = m[(p + this.linkAt) >> 2]!;
       m[c + ALLOCS] = allocs;
       if (CHECKED) shadow[p >> 3] = this.tag;
@@ -56,12 +56,12 @@ export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClas
     }
 
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
+      const zero = gfp & ZERO; // before anything is read: its conversion may throw, or allocate itself
       const c = this.hot;
       const typed = out instanceof Int32Array;
       const fits = typed && n === (n | 0) && n > 0 && n <= out.length;
       const allocs = (m[c + ALLOCS]! + n) | 0;
       if (!fits || (allocs | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
-      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       const link = this.linkAt | 0;
       const tag = this.tag | 0;
       let p = m[c + FREELIST]!;

@@ -146,7 +146,7 @@ function addNodes(caches: Caches, desc: CacheDesc): boolean {
 function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean {
   const { m } = caches.views;
   for (let node = 0; node < desc.nodes; node++) {
-    const p = caches.kmallocs.alloc(Barn.SIZEOF * WORD_BYTES, GFP_KERNEL, node);
+    const p = caches.kmallocs.allocOwn(Barn.SIZEOF * WORD_BYTES, GFP_KERNEL, node);
     if (p === 0) return false;
     m.fill(0, p >> 2, (p >> 2) + Barn.SIZEOF);
     m[barnSlot(desc, node)] = p >> 2;

@@ -39,7 +39,7 @@ export class DebugKmemCache extends BulkKmemCache {
    * Allocates for a request of `size` bytes, at most objectSize, which a kmalloc cache with SLAB_STORE_USER remembers:
    * what is behind it is red zone. Kernel: `__kmalloc_cache`.
    */
-  allocRequested(size: number, gfp: number, node: number): number {
+  override allocRequested(size: number, gfp: number, node: number): number {
     const p = this.allocNode(node, gfp); // of the class that this handle has, which may charge it or make it fail
     if (p === 0) return 0;
     const { checks } = this.slabs;

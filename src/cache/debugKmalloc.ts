@@ -18,6 +18,16 @@ export class DebugKmallocs extends Kmallocs {
     return super.allocFrom(rows, size, gfp, node);
   }
 
+  /** Who asks may use all of it: what was red zone is the object's from now on. Kernel: `skip_orig_size_check`. */
+  override ksize(p: number): number {
+    const bytes = super.ksize(p);
+    const cache = this.cacheOf(p);
+    if (cache !== undefined && tracksOrigSize(cache.desc.flags)) {
+      this.caches.slabs.checks.setOrigSize(cache.desc, p, bytes);
+    }
+    return bytes;
+  }
+
   /** Behind it the object is red zone: for who could not say beforehand how much it wants. */
   override setRequested(cache: KmemCache, p: number, size: number): void {
     super.setRequested(cache, p, size);

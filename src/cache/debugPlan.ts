@@ -7,11 +7,13 @@ import {
   SLAB_ACCOUNT,
   SLAB_DEBUG_FLAGS,
   SLAB_DEBUG_METADATA,
+  SLAB_GUARD,
   SLAB_KEEPS_STATE,
   type SlabDebugSpec,
 } from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
 import type { Caches } from './caches.js';
+import { isGuarded } from './guarded.js';
 import { type CacheLayout, withArray } from './options.js';
 
 export interface CachePlan {
@@ -39,7 +41,10 @@ export function planKmalloc(
         tiny: geometry.tiny !== 0,
       }),
     );
-  return withDebug(slabDebug, name, flags, size, layer, layoutWith);
+  const plan = withDebug(slabDebug, name, flags, size, layer, layoutWith);
+  return isGuarded(undefined, geometry, plan.flags, size)
+    ? { ...plan, flags: plan.flags | SLAB_GUARD }
+    : plan;
 }
 
 /** What is asked for as `own`, laid out by `layoutWith`. Kernel: `kmem_cache_flags`, and what `O` means in `kmem_cache_open`. */

@@ -28,6 +28,7 @@ import {
   SLAB_ACCOUNT,
   SLAB_FAILSLAB,
   SLAB_GUARD,
+  SLAB_KMALLOC,
   SLAB_QUARANTINE,
   SLAB_RCU_DEBUG,
   type SlabAllocatorClass,
@@ -52,7 +53,7 @@ import { turnCpuSlabClass } from './cpuSlabPath.js';
 import { DebugKmemCache } from './debugCache.js';
 import { directClass } from './directCache.js';
 import { turnArrayClass } from './fastPathArray.js';
-import { withGuard } from './guarded.js';
+import { withGuard, withSampling } from './guarded.js';
 import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
@@ -141,8 +142,13 @@ export function classOf(code: HotCode, s: CacheDesc, record: number): KmemCacheC
   const plain = isDebug(s) ? debugClassOf(code, s) : layeredClassOf(code, s);
   const paid = (s.flags & SLAB_ACCOUNT) !== 0 ? code.accounted(plain, record) : plain;
   const late = (s.flags & SLAB_QUARANTINE) === 0 ? paid : withQuarantine(paid);
-  const made = (s.flags & SLAB_GUARD) === 0 ? late : withGuard(late);
+  const made = (s.flags & SLAB_GUARD) === 0 ? late : guardedClassOf(late, s);
   return (s.flags & SLAB_FAILSLAB) === 0 ? made : withFailslab(made);
+}
+
+/** In a cache of kmalloc, kmalloc says which objects are guarded. */
+function guardedClassOf(base: KmemCacheClass, { flags }: CacheDesc): KmemCacheClass {
+  return (flags & SLAB_KMALLOC) !== 0 ? withGuard(base) : withSampling(base);
 }
 
 function debugClassOf({ debug }: HotCode, { flags }: CacheDesc): KmemCacheClass {
@@ -173,12 +179,12 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
 
   return class TurnKmemCache extends BulkKmemCache {
     override alloc(gfp: number = GFP_KERNEL): number {
+      const zero = gfp & ZERO; // before anything is read: its conversion may throw, or allocate itself
       const sheaf = this.main;
       const word = m[sheaf + SIZE]!;
       const size = word & MASK;
       const next = (word + ONE) | 0;
       if (size === 0 || (next | m[this.request]!) < 0) return this.allocSlow(gfp);
-      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       m[sheaf + SIZE] = next;
       const p = m[sheaf + OBJECTS - 1 + size]!;
       if (CHECKED) shadow[p >> 3] = this.tag;
@@ -220,6 +226,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
     }
 
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
+      const zero = gfp & ZERO; // before anything is read: its conversion may throw, or allocate itself
       const sheaf = this.main;
       const word = m[sheaf + SIZE]!;
       const size = word & MASK;
@@ -227,7 +234,6 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       const typed = out instanceof Int32Array; // inlined; `constructor` would be a call
       const fits = typed && n === (n | 0) && n > 0 && n <= size && n <= out.length;
       if (!fits || (word | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
-      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       const from = (sheaf + OBJECTS + size - n) | 0;
       const tag = this.tag | 0;
       for (let i = 0; i < n; i = (i + 1) | 0) {

@@ -25,12 +25,12 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
 
   return class TurnArrayKmemCache extends ArrayKmemCache {
     override alloc(gfp: number = GFP_KERNEL): number {
+      const zero = gfp & ZERO; // before anything is read: its conversion may throw, or allocate itself
       const array = this.main;
       const word = m[array + USED]!;
       const used = word & MASK;
       const next = (word + ONE) | 0;
       if (used === 0 || (next | m[this.request]!) < 0) return this.allocSlow(gfp);
-      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       m[array + USED] = next;
       const p = m[array + OBJECTS - 1 + used]!;
       if (CHECKED) shadow[p >> 3] = this.tag;
@@ -55,6 +55,7 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
     }
 
     override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
+      const zero = gfp & ZERO; // before anything is read: its conversion may throw, or allocate itself
       const array = this.main;
       const word = m[array + USED]!;
       const used = word & MASK;
@@ -62,7 +63,6 @@ export function turnArrayClass(views: Views, nodes: number, check: CheckLevel): 
       const typed = out instanceof Int32Array;
       const fits = typed && n === (n | 0) && n > 0 && n <= used && n <= out.length;
       if (!fits || (word | m[this.request]!) < 0) return this.allocBulkSlow(out, n, gfp);
-      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       const from = (array + OBJECTS + used - n) | 0;
       const tag = this.tag | 0;
       for (let i = 0; i < n; i = (i + 1) | 0) {

@@ -74,7 +74,7 @@ function publish({ kmallocs, views: { m } }: CacheContext, at: number, words: nu
   // Pairs with the compare-exchange below: a block that is seen is zeroed.
   const there = loadAcquire(m, at);
   if (there !== 0) return there;
-  const p = kmallocs.alloc(words * WORD_BYTES, GFP_KERNEL | __GFP_NOWARN);
+  const p = kmallocs.allocOwn(words * WORD_BYTES, GFP_KERNEL | __GFP_NOWARN);
   if (p === 0) return 0;
   const made = p / WORD_BYTES;
   m.fill(0, made, made + words);

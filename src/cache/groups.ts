@@ -107,7 +107,7 @@ export class MemoryGroups {
       if (parent !== undefined) this.checkLive('parent', parent);
       if (this.find(name) !== undefined)
         throw new RangeError(`name is ${describe(name)}; a group of that name exists`);
-      const p = caches.kmallocs.alloc(G.SIZEOF * WORD_BYTES, GFP_KERNEL);
+      const p = caches.kmallocs.allocOwn(G.SIZEOF * WORD_BYTES, GFP_KERNEL);
       if (p === 0) throw new OutOfMemoryError(`no memory for the group ${name}`);
       const { m, u8 } = caches.views;
       const ptr = (p / WORD_BYTES) as GroupPtr;

@@ -19,71 +19,18 @@ import {
   readCacheDesc,
   readName,
 } from '../slab/index.js';
-import {
-  type Geometry,
-  OutOfMemoryError,
-  PAGE_SHIFT,
-  PAGE_SIZE,
-  SlabBugError,
-  struct,
-  type Words,
-} from '../struct/index.js';
+import { OutOfMemoryError, PAGE_SIZE, SlabBugError, type Words } from '../struct/index.js';
 import { cmpxchg, fetchAdd, loadAcquire, storeRelease } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { type Damage, damageIn, type GuardTrack } from './guardBug.js';
+import { GuardPool, GuardSlot, guardPages, guardSlotAt, SlotState, Track } from './guardPool.js';
 
-const Track = struct('guard_track', { stack: 1, cpu: 1, thread: 1, tid: 1, when: 1 });
-const GuardPool = struct('guard_pool', { start: 1, order: 1 });
-const GuardSlot = struct('guard_slot', {
-  state: 1,
-  /** When it was taken or freed last, counted over all slots. */
-  order: 1,
-  cache: 1,
-  object: 1,
-  bytes: 1,
-  allocated: Track.SIZEOF,
-  freed: Track.SIZEOF,
-});
-
-const NEW = 0;
-const LIVE = 1;
-/** kfree_rcu has it. */
-const WAITS = 2;
-const FREED = 3;
-/** And the thread slot. */
-const BUSY = 16;
+const { NEW, LIVE, WAITS, FREED, BUSY } = SlotState;
 
 const CANARY = 0xaa;
 /** The half of a guard page that is nearer. */
 const NEAR = PAGE_SIZE / 2;
-export const GUARD_OBJECTS_MAX = 255;
 const TRIES = 4;
-
-export const guardWords = (objects: number): number =>
-  objects === 0 ? 0 : GuardPool.SIZEOF + objects * GuardSlot.SIZEOF;
-
-/** An object of the pool as who has only an address sees it. */
-export interface GuardedPlace {
-  readonly cache: KmemCachePtr;
-  readonly start: number;
-  readonly bytes: number;
-}
-
-/**
- * What lies at an address: null for a page between objects or one that has had none, undefined outside of the pool. Whether
- * the object is allocated its mark tells, as that of any other.
- */
-export function guardedAt(m: Words, geometry: Geometry, p: number): GuardedPlace | null | undefined {
-  const { guards: pool, guardObjects: objects } = geometry;
-  const start = objects === 0 ? 0 : m[pool + GuardPool.start]!;
-  const page = (p - start) >> PAGE_SHIFT;
-  if (start === 0 || page < 0 || page > 2 * objects) return undefined;
-  const slot = pool + GuardPool.SIZEOF + (page >> 1) * GuardSlot.SIZEOF;
-  const cache = page % 2 === 1 ? (m[slot + GuardSlot.cache]! as KmemCachePtr) : 0;
-  return cache === 0
-    ? null
-    : { cache, start: m[slot + GuardSlot.object]!, bytes: m[slot + GuardSlot.bytes]! };
-}
 
 export class Guards {
   private readonly caches: Caches;
@@ -105,8 +52,7 @@ export class Guards {
   /** At boot: takes the pages. Throws OutOfMemoryError. */
   make(): void {
     if (this.objects === 0) return;
-    const pages = 2 * this.objects + 1;
-    const page = this.caches.pages.alloc(32 - Math.clz32(pages - 1), GFP_KERNEL);
+    const page = this.caches.pages.alloc(32 - Math.clz32(guardPages(this.objects) - 1), GFP_KERNEL);
     if (page === 0) throw new OutOfMemoryError(`no memory for a pool of ${this.objects} guarded objects`);
     const { geometry, views } = this.caches;
     this.m[this.pool + GuardPool.start] = pageAddress(geometry, page);
@@ -116,15 +62,18 @@ export class Guards {
 
   private bind(): void {
     this.start = this.m[this.pool + GuardPool.start]!;
-    this.end = this.start === 0 ? 0 : this.start + (2 * this.objects + 1) * PAGE_SIZE;
+    this.end = this.start === 0 ? 0 : this.start + guardPages(this.objects) * PAGE_SIZE;
   }
 
   owns(p: number): boolean {
     return p >= this.start && p < this.end;
   }
 
-  /** An object of the cache, or 0 when every slot is in use. Contents are zeroes. */
-  alloc(s: CacheDesc, gfp: number, zero: boolean): number {
+  /**
+   * An object of the cache, of the `bytes` bytes that were asked for, or 0 when every slot is in use. Contents are canary
+   * unless they are to be zeroes.
+   */
+  alloc(s: CacheDesc, gfp: number, zero: boolean, bytes: number): number {
     const slot = this.take();
     if (slot === 0) return 0;
     const { m } = this;
@@ -134,10 +83,10 @@ export class Guards {
     // Against the right end as far as the alignment of a slot allows, which handles rely on.
     const p = Math.random() < 0.5 ? page : page + Math.max(0, PAGE_SIZE - s.size);
     views.u8.fill(CANARY, page, page + PAGE_SIZE);
-    if (zero || (gfp & __GFP_ZERO) !== 0) views.u8.fill(0, p, p + s.objectSize);
+    if (zero || (gfp & __GFP_ZERO) !== 0) views.u8.fill(0, p, p + bytes);
     m[slot + GuardSlot.cache] = s.ptr;
     m[slot + GuardSlot.object] = p;
-    m[slot + GuardSlot.bytes] = s.objectSize;
+    m[slot + GuardSlot.bytes] = bytes;
     m[virtToPage(geometry, p) + Page.cache] = s.ptr;
     this.track(slot + GuardSlot.allocated);
     m.fill(0, slot + GuardSlot.freed, slot + GuardSlot.SIZEOF);
@@ -147,14 +96,59 @@ export class Guards {
     return p;
   }
 
-  /** Frees an object of the cache, now or into the hands of kfree_rcu. Throws SlabBugError, reported, with nothing changed. */
-  free(s: CacheDesc, p: number, later = false): void {
+  /** Frees an object of the cache. Throws SlabBugError, reported, with nothing changed. */
+  free(s: CacheDesc, p: number): void {
+    this.finish(this.takeBack(s, p));
+  }
+
+  /**
+   * The same into the hands of kfree_rcu, which may link it through a word that ends `end` bytes into it. Without that
+   * word, 0. The word may lie behind what was asked for: from now on it is the object's. The caller sends the reports.
+   */
+  freeLater(s: CacheDesc, p: number, end: number): void {
+    const { m } = this;
+    const slot = this.takeBack(s, p);
+    this.report(slot, this.damages(slot, LIVE));
+    m[slot + GuardSlot.bytes] = Math.max(end, m[slot + GuardSlot.bytes]!);
+    this.settle(slot, WAITS);
+  }
+
+  /** The slot of an object that is freed now, ours. */
+  private takeBack(s: CacheDesc, p: number): number {
+    const slot = this.claimObject(s, p);
+    this.caches.views.shadow[p >> 3] = 0;
+    this.track(slot + GuardSlot.freed);
+    return slot;
+  }
+
+  /** The slot of an allocated object of the cache, ours. Throws SlabBugError, reported. */
+  private claimObject(s: CacheDesc, p: number): number {
     const slot = this.liveSlot(p);
     const taken = slot !== 0 && this.m[slot + GuardSlot.cache] === s.ptr && this.claim(slot, LIVE);
     if (!taken) throw this.refused(s, p);
-    this.caches.views.shadow[p >> 3] = 0;
-    if (later) this.settle(slot, WAITS);
-    else this.finish(slot);
+    return slot;
+  }
+
+  /** Bytes that the object at `p` was asked for. */
+  bytesOf(p: number): number {
+    const slot = this.liveSlot(p);
+    return slot === 0 ? 0 : this.m[slot + GuardSlot.bytes]!;
+  }
+
+  /**
+   * An allocated object is to have `bytes` bytes from now on, at most those of the cache. What it had in its neighbourhood
+   * is looked at before that moves.
+   */
+  resize(s: CacheDesc, p: number, bytes: number, zero: boolean): void {
+    const slot = this.claimObject(s, p);
+    const before = this.m[slot + GuardSlot.bytes]!;
+    const { u8 } = this.caches.views;
+    this.report(slot, this.damages(slot, LIVE));
+    if (bytes < before) u8.fill(CANARY, p + bytes, p + before);
+    else if (zero) u8.fill(0, p + before, p + bytes);
+    this.m[slot + GuardSlot.bytes] = bytes;
+    this.settle(slot, LIVE);
+    this.caches.slabs.checks.sink.flush();
   }
 
   /** The grace period of what was freed later is over. */
@@ -246,11 +240,8 @@ export class Guards {
     return this.pool + GuardPool.SIZEOF + i * GuardSlot.SIZEOF;
   }
 
-  /** Every other page has a slot, from the second on. */
   private slotAt(p: number): number {
-    if (!Number.isInteger(p) || !this.owns(p)) return 0;
-    const page = (p - this.start) >> PAGE_SHIFT;
-    return page % 2 === 1 ? this.slot(page >> 1) : 0;
+    return guardSlotAt(this.m, this.caches.geometry, p);
   }
 
   private liveSlot(p: number): number {
@@ -294,7 +285,6 @@ export class Guards {
   private finish(slot: number): void {
     const { m } = this;
     const p = m[slot + GuardSlot.object]!;
-    this.track(slot + GuardSlot.freed);
     this.report(slot, this.damages(slot, LIVE));
     this.caches.views.u8.fill(POISON_FREE, p, p + m[slot + GuardSlot.bytes]!);
     this.settle(slot, FREED);

@@ -8,7 +8,7 @@ export type { Failslab, FailslabOptions } from './failslab.js';
 export { type HotCode, makeHotCode } from './fastPath.js';
 export { type GroupInfo, type GroupOptions, MemoryGroup, MemoryGroups } from './groups.js';
 export type { GuardBug, GuardTrack } from './guardBug.js';
-export { GUARD_OBJECTS_MAX, guardedAt, guardWords } from './guards.js';
+export { GUARD_OBJECTS_MAX, type GuardedPlace, guardedPlaceAt, guardWords } from './guardPool.js';
 export { CacheHandles, joinHandle, splitHandle } from './handles.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, type Kmallocs, ZERO_SIZE_PTR } from './kmalloc.js';
 export { callerSite, familyOfSite, KmallocSite, type KmallocSiteOptions } from './kmallocSite.js';

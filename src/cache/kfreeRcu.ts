@@ -12,24 +12,25 @@
  * lies in the arena. A thread that blocks for ever holds back at most what it has gathered, until one of those.
  */
 import { Pcs, pcsOf } from '../cpu/index.js';
-import { type KfreeRcuCpuPtr, krcpOf, type Rcu } from '../rcu/index.js';
+import { KFREE_RCU_BATCH, KfreeRcuCpu, type KfreeRcuCpuPtr, krcpOf, type Rcu } from '../rcu/index.js';
 import type { CacheDesc } from '../slab/index.js';
-import { optionError, requireInteger, WORD_BYTES } from '../struct/index.js';
-import { loadAcquire } from '../sync/index.js';
+import { CpuError, optionError, requireInteger, WORD_BYTES, type Words } from '../struct/index.js';
+import { Intent, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { Channel, type ChannelId, KfreeRcuLists } from './kfreeRcuLists.js';
 import type { KmemCache } from './kmemCache.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
 
-/** Addresses that are taken out of a page at once. */
-const BATCH = 32;
 /** Kernel: KFREE_DRAIN_JIFFIES. */
 const DRAIN_MS = 5_000;
 /** The clock is looked at once in so many calls. */
 const LOOK_MASK = 63;
 /** The caller has no word of the object to give. */
 export const HEADLESS = -1;
+
+const { hand: HAND, handHead: HAND_HEAD, handNolock: HAND_NOLOCK } = KfreeRcuCpu;
+const { batch: BATCH, from: FROM, end: END } = KfreeRcuCpu;
 
 /** Throws unless a whole word of an object of `bytes` bytes lies at byte `head`. */
 export function checkHead(head: number, bytes: number): number {
@@ -43,8 +44,12 @@ export class KfreeRcu {
   private readonly rcu: Rcu;
   readonly lists: KfreeRcuLists;
   private readonly own: KfreeRcuCpuPtr;
+  private readonly m: Words;
+  /** K1: where an object is noted that counts as freed from now on, and is about to be added. */
+  readonly hand: number;
+  /** The same with the word of one that a restricted context adds. */
+  readonly handNolock: number;
   private leaving = false;
-  private readonly batch = new Int32Array(BATCH);
   /** Lists that a callback will look at; there is one while it is not empty. */
   private readonly toDrain = new Set<KfreeRcuCpuPtr>();
   /** Of the drain of what gathers, and when it is due. */
@@ -59,23 +64,30 @@ export class KfreeRcu {
     this.rcu = rcu;
     const { views, geometry, cpu, pages } = caches;
     this.lists = new KfreeRcuLists(views.m, geometry, cpu.locks, pages, rcu.gracePeriods);
+    this.m = views.m;
     this.own = krcpOf(geometry, cpu.thread);
+    this.hand = this.own + HAND;
+    this.handNolock = this.own + HAND_NOLOCK;
   }
 
-  /** Takes an object whose mark is gone already; `head` is the address of a word of it, or HEADLESS. */
+  /**
+   * Takes an object whose mark is gone already, and which the caller has noted in `hand`; `head` is the address of a word of
+   * it, or HEADLESS.
+   */
   add(p: number, channel: ChannelId = Channel.SLAB, head = HEADLESS): void {
     const { lists, own } = this;
+    this.m[own + HAND_HEAD] = head;
     if ((++this.calls & LOOK_MASK) === 0 && performance.now() > this.dueAt) this.monitor();
     const appended = lists.append(own, channel, p);
     if (appended === 'waits') return this.armDrain(own);
     if (appended === 'no page' && head === HEADLESS) return this.freeWithoutPage(p);
-    if (appended === 'no page') lists.pushHead(own, head >> 2);
+    if (appended === 'no page') lists.pushHead(own, head >> 2, this.hand);
     this.armMonitor();
   }
 
-  /** The same in a restricted context: takes no lock. Kernel: the llist objects_by_rcu. */
+  /** The same in a restricted context, noted in `handNolock`: takes no lock. Kernel: the llist objects_by_rcu. */
   addNolock(head: number): void {
-    this.lists.pushHead(this.own, head >> 2);
+    this.lists.pushHead(this.own, head >> 2, this.handNolock);
     this.armMonitor();
   }
 
@@ -177,12 +189,14 @@ export class KfreeRcu {
     );
   }
 
-  /** Visits every object that any CPU has gathered; others are quiet. */
+  /** Visits every object that any CPU has gathered, or in hand; others are quiet. */
   forEachPending(visit: (p: number, place: string) => void): void {
     this.eachList((krcp, cpu) => {
-      this.lists.forEach(krcp, (p, isHead) => {
+      const seen = (p: number, isHead: boolean): void => {
         visit(isHead ? this.caches.kmallocs.objectAt(p) : p, `kfree_rcu of CPU ${cpu}`);
-      });
+      };
+      this.lists.forEach(krcp, seen);
+      this.lists.forEachInHand(krcp, seen);
     });
   }
 
@@ -230,22 +244,116 @@ export class KfreeRcu {
   /** A batch of them; in a read section, for which barriers of other threads wait. */
   private drainSome(krcp: KfreeRcuCpuPtr): boolean {
     if (!this.lists.waits(krcp)) return false;
-    const { batch, lists, caches } = this;
-    let taken = 0;
+    let taken = false;
     this.rcu.briefly(() => {
-      const { n, heads } = lists.take(krcp, batch);
-      if (heads) for (let i = 0; i < n; i++) batch[i] = caches.kmallocs.objectAt(batch[i]!);
-      caches.kmallocs.freeBulkAfterGracePeriod(batch, n);
-      taken = n;
+      taken = this.lists.take(krcp, this.own);
+      if (taken) this.freeBatch();
     });
-    return taken > 0;
+    return taken;
   }
 
+  /** Frees what this thread's batch holds: those of one cache that follow one another, in one call (K2). */
+  private freeBatch(): void {
+    const { m, own } = this;
+    const batch = m.subarray(own + BATCH, own + BATCH + m[own + END]!);
+    const { kmallocs } = this.caches;
+    try {
+      for (let i = m[own + FROM]!; i < batch.length; i++) batch[i] = kmallocs.objectAt(batch[i]!);
+      while (m[own + FROM]! < batch.length) this.freeRun(batch, m[own + FROM]!);
+    } finally {
+      m[own + FROM] = batch.length; // after an error nobody goes on with it
+    }
+  }
+
+  private freeRun(batch: Int32Array, from: number): void {
+    const { m, own } = this;
+    const { kmallocs } = this.caches;
+    const cache = kmallocs.cacheOf(batch[from]!);
+    const to = this.endOfRun(batch, from, cache);
+    if (cache === undefined) {
+      m[own + FROM] = to; // before: afterwards it may be somebody's
+      kmallocs.freeAfterGracePeriod(batch[from]!);
+      return;
+    }
+    if (to === from + 1) cache.freeAfterGracePeriod(batch[from]!);
+    else cache.freeBulkAfterGracePeriod(batch.subarray(from, to), to - from);
+    m[own + FROM] = to;
+  }
+
+  /** Where those end that are freed in one operation with the first. */
+  private endOfRun(batch: Int32Array, from: number, cache: KmemCache | undefined): number {
+    let to = from + 1;
+    if (cache === undefined || cache.freesSingly) return to;
+    while (to < batch.length && this.caches.kmallocs.cacheOf(batch[to]!) === cache) to++;
+    return to;
+  }
+
+  /**
+   * Goes on with what a thread that is gone had in hand, its lists apart. `inOperation` says that it died in one, which may
+   * have been the free of the first of its batch. Returns what is lost, in words. Throws CpuError without memory.
+   */
+  inherit(thread: number, inOperation: boolean): string[] {
+    const { m, own, lists } = this;
+    const dead = lists.of(thread);
+    const notes = inOperation ? this.skipRun(dead) : [];
+    if (m[dead + FROM]! < m[dead + END]!) {
+      m.copyWithin(own + BATCH, dead + BATCH, dead + BATCH + KFREE_RCU_BATCH);
+      m[own + FROM] = m[dead + FROM]!;
+      m[own + END] = m[dead + END]!;
+      m[dead + FROM] = m[dead + END]!;
+      this.freeBatch();
+    }
+    const word = m[dead + HAND_NOLOCK]!;
+    if (word !== 0) lists.pushHead(own, word >> 2, dead + HAND_NOLOCK);
+    if (m[dead + HAND] !== 0) this.addFrom(thread);
+    this.armMonitor();
+    return notes;
+  }
+
+  /** Passes by what may be free already. */
+  private skipRun(dead: KfreeRcuCpuPtr): string[] {
+    const { m } = this;
+    const batch = m.subarray(dead + BATCH, dead + BATCH + m[dead + END]!);
+    const from = m[dead + FROM]!;
+    if (from >= batch.length) return [];
+    const cache = this.caches.kmallocs.cacheOf(batch[from]!);
+    const to = this.endOfRun(batch, from, cache);
+    m[dead + FROM] = to;
+    return [`${to - from} objects of ${cache?.name ?? 'kmalloc'} that kfree_rcu was freeing may be lost`];
+  }
+
+  /** An object that a thread that is gone has not got into its lists begins to wait in ours. */
+  private addFrom(thread: number): void {
+    const { m, own, lists } = this;
+    const dead = lists.of(thread);
+    const p = m[dead + HAND]!;
+    const head = m[dead + HAND_HEAD]!;
+    const channel = this.caches.kmallocs.cacheOf(p) === undefined ? Channel.LARGE : Channel.SLAB;
+    const appended = lists.append(own, channel, p, dead);
+    if (appended === 'waits') this.armDrain(own);
+    if (appended !== 'no page') return;
+    if (head === HEADLESS) {
+      throw new CpuError(
+        `no memory for the list of what thread slot ${thread} has given to kfree_rcu; free some and reap again`,
+      );
+    }
+    lists.pushHead(own, head >> 2, dead + HAND);
+  }
+
+  /** No memory for a page, and no word. Until its grace period is over it stays in hand. */
   private freeWithoutPage(p: number): void {
-    const free = (): void => this.caches.kmallocs.freeAfterGracePeriod(p);
-    if (this.rcu.depth > 0) return this.rcu.call(free);
+    const { m, own } = this;
+    if (this.rcu.depth > 0) {
+      this.rcu.call(() => this.caches.kmallocs.freeAfterGracePeriod(p));
+      m[this.hand] = 0; // a callback dies with its thread, and is counted then
+      return;
+    }
     this.rcu.synchronize();
-    free();
+    m[own + BATCH] = p;
+    m[own + FROM] = 0;
+    m[own + END] = 1;
+    m[this.hand] = 0;
+    this.freeBatch();
   }
 
   /**
@@ -255,8 +363,14 @@ export class KfreeRcu {
   private recycle(cache: KmemCache): void {
     this.rcu.briefly(() => {
       if (!cache.isAlive) return;
-      cache.recycleAllRcuSheaves();
-      this.caches.slabs.freeAllRipeSlabs(cache.desc);
+      const { cpu, slabs } = this.caches;
+      cpu.enterNolock(Intent.FREE, cache.desc.slot); // with a sheaf in hand
+      try {
+        cache.recycleAllRcuSheaves();
+      } finally {
+        cpu.leave();
+      }
+      slabs.freeAllRipeSlabs(cache.desc);
     });
   }
 

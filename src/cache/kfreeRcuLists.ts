@@ -13,11 +13,24 @@
  * so that a restricted context can push. A page notes the grace period that would have begun at its latest address: when
  * somebody looks after seconds, it is often over, and needs not be asked for.
  *
+ * What a thread has in hand on its way into a list or out of one is on record, and who reaps the thread goes on with it:
+ *
+ *  K1  `hand` is set right after the object was marked as free, with no call in between, and cleared under the lock, when
+ *      the object is in the page; `handNolock` and the hand of what is linked, right after the compare-exchange.
+ *  K2  Addresses that are taken out are in `batch` before the lock is given up. `from` moves on when those of one cache are
+ *      free. A thread that died in an operation may have freed any of these; those behind are untouched.
+ *
  * Who has taken addresses out frees them in the same read section. So whoever waits for a grace period after he found
  * the lists empty knows that they are free.
  */
 import { __GFP_NOWARN, GFP_NOWAIT, type PageAllocator, virtToPage } from '../page/index.js';
-import { type GracePeriods, KfreeRcuCpu, type KfreeRcuCpuPtr, krcpOf } from '../rcu/index.js';
+import {
+  type GracePeriods,
+  KFREE_RCU_BATCH,
+  KfreeRcuCpu,
+  type KfreeRcuCpuPtr,
+  krcpOf,
+} from '../rcu/index.js';
 import { type Geometry, PAGE_SIZE, WORD_BYTES, type Words } from '../struct/index.js';
 import { cmpxchg, exchange, LockClass, type LockPtr, type Locks, loadAcquire } from '../sync/index.js';
 
@@ -35,6 +48,8 @@ const CACHE_BACKOFF_S = 5;
 
 const { slab: SLAB, large: LARGE, waiting: WAITING, waitingTail: WAITING_TAIL } = KfreeRcuCpu;
 const { heads: HEADS, waitingHeads: WAITING_HEADS, headsWaitFor: HEADS_WAIT_FOR } = KfreeRcuCpu;
+const { hand: HAND, handNolock: HAND_NOLOCK, from: FROM, end: END } = KfreeRcuCpu;
+const { batch: BATCH } = KfreeRcuCpu;
 const { cached: CACHED, nrCached: NR_CACHED, cacheAgainAt: CACHE_AGAIN_AT } = KfreeRcuCpu;
 
 /** Kernel: FREE_N_CHANNELS. The numbers are fields of KfreeRcuCpu. */
@@ -64,8 +79,11 @@ export class KfreeRcuLists {
     return krcpOf(this.geometry, thread);
   }
 
-  /** Puts an address into the page of its channel; a page that is full with it begins to wait. */
-  append(krcp: KfreeRcuCpuPtr, channel: ChannelId, p: number): Appended {
+  /**
+   * Puts an address into the page of its channel; a page that is full with it begins to wait. It is in the hand of `from`
+   * no more then.
+   */
+  append(krcp: KfreeRcuCpuPtr, channel: ChannelId, p: number, from = krcp): Appended {
     const { m } = this;
     return this.locked(krcp, () => {
       const page = m[krcp + channel]! || this.newPage(krcp);
@@ -73,6 +91,7 @@ export class KfreeRcuLists {
       const count = m[page + COUNT]!;
       m[page + FIRST + count] = p;
       m[page + COUNT] = count + 1;
+      m[from + HAND] = 0; // K1
       m[page + GRACE_PERIOD] = this.gracePeriods.snapshot();
       const full = count + 1 === ADDRESSES_PER_PAGE;
       m[krcp + channel] = full ? 0 : page;
@@ -81,14 +100,17 @@ export class KfreeRcuLists {
     });
   }
 
-  /** Links an object through `word`, a word of it. Takes no lock. Kernel: the list of rcu_heads. */
-  pushHead(krcp: KfreeRcuCpuPtr, word: number): void {
+  /** Links an object through `word`, a word of it, and clears `hand`. Takes no lock. Kernel: the list of rcu_heads. */
+  pushHead(krcp: KfreeRcuCpuPtr, word: number, hand: number): void {
     const { m } = this;
     for (let head = loadAcquire(m, krcp + HEADS); ; ) {
       m[word] = head;
       // Pairs with the exchange in waitWithHeads: whoever takes the chain sees its links.
       const seen = cmpxchg(m, krcp + HEADS, head, word);
-      if (seen === head) return;
+      if (seen === head) {
+        m[hand] = 0; // K1
+        return;
+      }
       head = seen;
     }
   }
@@ -131,24 +153,26 @@ export class KfreeRcuLists {
   }
 
   /**
-   * Takes addresses whose grace period is over into `batch`; returns how many, 0 when there are none. The caller is in a
-   * read section. Those that came through `heads` are words of objects: `heads` says so.
+   * Takes addresses whose grace period is over into the batch of the thread `mine`, which is empty; false when there are
+   * none. The caller is in a read section. Those that were linked are words of objects (K2).
    */
-  take(krcp: KfreeRcuCpuPtr, batch: Int32Array): { n: number; heads: boolean } {
-    if (!this.waits(krcp)) return { n: 0, heads: false };
+  take(krcp: KfreeRcuCpuPtr, mine: KfreeRcuCpuPtr): boolean {
+    const { m } = this;
+    if (!this.waits(krcp) || m[mine + FROM] !== m[mine + END]) return false;
     return this.locked(krcp, () => {
-      const n = this.takeFromPage(krcp, batch);
-      return n > 0 ? { n, heads: false } : { n: this.takeHeads(krcp, batch), heads: true };
+      m[mine + FROM] = 0;
+      m[mine + END] = this.takeFromPage(krcp, mine + BATCH) || this.takeHeads(krcp, mine + BATCH);
+      return m[mine + END] !== 0;
     });
   }
 
-  private takeFromPage(krcp: KfreeRcuCpuPtr, batch: Int32Array): number {
+  private takeFromPage(krcp: KfreeRcuCpuPtr, to: number): number {
     const { m } = this;
     const page = m[krcp + WAITING]!;
     if (page === 0 || !this.gracePeriods.poll(m[page + GRACE_PERIOD]!)) return 0;
     const count = m[page + COUNT]!;
-    const n = Math.min(count, batch.length);
-    for (let i = 0; i < n; i++) batch[i] = m[page + FIRST + count - 1 - i]!;
+    const n = Math.min(count, KFREE_RCU_BATCH);
+    for (let i = 0; i < n; i++) m[to + i] = m[page + FIRST + count - 1 - i]!;
     m[page + COUNT] = count - n;
     if (count > n) return n;
     m[krcp + WAITING] = m[page + NEXT]!;
@@ -157,12 +181,12 @@ export class KfreeRcuLists {
     return n;
   }
 
-  private takeHeads(krcp: KfreeRcuCpuPtr, batch: Int32Array): number {
+  private takeHeads(krcp: KfreeRcuCpuPtr, to: number): number {
     const { m } = this;
     if (m[krcp + WAITING_HEADS] === 0 || !this.gracePeriods.poll(m[krcp + HEADS_WAIT_FOR]!)) return 0;
     let n = 0;
-    for (let word = m[krcp + WAITING_HEADS]!; word !== 0 && n < batch.length; n++) {
-      batch[n] = word * WORD_BYTES;
+    for (let word = m[krcp + WAITING_HEADS]!; word !== 0 && n < KFREE_RCU_BATCH; n++) {
+      m[to + n] = word * WORD_BYTES;
       word = m[word]!;
       m[krcp + WAITING_HEADS] = word;
     }
@@ -200,6 +224,14 @@ export class KfreeRcuLists {
     for (const list of [HEADS, WAITING_HEADS]) {
       for (let word = m[krcp + list]!; word !== 0; word = m[word]!) visit(word * WORD_BYTES, true);
     }
+  }
+
+  /** The same for what its thread has in hand. */
+  forEachInHand(krcp: KfreeRcuCpuPtr, visit: (p: number, isHead: boolean) => void): void {
+    const { m } = this;
+    for (let i = m[krcp + FROM]!; i < m[krcp + END]!; i++) visit(m[krcp + BATCH + i]!, true);
+    if (m[krcp + HAND] !== 0) visit(m[krcp + HAND]!, false);
+    if (m[krcp + HAND_NOLOCK] !== 0) visit(m[krcp + HAND_NOLOCK]!, true);
   }
 
   private wait(krcp: KfreeRcuCpuPtr, page: number): void {

@@ -166,6 +166,11 @@ export class Kmallocs {
     return this.allocLarge(size, gfp, node);
   }
 
+  /** What the allocator needs for itself. It lasts: where objects are guarded, these never are. */
+  allocOwn(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
+    return this.alloc(size, gfp, node);
+  }
+
   /** Notes what an object was asked for, where caches keep that; 0 is no object. Kernel: `set_orig_size`. */
   setRequested({ desc }: KmemCache, p: number, size: number): void {
     if (p !== 0 && desc.origSize !== 0) this.caches.views.m[(p + desc.origSize) >> 2] = size;
@@ -211,6 +216,7 @@ export class Kmallocs {
     this.caches.cpu.assertOnline();
     const page = this.largePage(p); // says what is wrong with it now, not after the grace period
     const word = head === undefined ? HEADLESS : p + checkHead(head, this.caches.views.m[page + Page.size]!);
+    this.caches.views.m[this.caches.kfreeRcu.hand] = p; // until here the block is the caller's
     this.caches.kfreeRcu.add(p, Channel.LARGE, word);
   }
 
@@ -219,20 +225,6 @@ export class Kmallocs {
     const cache = this.cacheOf(p);
     if (cache !== undefined) cache.freeAfterGracePeriod(p);
     else this.freeLarge(p);
-  }
-
-  /** The same for `list[0..n)`: those of one cache that follow one another, in one call. */
-  freeBulkAfterGracePeriod(list: Int32Array, n: number): void {
-    for (let from = 0; from < n; ) {
-      const cache = this.cacheOf(list[from]!);
-      let to = from + 1;
-      if (cache === undefined) this.freeLarge(list[from]!);
-      else {
-        while (to < n && this.cacheOf(list[to]!) === cache) to++;
-        cache.freeBulkAfterGracePeriod(list.subarray(from, to), to - from);
-      }
-      from = to;
-    }
   }
 
   /** The object, or the large block, that a byte lies in. */
@@ -259,7 +251,7 @@ export class Kmallocs {
     const cache = this.cacheOf(p);
     if (cache === undefined) return this.largeBytes(p);
     cache.assertAllocated(p);
-    if (this.caches.guards.owns(p)) return cache.objectSize; // what follows is canary
+    if (this.caches.guards.owns(p)) return this.caches.guards.bytesOf(p); // what follows is canary
     return usableBytes(cache.desc);
   }
 
@@ -270,7 +262,8 @@ export class Kmallocs {
     const cache = this.cacheOf(p);
     if (cache === undefined) return m[this.largePage(p) + Page.size]!;
     cache.assertAllocated(p);
-    return cache.desc.origSize === 0 ? 0 : m[(p + cache.desc.origSize) >> 2]!;
+    if (cache.desc.origSize === 0) return 0;
+    return this.caches.guards.owns(p) ? this.caches.guards.bytesOf(p) : m[(p + cache.desc.origSize) >> 2]!;
   }
 
   /** Overwrites a block with zeroes, all that is usable, and frees it. Kernel: `kfree_sensitive`. */

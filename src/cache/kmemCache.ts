@@ -126,6 +126,11 @@ export abstract class KmemCache extends ObjectMarks {
   /** The same for `list[0..n)`. */
   abstract freeBulkAfterGracePeriod(list: Int32Array, n: number): void;
 
+  /** Whether what kfree_rcu frees is better freed one by one, as there is nothing to gain by more. */
+  get freesSingly(): boolean {
+    return false;
+  }
+
   /** Allocates `n` objects into `out[0..n)`, or none and returns false. Kernel: `kmem_cache_alloc_bulk`. */
   abstract allocBulk(out: Int32Array, n: number, gfp?: number): boolean;
 
@@ -193,6 +198,11 @@ export abstract class KmemCache extends ObjectMarks {
       if (this.context.policy === 'op') this.release();
       this.cpu.leave();
     }
+  }
+
+  /** Allocates for a request of `size` bytes, at most objectSize, which a cache of kmalloc may remember. */
+  allocRequested(_size: number, gfp: number, node: number): number {
+    return this.allocNode(node, gfp);
   }
 
   /**

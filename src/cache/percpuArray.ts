@@ -220,7 +220,7 @@ export function addArrays(caches: Caches, desc: CacheDesc, count: number): boole
   const { m } = caches.views;
   const { geometry } = caches;
   for (let cpu = 0; cpu < geometry.cpus; cpu++) {
-    const p = caches.kmallocs.alloc(percpuArrayBytes(count), GFP_KERNEL, nodeOfCpu(geometry, cpu));
+    const p = caches.kmallocs.allocOwn(percpuArrayBytes(count), GFP_KERNEL, nodeOfCpu(geometry, cpu));
     if (p === 0) return false;
     const array = (p / WORD_BYTES) as PercpuArrayPtr;
     m.fill(0, array, array + PercpuArray.SIZEOF);

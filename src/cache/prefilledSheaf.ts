@@ -70,11 +70,11 @@ export function makePrefilledSheaf(views: Views, checked: boolean, init: boolean
     }
 
     override alloc(gfp: number = 0): number {
+      const zero = gfp & ZERO; // before anything is read: its conversion may throw, or allocate itself
       const sheaf = this.#at;
       const size = m[sheaf + SIZE]!;
       if (size === 0) return this.#allocEmpty();
       const p = m[sheaf + TOP + size]!;
-      const zero = gfp & ZERO; // before anything changes: it throws for a symbol
       if (CHECKED) shadow[p >> 3] = this.#tag; // before the size word shrinks (B4)
       m[sheaf + SIZE] = size - 1;
       if (zero !== 0 || (INIT && this.#inits)) this.cache.zero(p);

@@ -75,7 +75,7 @@ export function addQuarantine(
 ): boolean {
   const { m } = views;
   const words = (n: number): number => {
-    const p = kmallocs.alloc(n * WORD_BYTES, GFP_KERNEL) / WORD_BYTES;
+    const p = kmallocs.allocOwn(n * WORD_BYTES, GFP_KERNEL) / WORD_BYTES;
     if (p !== 0) m.fill(0, p, p + n);
     return p;
   };

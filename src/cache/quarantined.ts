@@ -73,6 +73,7 @@ function quarantinedClass(Base: typeof BulkKmemCache): KmemCacheClass {
       this.assertAlive();
       const word = head === undefined ? HEADLESS : p + checkHead(head, this.objectSize);
       this.takeBack(p);
+      this.m[this.context.kfreeRcu.hand] = p; // K1
       this.context.kfreeRcu.add(p, Channel.SLAB, word);
     }
 
@@ -80,12 +81,17 @@ function quarantinedClass(Base: typeof BulkKmemCache): KmemCacheClass {
       this.assertAlive();
       const word = p + checkHead(head, this.objectSize);
       this.takeBack(p);
+      this.m[this.context.kfreeRcu.handNolock] = word; // K1
       this.context.kfreeRcu.addNolock(word);
     }
 
     override freeAfterGracePeriod(p: number): void {
       this.one[0] = p;
       this.freeBulkAfterGracePeriod(this.one, 1);
+    }
+
+    override get freesSingly(): boolean {
+      return true;
     }
 
     /** Not marked as allocated in between, as in other caches: a second free is refused all the time. */

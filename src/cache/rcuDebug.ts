@@ -19,6 +19,7 @@ export function withRcuDebug(base: KmemCacheClass): KmemCacheClass {
       if (this.due) return super.free(p);
       this.assertAlive();
       this.takeBack(p); // it counts as free from now on: a second free is refused
+      this.m[this.context.kfreeRcu.hand] = p; // K1
       this.context.kfreeRcu.add(p);
     }
 
@@ -30,7 +31,10 @@ export function withRcuDebug(base: KmemCacheClass): KmemCacheClass {
     /** They are marked as free. */
     protected override freeAll(list: Int32Array, n: number): void {
       if (this.due) return super.freeAll(list, n);
-      for (let i = 0; i < n; i++) this.context.kfreeRcu.add(list[i]!);
+      for (let i = 0; i < n; i++) {
+        this.m[this.context.kfreeRcu.hand] = list[i]!;
+        this.context.kfreeRcu.add(list[i]!);
+      }
     }
 
     /** kfree_rcu has waited already. */

@@ -18,6 +18,7 @@ export abstract class RcuKmemCache extends KmemCache {
       this.takeBack(p);
       if (this.sheafCapacity > 0 && this.isLocal(p) && this.lockForRcu() && this.pushRcu(p)) return;
       this.count(FREE_RCU_SHEAF_FAIL);
+      this.m[this.context.kfreeRcu.hand] = p; // K1, with an operation on record until then
     } finally {
       if (this.context.policy === 'op') this.release();
       this.cpu.leave();
@@ -35,6 +36,7 @@ export abstract class RcuKmemCache extends KmemCache {
       this.takeBack(p);
       if (begun !== 'no' && this.pushRcuNolock(p)) return;
       this.count(FREE_RCU_SHEAF_FAIL);
+      this.m[this.context.kfreeRcu.handNolock] = word; // K1
       this.context.kfreeRcu.addNolock(word);
     } finally {
       this.endNolock(begun);

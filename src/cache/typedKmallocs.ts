@@ -3,6 +3,7 @@ import { GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
 import { isSlabDebugOff } from '../slab/index.js';
 import type { Caches } from './caches.js';
 import { DebugKmallocs } from './debugKmalloc.js';
+import { withGuards } from './guardedKmalloc.js';
 import { Kmallocs } from './kmalloc.js';
 import { kmallocFamilies } from './kmallocTypes.js';
 
@@ -15,7 +16,8 @@ export class TypedKmallocs extends Kmallocs {
 /** A class of its own for arenas that need it, so that the others' `alloc` has nothing to ask. */
 export function makeKmallocs(caches: Caches): Kmallocs {
   const { geometry } = caches;
-  if (!isSlabDebugOff(caches.slabDebug)) return new DebugKmallocs(caches);
   const plain = geometry.requestedSize === 0 && kmallocFamilies(geometry).length === 1;
-  return plain ? new Kmallocs(caches) : new TypedKmallocs(caches);
+  const unguarded = plain ? Kmallocs : TypedKmallocs;
+  const made = isSlabDebugOff(caches.slabDebug) ? unguarded : DebugKmallocs;
+  return new (geometry.guardObjects === 0 ? made : withGuards(made))(caches);
 }

@@ -68,7 +68,7 @@ export class PercpuCharges {
   private makeVector(chunk: PcpuChunkPtr, gfp: number): number {
     const { v, caches } = this;
     const flags = (gfp & ~(__GFP_ACCOUNT | __GFP_NOFAIL)) | __GFP_ZERO | __GFP_NOWARN;
-    const p = caches.kmallocs.alloc(v.unitBits * WORD_BYTES, flags);
+    const p = caches.kmallocs.allocOwn(v.unitBits * WORD_BYTES, flags);
     if (p === 0) return 0;
     const other = cmpxchg(this.m, chunk + OBJ_EXTS, 0, p / WORD_BYTES);
     if (other === 0) return p / WORD_BYTES;

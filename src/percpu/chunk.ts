@@ -13,7 +13,7 @@ const { nrChunks: NR_CHUNKS, nrChunksMax: NR_CHUNKS_MAX } = PcpuRoot;
 export function createChunk(v: PcpuView, kmallocs: Kmallocs, gfp: number): PcpuChunkPtr {
   const index = freeIndex(v);
   if (index < 0) return 0 as PcpuChunkPtr;
-  const p = kmallocs.alloc(v.chunkWords * WORD_BYTES, underMutex(gfp));
+  const p = kmallocs.allocOwn(v.chunkWords * WORD_BYTES, underMutex(gfp));
   if (p === 0) return 0 as PcpuChunkPtr;
   const { m } = v;
   const chunk = (p / WORD_BYTES) as PcpuChunkPtr;

@@ -39,9 +39,12 @@ export const RcuCpu = struct(
 );
 export type RcuCpuPtr = Ptr<'rcu_cpu'>;
 
+/** Addresses that a thread takes out of the lists at once: as many as fit into what it has of the arena, three lines. */
+export const KFREE_RCU_BATCH = 31;
+
 /**
- * What one thread's kfree_rcu has gathered past the sheaves, on a line of its own; cache/kfreeRcuLists.ts has the rules.
- * All but `heads` is under the lock. Kernel: `struct kfree_rcu_cpu`.
+ * What one thread's kfree_rcu has gathered past the sheaves, on lines of its own; cache/kfreeRcuLists.ts has the rules.
+ * Up to `cacheAgainAt` all but `heads` is under the lock. Kernel: `struct kfree_rcu_cpu`.
  */
 export const KfreeRcuCpu = struct(
   'kfree_rcu_cpu',
@@ -61,6 +64,17 @@ export const KfreeRcuCpu = struct(
     cached: 1,
     nrCached: 1,
     cacheAgainAt: 1,
+    /**
+     * What the thread itself has in hand, for whoever reaps it. An object that counts as freed and is in no list yet, with
+     * the word for it or -1; the word of one that a restricted context is about to link.
+     */
+    hand: 1,
+    handHead: 1,
+    handNolock: 1,
+    /** Objects whose grace period is over and that are no more in a list: those of `batch` from `from` to `end`. */
+    from: 1,
+    end: 1,
+    batch: KFREE_RCU_BATCH,
   },
   { alignWords: LINE_WORDS },
 );

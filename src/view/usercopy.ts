@@ -5,7 +5,7 @@
  * one object: in its cache's usercopy range, which most caches have none of; anywhere in a kmalloc object; within one block
  * of pages. Otherwise it must lie in the heap. Kernel: `__check_heap_object`.
  */
-import { guardedAt } from '../cache/index.js';
+import { type GuardedPlace, guardedPlaceAt } from '../cache/index.js';
 import type { Views } from '../cpu/index.js';
 import {
   compoundHead,
@@ -111,13 +111,15 @@ export class UserCopy {
   /** Throws for what nobody has allocated. */
   private placeOf(p: number): Place {
     const { m } = this.views;
+    const guarded = guardedPlaceAt(m, this.geometry, p);
+    if (guarded !== undefined) return this.guardedOf(p, guarded);
     const page = compoundHead(m, virtToPage(this.geometry, p));
     if (page === 0 || m[page + Page.flags] === 0) {
       throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a free page`);
     }
     const base = pageAddress(this.geometry, page);
     const cache = m[page + Page.cache] as KmemCachePtr;
-    if ((m[page + Page.flags]! & PG_SLAB) === 0 || cache === 0) return this.guardedOrBlock(p, page, base);
+    if ((m[page + Page.flags]! & PG_SLAB) === 0 || cache === 0) return this.blockOf(page, base);
     const size = m[cache + K.size]!;
     const index = Math.floor((p - base) / size);
     const start = base + index * size + m[cache + K.redLeftPad]!;
@@ -132,19 +134,18 @@ export class UserCopy {
   private assertMarked(cache: KmemCachePtr, p: number, start: number): void {
     const { shadow } = this.views;
     if (shadow.length === 0 || shadow[start >> 3] !== 0) return;
-    const what = `${hex(p)} lies in an object that is free`;
-    throw new SlabBugError('use-after-free', this.nameOf(cache), p, what);
+    throw this.isFree(cache, p);
   }
 
-  /** No slab's: an object of the pool of guarded ones, or pages that somebody has. */
-  private guardedOrBlock(p: number, page: PagePtr, start: number): Place {
-    const guarded = guardedAt(this.views.m, this.geometry, p);
-    if (guarded === undefined) return this.blockOf(page, start);
-    if (guarded === null) {
-      throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a page without an object`);
-    }
-    this.assertMarked(guarded.cache, p, guarded.start);
-    return guarded;
+  private isFree(cache: KmemCachePtr, p: number): SlabBugError {
+    const what = `${hex(p)} lies in an object that is free`;
+    return new SlabBugError('use-after-free', this.nameOf(cache), p, what);
+  }
+
+  private guardedOf(p: number, { cache, object, bytes, isLive }: GuardedPlace): Place {
+    if (cache === 0) throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a guard page`);
+    if (isLive) return { cache, start: object, bytes };
+    throw this.isFree(cache, p);
   }
 
   private blockOf(page: PagePtr, start: number): Place {
@@ -155,7 +156,8 @@ export class UserCopy {
   private assertWindow(p: number, n: number, { cache, start, bytes }: Place): void {
     const { m } = this.views;
     const from = cache === 0 ? 0 : m[cache + K.useroffset]!;
-    const room = cache === 0 ? bytes : m[cache + K.usersize]!;
+    // A guarded object may be smaller than those of its cache.
+    const room = cache === 0 ? bytes : Math.min(m[cache + K.usersize]!, bytes - from);
     const offset = p - start;
     if (offset >= from && offset - from + n <= room) return;
     const range = room === 0 ? 'nothing of it may be' : `bytes ${from} to ${from + room} may be`;

@@ -4,6 +4,7 @@ import { formatTraces, lockStatText, perfLockReport, slabinfoTool, structOf } fr
 import { FUZZ_ARENAS, fuzz } from '#src/lab/fuzz/fuzz.js';
 import { Rng } from '#src/lab/fuzz/rng.js';
 import { gaps, SURFACES } from '#src/lab/fuzz/surface.js';
+import { fuzzWatched } from '#src/lab/fuzz/watched.js';
 import { World } from '#src/lab/fuzz/world.js';
 import { boot, expectRefused, LONG } from '../cache/support/arena.js';
 
@@ -28,6 +29,25 @@ describe('the fuzzer', () => {
     expect(world.image.changes()).toHaveLength(1);
     world.takenBack(8, 'kmalloc');
     expect(world.faults).toEqual(['the free of 8 was accepted; nobody has it']);
+  });
+
+  it('names a call that never returns, with its arena and seed', async () => {
+    const worker = new URL('fixtures/hangingFuzz.mjs', import.meta.url);
+    const { faults, calls } = await fuzzWatched(60_000, 7, { limitMs: 3_000, worker });
+    expect(faults).toEqual([
+      expect.stringMatching(
+        /^arena 0 \(.*"check":"free".*\), seed 7, call \d+, Arena\.endTurn: did not return within 3 s; again with --calls \d+ --seed 7$/,
+      ),
+    ]);
+    expect(calls).toBeGreaterThan(0);
+  });
+
+  it('does on its thread what it does without one, and says so when that ends', async () => {
+    const [here, there] = [fuzz(300, 5), await fuzzWatched(300, 5)];
+    expect({ ...there, byName: [...there.byName] }).toEqual({ ...here, byName: [...here.byName] });
+    const worker = new URL('fixtures/dyingFuzz.mjs', import.meta.url);
+    const { faults } = await fuzzWatched(300, 5, { worker });
+    expect(faults).toEqual([expect.stringMatching(/seed 5, call 0, .*the thread ended with code 3/)]);
   });
 
   it('says the same twice with one seed', () => {
@@ -73,6 +93,54 @@ describe('what it has found', () => {
       expect(cache.destroy().leaked).toBe(0);
     },
   );
+
+  it.each([
+    ...(['sheaves', 'none', 'cpu-slab', 'percpu-array'] as const).map((layer) => ({ layer })),
+    { layer: 'cpu-slab', freelistHardened: true } as const,
+    { lockPolicy: 'op' } as const,
+    { guard: { every: 2, objects: 4 } },
+  ])(
+    'flags that allocate when they are converted were given what their conversion had got: %o',
+    (options) => {
+      const arena = boot({ ...SMALL, ...options });
+      const cache = arena.createCache('c', { size: 64 });
+      for (const p of Array.from({ length: 9 }, () => cache.alloc())) cache.free(p);
+      const given: number[] = [];
+      const gfp = wrong({ valueOf: () => given.push(cache.alloc()) && 0 });
+      const list = new Int32Array(2);
+      const attempt = (alloc: () => void): void => {
+        try {
+          alloc();
+        } catch (error) {
+          expect(error).toBeInstanceOf(RangeError); // not on a fast path
+        }
+      };
+      attempt(() => given.push(cache.alloc(gfp)));
+      attempt(() => cache.allocBulk(list, 2, gfp) && given.push(...list));
+      const sheaf = cache.prefill(3)!;
+      attempt(() => given.push(sheaf.alloc(gfp)));
+      cache.return(sheaf);
+      expect(new Set(given).size).toBe(given.length);
+      for (const p of given) cache.free(p);
+      expect(cache.destroy().leaked).toBe(0);
+    },
+  );
+
+  it('kfreeSensitive was reported as a write into the red zone of what was asked for', () => {
+    const arena = boot({ ...SMALL, slabDebug: 'FZPU' });
+    const reports: string[] = [];
+    arena.onSlabReport(({ kind, what }) => kind === 'bug' && reports.push(what));
+    const p = arena.kmalloc(24);
+    expect([arena.requestedSize(p), arena.ksize(p), arena.requestedSize(p)]).toEqual([24, 32, 32]);
+    arena.u8.fill(7, p, p + 32);
+    arena.kfreeSensitive(p);
+    arena.kfreeSensitive(arena.kmalloc(24));
+    const q = arena.kmalloc(24);
+    arena.u8[q + 24] = 7;
+    arena.kfree(q);
+    arena.endTurn();
+    expect(reports).toEqual(['kmalloc Redzone overwritten']);
+  });
 
   it('and one of a borrowed sheaf, and the sheaf', () => {
     const arena = boot(SMALL);

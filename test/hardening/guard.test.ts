@@ -9,6 +9,7 @@ import {
   type KmemCache,
   type LockPolicy,
   SLAB_ACCOUNT,
+  SLAB_CACHE_DMA,
   SLAB_TYPESAFE_BY_RCU,
   SlabBugError,
   type SlabReport,
@@ -283,7 +284,7 @@ describe('the option guard', () => {
     expect(guards('accounted', { flags: SLAB_ACCOUNT })).toBe(false);
     expect(guards('typesafe', { flags: SLAB_TYPESAFE_BY_RCU })).toBe(false);
     expect(guards('debug')).toBe(false);
-    expect(isGuarded(arena, arena.kmalloc(SIZE))).toBe(false);
+    expect(guards('dma', { flags: SLAB_CACHE_DMA })).toBe(false);
     arena.endTurn();
     expectSound(arena);
   });

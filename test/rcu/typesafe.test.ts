@@ -248,17 +248,17 @@ describe('a callback of a thread whose cache another thread destroys', () => {
     theirs.freeRcu(theirs.alloc());
     Object.assign(arena.rcu, { limitMs: 20, onStall: vi.fn() });
     // In the middle of what frees the object, this thread destroys the cache.
-    const { kmallocs, kfreeRcu } = inside(other);
-    const freeBulk = kmallocs.freeBulkAfterGracePeriod.bind(kmallocs);
+    const { kfreeRcu } = inside(other);
+    const free = theirs.freeAfterGracePeriod.bind(theirs);
     let refused: unknown;
-    kmallocs.freeBulkAfterGracePeriod = (list, n) => {
-      kmallocs.freeBulkAfterGracePeriod = freeBulk;
+    theirs.freeAfterGracePeriod = (p) => {
+      theirs.freeAfterGracePeriod = free;
       try {
         cache.destroy();
       } catch (error) {
         refused = error;
       }
-      freeBulk(list, n);
+      free(p);
     };
     kfreeRcu.submitOwn();
     other.rcu.quiescent();

@@ -150,4 +150,41 @@ function stopAt(task: LitmusTask): void {
   for (;;) control.sleep(1000);
 }
 
-export const KILL_ROLES = { leave, churn, borrow, churnPrefilled, stopAt };
+/** What it gives to kfree_rcu: all ways in. */
+function giveToKfreeRcu(arena: Arena, cache: KmemCache, held: number[], done: () => void): void {
+  const ways = [
+    (p: number) => cache.freeRcu(p),
+    (p: number) => cache.freeRcu(p, 8),
+    (p: number) => arena.kfreeRcuNolock(p, 8),
+  ];
+  for (const [i, p] of held.entries()) {
+    ways[i % 3]!(p);
+    done();
+  }
+}
+
+/**
+ * Stops as `stopAt` does, in kfree_rcu: while objects are given to it, without memory for a list if `pages` is 0, or while
+ * a barrier frees them. Word 1 counts the calls that returned.
+ */
+function stopInKfreeRcu(task: LitmusTask): void {
+  const { arena, control, cache } = join(task);
+  const held = Array.from({ length: number(task, 'n') }, () => cache.alloc());
+  const watch = (): void => {
+    let left = number(task, 'at');
+    watchLocks(arena.cpu.locks, () => {
+      if (--left !== 0) return;
+      control.set(0, 1);
+      for (;;) control.sleep(1000);
+    });
+  };
+  if (task.args.pages === 0) arena.failPageAlloc(1);
+  if (task.args.phase === 'give') watch();
+  giveToKfreeRcu(arena, cache, held, () => control.add(1, 1));
+  if (task.args.phase === 'free') watch();
+  arena.kfreeRcuBarrier();
+  control.set(0, 2);
+  for (;;) control.sleep(1000);
+}
+
+export const KILL_ROLES = { leave, churn, borrow, churnPrefilled, stopAt, stopInKfreeRcu };

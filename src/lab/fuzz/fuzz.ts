@@ -4,6 +4,7 @@
  */
 import { type ArenaOptions, GranaryError, OutOfMemoryError } from '../../index.js';
 import { Entrance } from './entrance.js';
+import { FuzzProgress } from './progress.js';
 import { Rng } from './rng.js';
 import type { Rule, Surface } from './rule.js';
 import { gaps, SURFACES } from './surface.js';
@@ -25,6 +26,20 @@ export const FUZZ_ARENAS: ReadonlyArray<Partial<ArenaOptions>> = [
     merge: 'primary',
   },
   { lockPolicy: 'op', check: 'full', layer: 'percpu-array', percpu: { areaCache: 4 } },
+  {
+    lockPolicy: 'turn',
+    check: 'free',
+    guard: { every: 3, objects: 12 },
+    hardenedUsercopy: true,
+    kmalloc: { requestedSize: true },
+  },
+  {
+    lockPolicy: 'op',
+    check: 'full',
+    guard: { every: 5, objects: 12 },
+    quarantine: 2048,
+    freelistHardened: true,
+  },
 ];
 
 /** Calls on one arena before it is given up for another. */
@@ -63,21 +78,27 @@ export class Fuzzer {
   private readonly report: FuzzReport;
   private readonly entrance: Entrance;
   private readonly seed: number;
+  private readonly progress: FuzzProgress;
 
-  constructor(seed: number) {
+  constructor(seed: number, progress: FuzzProgress) {
     this.seed = seed;
+    this.progress = progress;
     this.rng = new Rng(seed);
     this.entrance = new Entrance(this.rng);
     this.report = { calls: 0, accepted: 0, refused: 0, compared: 0, byName: this.byName, faults: [] };
   }
 
   run(calls: number): FuzzReport {
-    const { report } = this;
+    const { report, progress } = this;
     for (let arena = 0; report.calls < calls && report.faults.length < FAULTS_MAX; arena++) {
       const options = FUZZ_ARENAS[arena % FUZZ_ARENAS.length]!;
+      progress.enterArena(arena);
+      progress.note('making an arena');
       const world = new World(this.rng, options);
+      progress.note('looking for gaps');
       if (arena === 0) report.faults.push(...gaps(world));
       this.attack(world, Math.min(calls - report.calls, CALLS_PER_ARENA));
+      progress.note('giving all back');
       if (world.faults.length === 0) world.end();
       const where = `arena ${arena} (${JSON.stringify(options)}), seed ${this.seed}`;
       for (const fault of world.faults) report.faults.push(`${where}: ${fault}`);
@@ -89,15 +110,21 @@ export class Fuzzer {
     let latest = '';
     for (let i = 1; i <= calls && world.faults.length === 0; i++) {
       this.report.calls++;
+      this.progress.nextCall();
       try {
         latest = this.step(world);
         world.trim();
-        if (i % CALLS_PER_AUDIT === 0) world.audit();
+        if (i % CALLS_PER_AUDIT === 0) this.audit(world);
       } catch (error) {
         world.fault(`between calls: ${String((error as Error)?.stack ?? error)}`);
       }
       if (world.faults.length > 0) world.faults.push(`the latest call: ${latest}`);
     }
+  }
+
+  private audit(world: World): void {
+    this.progress.note('the audit');
+    world.audit();
   }
 
   private step(world: World): string {
@@ -109,6 +136,7 @@ export class Fuzzer {
     const rule = surface.rules[name]!;
     world.target = target;
     const key = `${surface.name}.${name}`;
+    this.progress.note(key);
     this.byName.set(key, (this.byName.get(key) ?? 0) + 1);
     if (rule.run !== undefined) {
       rule.run(world, target as never);
@@ -118,6 +146,7 @@ export class Fuzzer {
   }
 
   private enter(world: World): string {
+    this.progress.note('the entrance');
     try {
       this.entrance.try(world);
     } catch (error) {
@@ -200,7 +229,7 @@ function invoke(target: object, name: string, args: unknown[]): unknown {
   return undefined;
 }
 
-/** `calls` calls on arenas of every kind. The same seed makes the same calls. */
-export function fuzz(calls: number, seed: number): FuzzReport {
-  return new Fuzzer(seed).run(calls);
+/** `calls` calls on arenas of every kind. The same seed makes the same calls. `progress` is told of each before it is made. */
+export function fuzz(calls: number, seed: number, progress = new FuzzProgress()): FuzzReport {
+  return new Fuzzer(seed, progress).run(calls);
 }

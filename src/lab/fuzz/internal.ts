@@ -7,7 +7,7 @@ export const CACHE_INTERNAL = [
   'endNolock fillExactly fillSheaf finish flushAndFreeSheaf flushArray flushDetached flushDetachedPcs',
   'flushMain flushMainInstead flushOwn flushPrefilled flushSheaf flushSpareAndInstall flushThisCpu',
   'flushThrough fold forEachCached forgetDetachedPcs freeAfterGracePeriod freeAgain freeAll',
-  'freeBulkAfterGracePeriod freeBulkSlow freeBulkUndo freeListed freeNolock freeOp freeOther freePastLayer',
+  'allocRequested freesSingly freeBulkAfterGracePeriod freeBulkSlow freeBulkUndo freeListed freeNolock freeOp freeOther freePastLayer',
   'freeSlow freeToSlab getEmptyMain getEmptyMainNolock getFullMain getFullMainNolock giveUp half handOut',
   'holdForTurn insistOnRest installEmptySheaf installFullSheaf installRcuSheaf isLocal isMarked isOurMark',
   'isOwn learnCapacity learnSizes letGo link lockForBulk lockForRcu lockForTurn mainCounters makeRoom',

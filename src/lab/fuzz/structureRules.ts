@@ -220,7 +220,7 @@ export const RCU: Surface = {
     readUnlock: call([], ({ world }) => world.fault('readUnlock of no section')),
     briefly: call([() => () => {}]),
     dereference: call([(world) => world.have('kmalloc') >> 2]),
-    assignPointer: pair<Rcu>((world, on) => on.assignPointer(world.have('kmalloc') >> 2, 0)),
+    assignPointer: pair<Rcu>((world, on) => on.assignPointer(world.scratch >> 2, 0)),
     quiescent: call(),
     call: call([() => () => {}]),
     request: call(),
