@@ -5,6 +5,7 @@ import type { Caches } from './caches.js';
 import { DebugKmallocs } from './debugKmalloc.js';
 import { withGuards } from './guardedKmalloc.js';
 import { Kmallocs } from './kmalloc.js';
+import { hotKmallocs } from './kmallocPath.js';
 import { kmallocFamilies } from './kmallocTypes.js';
 
 export class TypedKmallocs extends Kmallocs {
@@ -17,7 +18,11 @@ export class TypedKmallocs extends Kmallocs {
 export function makeKmallocs(caches: Caches): Kmallocs {
   const { geometry } = caches;
   const plain = geometry.requestedSize === 0 && kmallocFamilies(geometry).length === 1;
+  const debugged = !isSlabDebugOff(caches.slabDebug);
+  if (plain && !debugged && geometry.guardObjects === 0 && caches.check !== 'none') {
+    return new (hotKmallocs(caches.views, geometry))(caches);
+  }
   const unguarded = plain ? Kmallocs : TypedKmallocs;
-  const made = isSlabDebugOff(caches.slabDebug) ? unguarded : DebugKmallocs;
+  const made = debugged ? DebugKmallocs : unguarded;
   return new (geometry.guardObjects === 0 ? made : withGuards(made))(caches);
 }

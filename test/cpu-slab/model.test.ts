@@ -93,7 +93,7 @@ describe.each(CASES)('layer $layer, policy $lockPolicy, $nodes nodes', ({ layer,
   test.prop(
     [steps, fc.constantFrom(24, 192, 1024, 4096, 20_000), fc.constantFrom('free' as const, 'full' as const)],
     {
-      numRuns: LONG ? 40 : 20,
+      numRuns: LONG ? 40 : 10,
     },
   )('nothing is lost and nothing is given twice', (list, size, check) => {
     const arena = boot({ lockPolicy, nodes, check, maxCaches: 24 });

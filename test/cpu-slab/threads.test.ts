@@ -38,7 +38,7 @@ describe.each(CASES)('layer $layer, policy $lockPolicy, $nodes nodes', ({ layer,
   ])('objects are freed by whoever finds them: %s', async (_, size) => {
     const { arena, cache, settle } = begin(size);
     const control = new Control();
-    const tasks = [1, 2, 3, 4].map((cpu) => ({ cpu, seed: cpu * 99, slots: SLOTS, node: -1, count: 20_000 }));
+    const tasks = [1, 2, 3].map((cpu) => ({ cpu, seed: cpu * 99, slots: SLOTS, node: -1, count: 8000 }));
     const results = await runTeam<Traffic>('mailbox', arena.handle, tasks, control);
     for (let i = 0; i < SLOTS; i++) {
       if (control.m[MAILBOX_AT + i] !== 0) cache.free(control.m[MAILBOX_AT + i]!);
@@ -54,7 +54,7 @@ describe.each(CASES)('layer $layer, policy $lockPolicy, $nodes nodes', ({ layer,
       handle: arena.handle,
       args: { cpu: 4, count: 50 },
     });
-    const tasks = [1, 2, 3].map((cpu) => ({ cpu, seed: cpu * 77, burst: 100, count: 20_000 }));
+    const tasks = [1, 2, 3].map((cpu) => ({ cpu, seed: cpu * 77, burst: 100, count: 8000 }));
     const results = await runTeam<Traffic>('burst', arena.handle, tasks, control);
     expect((await shrinker.result).shrinks).toBe(50);
     await shrinker.exited;

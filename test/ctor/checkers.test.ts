@@ -14,7 +14,7 @@ import {
   type SlabReport,
 } from '#src/index.js';
 import { mmStructCache, PCPU_CID, RSS_STAT } from '#src/lab/workloads/mmStruct.js';
-import { allocMany, boot, expectSound, freeMany, MiB, secondCpu } from '../cache/support/arena.js';
+import { allocMany, boot, expectSound, freeMany, LONG, MiB, secondCpu } from '../cache/support/arena.js';
 import { bootPercpu, info } from '../percpu/support.js';
 import { freshName, slabsOf } from './support.js';
 
@@ -167,56 +167,59 @@ describe.each(FUNCTIONS)('objects with a %s', (functions) => {
 });
 
 /** What checkers said about mm_struct in seed 001. */
-describe.each(['', 'FZPU', 'FZPUT'])('percpu memory of free mm_structs, slabDebug "%s"', (slabDebug) => {
-  function scene(): { arena: Arena; cache: KmemCache; bugs: () => number } {
-    const arena = bootPercpu(slabDebug === '' ? {} : { slabDebug: `${slabDebug},${mmStructCache.name}` });
-    const reports: SlabReport[] = [];
-    arena.onSlabReport((report) => reports.push(report));
-    const bugs = (): number => reports.filter(({ kind }) => kind !== 'trace').length;
-    return { arena, cache: arena.createCache(mmStructCache), bugs };
-  }
+describe.each(LONG ? ['', 'FZPU', 'FZPUT'] : ['', 'FZPU'])(
+  'percpu memory of free mm_structs, slabDebug "%s"',
+  (slabDebug) => {
+    function scene(): { arena: Arena; cache: KmemCache; bugs: () => number } {
+      const arena = bootPercpu(slabDebug === '' ? {} : { slabDebug: `${slabDebug},${mmStructCache.name}` });
+      const reports: SlabReport[] = [];
+      arena.onSlabReport((report) => reports.push(report));
+      const bugs = (): number => reports.filter(({ kind }) => kind !== 'trace').length;
+      return { arena, cache: arena.createCache(mmStructCache), bugs };
+    }
 
-  it('KASAN: their counters are on the list, are linked to and folded into, and that is no use after free', () => {
-    const { arena, cache, bugs } = scene();
-    const fold = secondCpu(arena, 1);
-    const objects = allocMany(cache, cache.objsPerSlab);
-    for (const p of objects) fold.percpu.counters.add(p + RSS_STAT, 3);
-    freeMany(cache, objects); // not as check_mm would have it: each has 3 in a part
-    allocMany(cache, 1);
-    // Another slab's counters are linked before those of free objects, then unlinked again.
-    const fbc = arena.kmalloc(PERCPU_COUNTER_BYTES);
-    arena.percpu.counters.init(fbc);
-    fold.offline(); // writes into free objects
-    for (const p of objects) expect(arena.percpu.counters.read(p + RSS_STAT)).toBe(3);
-    arena.percpu.counters.destroy(fbc);
-    if (slabDebug !== '') expect(cache.debug.validate().errors).toBe(0);
-    expect(bugs()).toBe(0);
-    expectSound(arena);
-  });
+    it('KASAN: their counters are on the list, are linked to and folded into, and that is no use after free', () => {
+      const { arena, cache, bugs } = scene();
+      const fold = secondCpu(arena, 1);
+      const objects = allocMany(cache, cache.objsPerSlab);
+      for (const p of objects) fold.percpu.counters.add(p + RSS_STAT, 3);
+      freeMany(cache, objects); // not as check_mm would have it: each has 3 in a part
+      allocMany(cache, 1);
+      // Another slab's counters are linked before those of free objects, then unlinked again.
+      const fbc = arena.kmalloc(PERCPU_COUNTER_BYTES);
+      arena.percpu.counters.init(fbc);
+      fold.offline(); // writes into free objects
+      for (const p of objects) expect(arena.percpu.counters.read(p + RSS_STAT)).toBe(3);
+      arena.percpu.counters.destroy(fbc);
+      if (slabDebug !== '') expect(cache.debug.validate().errors).toBe(0);
+      expect(bugs()).toBe(0);
+      expectSound(arena);
+    });
 
-  it('KMEMLEAK: their areas are in use, not lost: nothing counts them, and all go with the slabs', () => {
-    const { arena, cache, bugs } = scene();
-    const before = info(arena).nrAlloc;
-    const objects = allocMany(cache, 2 * cache.objsPerSlab);
-    freeMany(cache, objects);
-    for (const p of objects) expect(arena.perCpuPtr(arena.i32[(p + PCPU_CID) >> 2]!, 0)).toBeGreaterThan(0);
-    expectSound(arena);
-    cache.shrink();
-    arena.endTurn();
-    const { leaked } = cache.destroy();
-    expect([leaked, info(arena).nrAlloc, bugs()]).toEqual([0, before, 0]);
-    expectSound(arena);
-  });
+    it('KMEMLEAK: their areas are in use, not lost: nothing counts them, and all go with the slabs', () => {
+      const { arena, cache, bugs } = scene();
+      const before = info(arena).nrAlloc;
+      const objects = allocMany(cache, 2 * cache.objsPerSlab);
+      freeMany(cache, objects);
+      for (const p of objects) expect(arena.perCpuPtr(arena.i32[(p + PCPU_CID) >> 2]!, 0)).toBeGreaterThan(0);
+      expectSound(arena);
+      cache.shrink();
+      arena.endTurn();
+      const { leaked } = cache.destroy();
+      expect([leaked, info(arena).nrAlloc, bugs()]).toEqual([0, before, 0]);
+      expectSound(arena);
+    });
 
-  it('DEBUG_OBJECTS: a counter may be active in a free object, and not in memory that is none', () => {
-    const { arena, cache } = scene();
-    const p = cache.alloc();
-    cache.free(p);
-    expect(arena.validate()).toEqual([]);
-    const q = arena.kmalloc(PERCPU_COUNTER_BYTES);
-    arena.percpu.counters.init(q);
-    arena.kfree(q); // nobody constructed it: this one was to be destroyed
-    arena.i32.fill(0, q >> 2, (q + PERCPU_COUNTER_BYTES) >> 2);
-    expect(arena.validate().map(({ invariant }) => invariant)).toEqual(['COUNTERS']);
-  });
-});
+    it('DEBUG_OBJECTS: a counter may be active in a free object, and not in memory that is none', () => {
+      const { arena, cache } = scene();
+      const p = cache.alloc();
+      cache.free(p);
+      expect(arena.validate()).toEqual([]);
+      const q = arena.kmalloc(PERCPU_COUNTER_BYTES);
+      arena.percpu.counters.init(q);
+      arena.kfree(q); // nobody constructed it: this one was to be destroyed
+      arena.i32.fill(0, q >> 2, (q + PERCPU_COUNTER_BYTES) >> 2);
+      expect(arena.validate().map(({ invariant }) => invariant)).toEqual(['COUNTERS']);
+    });
+  },
+);

@@ -392,7 +392,7 @@ describe('guarded blocks in arenas', () => {
       const { kmallocs } = inside(boot(options));
       return [kmallocs.constructor.name, kmallocs.bucket(64).constructor.name];
     };
-    expect(classOf({})).toEqual(['Kmallocs', 'TurnKmemCache']);
+    expect(classOf({})).toEqual(['HotKmallocs', 'TurnKmemCache']);
     expect(classOf({ guard: { every: 9, objects: 1 } })).toEqual(['GuardedKmallocs', 'GuardedKmemCache']);
   });
 

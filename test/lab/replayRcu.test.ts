@@ -13,6 +13,7 @@ import {
   OP_RCU,
   OP_WORDS,
 } from '#src/lab/trace/index.js';
+import { LONG } from '../cache/support/arena.js';
 
 /** Further traces: a directory of them in GRANARY_TRACES. */
 const directory = process.env.GRANARY_TRACES;
@@ -86,7 +87,7 @@ describe.each([SHIPPED_TRACE, ...further])('%s', (file) => {
 });
 
 describe('hit rates', () => {
-  it.each([false, true])(
+  it.each(LONG ? [false, true] : [true])(
     'of the caches that have sheaves, with and without them, kfree_rcu %s',
     async (kthreadRcu) => {
       const rates = await hitRates(SHIPPED_TRACE, { kthreadRcu, passes: 1 });
