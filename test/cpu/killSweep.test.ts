@@ -73,13 +73,13 @@ async function killAt(lockPolicy: LockPolicy, phase: number, at: number): Promis
   return { at, reported, findings, heir: report.heldLocks.length > 0 ? '' : useAfter(arena) };
 }
 
-/** GRANARY_LONG=1 stops at each moment under both policies; otherwise at one of six, not the same ones. */
-const STRIDE = LONG ? 1 : 6;
-const BATCH = 4;
+/** GRANARY_LONG=1 stops at each moment under both policies; otherwise at one of ten, not the same ones. */
+const STRIDE = LONG ? 1 : 10;
+const BATCH = LONG ? 4 : 2;
 
 async function sweep(lockPolicy: LockPolicy, phase: number): Promise<Death[]> {
   const deaths: Death[] = [];
-  const first = STRIDE > 1 && lockPolicy === 'op' ? 4 : 1;
+  const first = STRIDE > 1 && lockPolicy === 'op' ? 3 : 1;
   for (let at = first; ; at += BATCH * STRIDE) {
     const batch = await Promise.all(
       Array.from({ length: BATCH }, (_, i) => killAt(lockPolicy, phase, at + i * STRIDE)),

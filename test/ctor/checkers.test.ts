@@ -54,7 +54,8 @@ function stateful(arena: Arena, functions: Functions): Stateful {
   if (!functions.includes('ctor')) {
     // All slabs that it will need, and no object of them was never used.
     const all = allocMany(cache, 4 * cache.objsPerSlab);
-    while (all.length < slabsOf(arena, cache) * cache.objsPerSlab) all.push(cache.alloc());
+    const missing = (): number => slabsOf(arena, cache) * cache.objsPerSlab - all.length;
+    for (let more = missing(); more > 0; more = missing()) all.push(...allocMany(cache, more));
     for (const p of all) ctor(p, arena);
     cache.minPartial = 100;
     freeMany(cache, all);

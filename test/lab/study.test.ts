@@ -10,7 +10,7 @@ describe('a study', () => {
   it('measures every row, soundly and in about its time, and says so in tables and JSON', async () => {
     const steps: string[] = [];
     const result = await runStudy({
-      seconds: 3,
+      seconds: 2,
       threads: [2, 1],
       workloads: /^(pair|batch-1000|producer-consumer|replay-git)$/,
       seed: 7,

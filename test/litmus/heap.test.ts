@@ -8,7 +8,7 @@ import { MAILBOX_AT, type Traffic } from '#workers/litmus/heap.js';
 import { barnSizes, boot, expectSound, inside, LONG, nodeCounts } from '../cache/support/arena.js';
 import { launch, runTeam, until } from './support/team.js';
 
-const steps = (n: number): number => (LONG ? n : n / 16);
+const steps = (n: number): number => (LONG ? n : 2 * Math.floor(n / 32));
 
 const POLICIES: LockPolicy[] = ['turn', 'op'];
 
