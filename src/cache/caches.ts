@@ -105,7 +105,7 @@ export class Caches implements CacheContext {
     this.prefilledSheaf = code.prefilledSheaf;
     this.accountedSheaf = code.accountedSheaf;
     this.slabDebug = readSlabDebug(cpu.m, cpu.geometry);
-    this.kmallocs = makeKmallocs(this);
+    this.kmallocs = makeKmallocs(this, code.kmallocs);
     this.rcu = new Rcu(cpu);
     this.kfreeRcu = new KfreeRcu(this, this.rcu);
     this.slabs.slabWaits = (s) => this.kfreeRcu.slabWaits(s);

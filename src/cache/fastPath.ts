@@ -54,6 +54,8 @@ import { DebugKmemCache } from './debugCache.js';
 import { directClass } from './directCache.js';
 import { turnArrayClass } from './fastPathArray.js';
 import { withGuard, withSampling } from './guarded.js';
+import { Kmallocs } from './kmalloc.js';
+import { hotKmallocs } from './kmallocPath.js';
 import type { KmemCache } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
@@ -77,6 +79,8 @@ export interface HotCode {
   readonly prefilledSheaf: PrefilledSheafClass;
   readonly accountedSheaf: PrefilledSheafClass;
   readonly slabs: SlabAllocatorClass;
+  /** kmalloc of arenas that have the normal caches alone. */
+  readonly kmallocs: typeof Kmallocs;
   readonly freelists: FreelistLoops;
 }
 
@@ -110,6 +114,7 @@ export function makeHotCode(views: Views, geometry: Geometry): HotCode {
     prefilledSheaf,
     accountedSheaf: withForcedCharge(prefilledSheaf),
     slabs: slabAllocatorClass(geometry),
+    kmallocs: check === 'none' ? Kmallocs : hotKmallocs(views, geometry),
     freelists: freelistLoops(views.m, geometry),
   };
 }

@@ -13,7 +13,10 @@ import type { KmemCache } from './kmemCache.js';
 /** Marks are bytes. */
 const MARKS = 256;
 
-/** The class of kmalloc in an arena that has but the normal caches, and checks frees. Call once per thread and arena. */
+/**
+ * The class of kmalloc in an arena that has the normal caches alone, and checks frees. Call once per thread and arena; of its
+ * instances the last that was bound is in use.
+ */
 export function hotKmallocs({ shadow }: Views, { bytes }: Geometry): typeof Kmallocs {
   const BYTES = bytes;
   const NO_NODE = NUMA_NO_NODE;
@@ -25,6 +28,7 @@ export function hotKmallocs({ shadow }: Views, { bytes }: Geometry): typeof Kmal
   return class HotKmallocs extends Kmallocs {
     override bind(firstSlot: number): void {
       super.bind(firstSlot);
+      bySize.length = 0;
       byMark.length = 0;
       for (let mark = 0; mark < MARKS; mark++) byMark.push(undefined);
       for (const size of KMALLOC_SIZES) {

@@ -5,7 +5,6 @@ import type { Caches } from './caches.js';
 import { DebugKmallocs } from './debugKmalloc.js';
 import { withGuards } from './guardedKmalloc.js';
 import { Kmallocs } from './kmalloc.js';
-import { hotKmallocs } from './kmallocPath.js';
 import { kmallocFamilies } from './kmallocTypes.js';
 
 export class TypedKmallocs extends Kmallocs {
@@ -14,15 +13,12 @@ export class TypedKmallocs extends Kmallocs {
   }
 }
 
-/** A class of its own for arenas that need it, so that the others' `alloc` has nothing to ask. */
-export function makeKmallocs(caches: Caches): Kmallocs {
+/** A class of its own for arenas that need it, so that the others' `alloc` has nothing to ask. `Plain` is theirs. */
+export function makeKmallocs(caches: Caches, Plain: typeof Kmallocs): Kmallocs {
   const { geometry } = caches;
-  const plain = geometry.requestedSize === 0 && kmallocFamilies(geometry).length === 1;
   const debugged = !isSlabDebugOff(caches.slabDebug);
-  if (plain && !debugged && geometry.guardObjects === 0 && caches.check !== 'none') {
-    return new (hotKmallocs(caches.views, geometry))(caches);
-  }
-  const unguarded = plain ? Kmallocs : TypedKmallocs;
-  const made = debugged ? DebugKmallocs : unguarded;
+  const isPlain = geometry.requestedSize === 0 && kmallocFamilies(geometry).length === 1;
+  if (geometry.guardObjects === 0 && !debugged) return new (isPlain ? Plain : TypedKmallocs)(caches);
+  const made = debugged ? DebugKmallocs : isPlain ? Kmallocs : TypedKmallocs;
   return new (geometry.guardObjects === 0 ? made : withGuards(made))(caches);
 }
