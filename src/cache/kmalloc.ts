@@ -65,7 +65,7 @@ const TABLE_MAX = 192;
 const BITS_BASE = TABLE_MAX / 8;
 
 /** Position in the lookup table for a size of 1 to 8192. */
-function kmallocIndex(size: number): number {
+export function kmallocIndex(size: number): number {
   return size <= TABLE_MAX ? (size - 1) >> 3 : BITS_BASE + 32 - Math.clz32(size - 1);
 }
 
@@ -114,7 +114,7 @@ export class Kmallocs {
   protected readonly caches: Caches;
   private readonly table: KmemCache[] = [];
   /** Tables by family. */
-  private families: KmallocTable[] = [];
+  protected families: KmallocTable[] = [];
   /** Tables by what the flags that choose a type come to. */
   protected rows: readonly KmallocTable[] = [];
 

@@ -6,22 +6,26 @@
 import type { Views } from '../cpu/index.js';
 import { GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
 import type { Geometry } from '../struct/index.js';
-import { KMALLOC_MAX_CACHE_SIZE, Kmallocs } from './kmalloc.js';
-import { KMALLOC_SIZES } from './kmallocTypes.js';
+import { KMALLOC_MAX_CACHE_SIZE, Kmallocs, type KmallocTable, kmallocIndex } from './kmalloc.js';
+import { GFP_TYPE_MASK, GFP_TYPE_SHIFT, KMALLOC_SIZES, kmallocFamilies } from './kmallocTypes.js';
 import type { KmemCache } from './kmemCache.js';
 
 /** Marks are bytes. */
 const MARKS = 256;
 
 /**
- * The class of kmalloc in an arena that has the normal caches alone, and checks frees. Call once per thread and arena; of its
+ * The class of kmalloc in an arena that checks frees, and keeps no requested sizes. Call once per thread and arena; of its
  * instances the last that was bound is in use.
  */
-export function hotKmallocs({ shadow }: Views, { bytes }: Geometry): typeof Kmallocs {
-  const BYTES = bytes;
+export function hotKmallocs({ shadow }: Views, geometry: Geometry): typeof Kmallocs {
+  const BYTES = geometry.bytes;
+  const TYPED = kmallocFamilies(geometry).length > 1;
+  const TYPE_SHIFT = GFP_TYPE_SHIFT;
+  const TYPE_MASK = GFP_TYPE_MASK;
+  const indexOf = kmallocIndex;
   const NO_NODE = NUMA_NO_NODE;
   const SIZE_MAX = KMALLOC_MAX_CACHE_SIZE;
-  /** By (size - 1) / 8. */
+  /** The normal ones by (size - 1) / 8. */
   const bySize: KmemCache[] = [];
   const byMark: Array<KmemCache | undefined> = [];
 
@@ -31,18 +35,28 @@ export function hotKmallocs({ shadow }: Views, { bytes }: Geometry): typeof Kmal
       bySize.length = 0;
       byMark.length = 0;
       for (let mark = 0; mark < MARKS; mark++) byMark.push(undefined);
-      for (const size of KMALLOC_SIZES) {
-        const cache = this.bucket(size);
-        byMark[cache.desc.tag] = cache;
-        while (bySize.length < size / 8) bySize.push(cache);
+      for (const size of KMALLOC_SIZES) while (bySize.length < size / 8) bySize.push(this.bucket(size));
+      for (const table of this.families) {
+        for (const size of KMALLOC_SIZES) {
+          const cache = table[indexOf(size)]!;
+          byMark[cache.desc.tag] = cache;
+        }
       }
     }
 
     override alloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
+      if (TYPED && ((gfp >> TYPE_SHIFT) & TYPE_MASK) !== 0) return this.allocFrom(this.rows, size, gfp, node);
       if (size > 0 && size <= SIZE_MAX && size === (size | 0) && node === NO_NODE) {
         return bySize[(size - 1) >> 3]!.alloc(gfp);
       }
       return super.alloc(size, gfp, node);
+    }
+
+    override allocFrom(rows: readonly KmallocTable[], size: number, gfp: number, node: number): number {
+      if (size > 0 && size <= SIZE_MAX && size === (size | 0) && node === NO_NODE) {
+        return rows[(gfp >> TYPE_SHIFT) & TYPE_MASK]![indexOf(size)]!.alloc(gfp);
+      }
+      return super.allocFrom(rows, size, gfp, node);
     }
 
     /** Whether the mark is right is for the cache to find out: an address within the object has none, or not this one. */

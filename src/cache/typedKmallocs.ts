@@ -13,12 +13,14 @@ export class TypedKmallocs extends Kmallocs {
   }
 }
 
-/** A class of its own for arenas that need it, so that the others' `alloc` has nothing to ask. `Plain` is theirs. */
-export function makeKmallocs(caches: Caches, Plain: typeof Kmallocs): Kmallocs {
+/** A class of its own for arenas that need it, so that the others' `alloc` has nothing to ask. `Hot` is theirs. */
+export function makeKmallocs(caches: Caches, Hot: typeof Kmallocs): Kmallocs {
   const { geometry } = caches;
   const debugged = !isSlabDebugOff(caches.slabDebug);
-  const isPlain = geometry.requestedSize === 0 && kmallocFamilies(geometry).length === 1;
-  if (geometry.guardObjects === 0 && !debugged) return new (isPlain ? Plain : TypedKmallocs)(caches);
-  const made = debugged ? DebugKmallocs : isPlain ? Kmallocs : TypedKmallocs;
-  return new (geometry.guardObjects === 0 ? made : withGuards(made))(caches);
+  const unguarded = geometry.guardObjects === 0;
+  const typed = kmallocFamilies(geometry).length > 1;
+  const isHot = unguarded && !debugged && geometry.requestedSize === 0;
+  if (isHot && (caches.check !== 'none' || !typed)) return new Hot(caches);
+  const made = debugged ? DebugKmallocs : typed || geometry.requestedSize !== 0 ? TypedKmallocs : Kmallocs;
+  return new (unguarded ? made : withGuards(made))(caches);
 }
