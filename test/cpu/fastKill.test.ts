@@ -27,11 +27,11 @@ function mortal(arena: Arena): { other: Arena; dieBefore: (nth: number) => void 
   const inner = other as unknown as { views: Parameters<typeof makeHotCode>[0]; code: unknown };
   const { views } = inner;
   const { freelists, slabs } = makeHotCode(views, arena.geometry as Geometry);
-  const { classes } = makeHotCode(
+  const { classes, kmallocs } = makeHotCode(
     { ...views, m: counted(views.m), shadow: counted(views.shadow) },
     arena.geometry as Geometry,
   );
-  inner.code = { classes, slabs, freelists };
+  inner.code = { classes, kmallocs, slabs, freelists };
   other.online({ cpu: 1 });
   return {
     other,

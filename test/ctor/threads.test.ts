@@ -10,7 +10,7 @@ import { boot, expectSound, footprint, inside, secondCpu } from '../cache/suppor
 import { launch, runTeam, until } from '../litmus/support/team.js';
 import { defineStranger, expectSettled, keepBook } from './support.js';
 
-const MS = Number(process.env.GRANARY_CTOR_MS ?? 250);
+const MS = Number(process.env.GRANARY_CTOR_MS ?? 120);
 const THREADS = 8;
 
 /** This thread knows the caches of the roles too. */

@@ -15,7 +15,7 @@ import { boot, expectSound, MiB } from '../cache/support/arena.js';
 import { launch, until } from '../litmus/support/team.js';
 
 const READERS = 3;
-const MS = Number(process.env.GRANARY_MAPLE_MS ?? 700);
+const MS = Number(process.env.GRANARY_MAPLE_MS ?? 400);
 
 async function race(ms: number, plant: MaplePlant, gaps = true) {
   const arena = boot({ cpus: READERS + 2, bytes: 32 * MiB });

@@ -159,7 +159,7 @@ describe.each(CASES)('$name, policy $lockPolicy, $nodes nodes', (each) => {
     }
   });
 
-  it('interrupted everywhere, also in the interruption', () => {
+  it.skipIf(!LONG && each.nodes === 1)('interrupted everywhere, also in the interruption', () => {
     for (const stride of [1, 7]) {
       for (const depth of [1, 6]) {
         let seen = 0;

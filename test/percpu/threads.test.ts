@@ -14,7 +14,7 @@ import { expectSound } from '../cache/support/arena.js';
 import { launch, runTeam, until } from '../litmus/support/team.js';
 import { bootPercpu, info, KiB } from './support.js';
 
-const MS = Number(process.env.GRANARY_PERCPU_MS ?? 400);
+const MS = Number(process.env.GRANARY_PERCPU_MS ?? 250);
 const RECLAIM = new URL('../../dist/workers/reclaim.js', import.meta.url);
 
 const CONFIGS: Array<[string, PercpuOptions]> = [

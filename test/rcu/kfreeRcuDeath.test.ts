@@ -149,7 +149,7 @@ async function killedAt(kind: string, phase: string, pages: number, at: number):
 }
 
 /** GRANARY_LONG=1 stops at each moment, otherwise at one of so many. */
-const STRIDE = LONG ? 1 : 13;
+const STRIDE = LONG ? 1 : 29;
 const BATCH = LONG ? 4 : 2;
 
 describe.each(Object.keys(KINDS))('killed in kfree_rcu of a cache with %s', (kind) => {

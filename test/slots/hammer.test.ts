@@ -8,7 +8,7 @@ import { boot, expectSound, MiB } from '../cache/support/arena.js';
 import { launch, type Member, until } from '../litmus/support/team.js';
 
 const SHARERS = 8;
-const MS = 1500;
+const MS = 800;
 
 const members: Array<Member<string[]>> = [];
 afterEach(async () => {
