@@ -1,9 +1,10 @@
 /** What the main thread and the two workers of a variant say to each other. */
 import type { Arena } from '../../src/index.js';
-import type { Ours, Workload } from './plan.js';
+import type { APART, Ours, Workload } from './plan.js';
 
 /** `probe` does atomic adds on a word of its own: how the machine runs two threads that share nothing. */
-export type TeamKind = Ours | 'thi.ng' | 'Uint8Array' | 'probe';
+export type GranaryKind = Ours | typeof APART;
+export type TeamKind = GranaryKind | 'thi.ng' | 'Uint8Array' | 'probe';
 
 export interface TeamSetup {
   readonly kind: TeamKind;

@@ -69,6 +69,22 @@ describe('bars', () => {
     expect(verdictLine(verdict!)).toMatch(/^PASS .*: 1\.800, .* \(>= 1\.80; glibc 1\.60\)$/);
   });
 
+  it('hold two threads against two with an arena each where the machine does not give twice the work', () => {
+    const at = (two: number, apart: number): Figures =>
+      new Figures([
+        series('granary', pair1, 9),
+        series('granary', pair2, two),
+        series('granary-apart', pair2, apart),
+      ]);
+    expect(state(at(12, 11), scaling)).toBe('PASS');
+    expect(state(at(12, 10.7), scaling)).toBe('MISS');
+    expect(state(at(10, 8), scaling)).toBe('PASS');
+    expect(verdictLine(evaluateBars(at(12, 11), [scaling])[0]!)).toBe(
+      'PASS granary, two threads / one, pair 64 B: 1.500, 1.500..1.500 ' +
+        '(>= 1.80 or 0.90 x with an arena each; 0.92, 0.92..0.92 x with an arena each)',
+    );
+  });
+
   it('take the native allocator with the lowest median as the best one', () => {
     const figures = new Figures([
       series('granary-bulk', batch16, 5, 5, 5),
@@ -109,6 +125,7 @@ describe('plan', () => {
     expect(takesPart('thi.ng', pair2)).toBe(false);
     expect(takesPart('granary-bulk', pair1)).toBe(false);
     expect(takesPart('granary-bulk', batch16)).toBe(true);
+    expect([pair1, pair2, batch16].map((row) => takesPart('granary-apart', row))).toEqual([false, true, false]);
     expect(takesPart('Uint8Array', { workload: 'producer-consumer', size: 64, threads: 2 })).toBe(false);
   });
 
