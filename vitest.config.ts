@@ -12,11 +12,13 @@ class TimedFirst extends BaseSequencer {
   }
 }
 
+/** What they declare is part of the ABI from then on, for every arena of their process. */
+const ALONE = ['test/static/*.test.ts', 'test/view/views.test.ts'];
+
 // Tests run the built files in dist/: a worker thread cannot load TypeScript, and a transformed
 // module would be another program than the one that ships (every imported name a property read).
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
     server: { deps: { external: [/\/dist\//] } },
     testTimeout: 60_000,
@@ -24,5 +26,14 @@ export default defineConfig({
     // Many tests wait, for threads or for each other: two files at a time on two cores.
     maxWorkers: 2,
     sequence: { sequencer: TimedFirst },
+    setupFiles: ['test/setup.ts'],
+    projects: [
+      {
+        extends: true,
+        // Two processes run all these files: what one of them has compiled is compiled for the next.
+        test: { name: 'together', include: ['test/**/*.test.ts'], exclude: ALONE, isolate: false },
+      },
+      { extends: true, test: { name: 'alone', include: ALONE, isolate: true } },
+    ],
   },
 });

@@ -125,7 +125,11 @@ describe('plan', () => {
     expect(takesPart('thi.ng', pair2)).toBe(false);
     expect(takesPart('granary-bulk', pair1)).toBe(false);
     expect(takesPart('granary-bulk', batch16)).toBe(true);
-    expect([pair1, pair2, batch16].map((row) => takesPart('granary-apart', row))).toEqual([false, true, false]);
+    expect([pair1, pair2, batch16].map((row) => takesPart('granary-apart', row))).toEqual([
+      false,
+      true,
+      false,
+    ]);
     expect(takesPart('Uint8Array', { workload: 'producer-consumer', size: 64, threads: 2 })).toBe(false);
   });
 

@@ -68,10 +68,7 @@ class Model {
 
   private own(p: number): void {
     if (p === 0) return;
-    expect(
-      this.live.every((each) => each.p !== p),
-      `0x${p.toString(16)} was handed out twice`,
-    ).toBe(true);
+    if (this.live.some((each) => each.p === p)) expect.fail(`0x${p.toString(16)} was handed out twice`);
     const cookie = ++this.cookies;
     this.arenas[0].i32[p >> 2] = cookie;
     this.live.push({ p, cookie });
@@ -79,7 +76,8 @@ class Model {
 
   private disown(n: number): number[] {
     return this.live.splice(this.cookies % Math.max(1, this.live.length - n + 1), n).map(({ p, cookie }) => {
-      expect(this.arenas[0].i32[p >> 2]).toBe(cookie);
+      const found = this.arenas[0].i32[p >> 2];
+      if (found !== cookie) expect.fail(`0x${p.toString(16)} has ${found} in it, not ${cookie}`);
       return p;
     });
   }

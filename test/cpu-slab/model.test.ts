@@ -48,7 +48,7 @@ class Model {
   private take(objects: Iterable<number>): void {
     for (const p of objects) {
       if (p === 0) continue;
-      expect(this.held, 'an object was handed out twice').not.toContain(p);
+      if (this.held.includes(p)) expect.fail(`0x${p.toString(16)} was handed out twice`);
       this.held.push(p);
       this.allocs++;
     }

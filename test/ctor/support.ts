@@ -42,7 +42,7 @@ export function keepBook(options: Partial<CacheDefinition<Arena>> = {}, form: Fo
     book.within('ctor', p, arena);
     const failed = book.fail(book.calls++, p);
     if (failed !== undefined && failed !== 0) return failed as number;
-    expect(book.alive.has(p), `0x${p.toString(16)} is constructed twice`).toBe(false);
+    if (book.alive.has(p)) expect.fail(`0x${p.toString(16)} is constructed twice`);
     book.alive.add(p);
     book.constructed.push(p);
     arena.i32[p >> 2] = MAGIC;
@@ -50,7 +50,7 @@ export function keepBook(options: Partial<CacheDefinition<Arena>> = {}, form: Fo
     return 0;
   };
   const destruct = (p: number, arena: Arena): void => {
-    expect(book.alive.delete(p), `0x${p.toString(16)} is destructed, and was not constructed`).toBe(true);
+    if (!book.alive.delete(p)) expect.fail(`0x${p.toString(16)} is destructed, and was not constructed`);
     expectConstructed(arena, [p]);
     book.destructed.push(p);
     arena.i32[p >> 2] = 0;
@@ -87,8 +87,8 @@ export function keepBook(options: Partial<CacheDefinition<Arena>> = {}, form: Fo
 /** The state that the constructor left, wherever the objects have been since. */
 export function expectConstructed(arena: Arena, objects: Iterable<number>): void {
   for (const p of objects) {
-    expect(arena.i32[p >> 2], `0x${p.toString(16)}: first word`).toBe(MAGIC);
-    expect(arena.i32[(p >> 2) + 1], `0x${p.toString(16)}: second word`).toBe(p);
+    const [magic, self] = [arena.i32[p >> 2], arena.i32[(p >> 2) + 1]];
+    if (magic !== MAGIC || self !== p) expect.fail(`0x${p.toString(16)} has ${magic} and ${self} in it`);
   }
 }
 

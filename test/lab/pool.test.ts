@@ -17,14 +17,14 @@ function openPool(threads: number, waitLimitMs = 5000): CpuPool {
 
 const words = () => new Int32Array(new SharedArrayBuffer(64));
 
-async function timed<T>(work: () => Promise<T>): Promise<{ ms: number; error: unknown }> {
-  const start = performance.now();
-  const error = await work().then(
+const failureOf = (work: Promise<unknown>): Promise<unknown> =>
+  work.then(
     () => undefined,
     (e: unknown) => e,
   );
-  return { ms: performance.now() - start, error };
-}
+
+/** Beyond the end of any test: whoever is not told that it waits in vain, waits too long. */
+const FOR_EVER_MS = 3_600_000;
 
 afterEach(async () => {
   await Promise.all(open.splice(0).map((pool) => pool.close()));
@@ -49,12 +49,11 @@ describe('a pool of CPUs', () => {
   it.each(['barrier', 'word'])(
     'tells those who wait at a %s when one fails, and can be used on',
     async (at) => {
-      const pool = openPool(3);
+      const pool = openPool(3, FOR_EVER_MS);
       for (const rank of [0, 2]) {
-        const { ms, error } = await timed(() => pool.run({ role: 'fail', rank, at, words: words() }));
+        const error = await failureOf(pool.run({ role: 'fail', rank, at, words: words() }));
         expect(error).toBeInstanceOf(PoolError);
         expect(String(error)).toMatch(/RangeError: failed on purpose\n.*at /);
-        expect(ms).toBeLessThan(3000);
         expect(pool.arena.onlineCpus).toEqual([3]);
         expect(await pool.run({ role: 'who' })).toHaveLength(3);
       }
@@ -63,11 +62,10 @@ describe('a pool of CPUs', () => {
   );
 
   it('reaps the CPU of a thread that ended, and is of no use afterwards', async () => {
-    const pool = openPool(2);
+    const pool = openPool(2, FOR_EVER_MS);
     await pool.run({ role: 'who' });
-    const { ms, error } = await timed(() => pool.run({ role: 'die', rank: 1 }));
+    const error = await failureOf(pool.run({ role: 'die', rank: 1 }));
     expect(error).toBeInstanceOf(PoolError);
-    expect(ms).toBeLessThan(3000);
     expect(pool.arena.onlineCpus).toEqual([2]);
     expect(pool.arena.validate()).toEqual([]);
     await expect(pool.run({ role: 'who' })).rejects.toThrow(/a thread of the pool died/);
@@ -76,7 +74,7 @@ describe('a pool of CPUs', () => {
   it('does not wait for ever for one that does not come', async () => {
     // The limit is that of their start as well, which takes its time beside other tests.
     const pool = openPool(2, 1500);
-    const { error } = await timed(() => pool.run({ role: 'absent', rank: 0 }));
+    const error = await failureOf(pool.run({ role: 'absent', rank: 0 }));
     expect(String(error)).toMatch(/one of 2 threads did not come to the barrier within 1500 ms/);
   });
 

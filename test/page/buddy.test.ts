@@ -72,7 +72,7 @@ class Model {
     const { start, end } = this.spans[node]!;
     expect(pfn >= start && pfn + (1 << order) <= end, `block of node ${node}`).toBe(true);
     for (let i = 0; i < 1 << order; i++) {
-      expect(this.free[pfn + i], `page ${pfn + i} was free`).toBe(1);
+      if (this.free[pfn + i] !== 1) expect.fail(`page ${pfn + i} was not free`);
       this.free[pfn + i] = 0;
     }
     this.blocks.set(address, order);

@@ -28,9 +28,7 @@ describe.each(POLICIES)('threads out of memory, policy %s', (lockPolicy) => {
     const before = footprint(arena);
     arena.endTurn();
     const tasks = [1, 2, 3].map((cpu) => ({ cpu, ms: 600 }));
-    const start = performance.now();
     const results = await runTeam<PressureResult>('exhaust', arena.handle, tasks);
-    expect(performance.now() - start).toBeLessThan(8000);
     expect(results.flatMap(({ errors }) => errors)).toEqual([]);
     for (const { rounds } of results) expect(rounds).toBeGreaterThan(0);
     expectSound(arena);

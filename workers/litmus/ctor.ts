@@ -57,9 +57,17 @@ function waitForTheEnd(): never {
   for (;;) control!.sleep(1000);
 }
 
+const counted = new Map<string, DefinedCache>();
+
 /** What the threads of a test share; one object is as large as a test asks for. */
 export function defineCounted(form: string, size: number): DefinedCache {
   const name = `counted-${form}-${size}`;
+  const defined = counted.get(name) ?? defineAs(name, form, size);
+  counted.set(name, defined);
+  return defined;
+}
+
+function defineAs(name: string, form: string, size: number): DefinedCache {
   if (form === 'object') return defineCache(name, { size, ctor: construct, dtor: destruct });
   return defineCache(name, {
     size,
