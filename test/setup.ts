@@ -2,8 +2,9 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, expect } from 'vitest';
+import { abiHash } from '#src/struct/index.js';
 import { takeBooted } from './cache/support/arena.js';
-import { endTeams } from './litmus/support/team.js';
+import { endTeams, forgetCrash } from './litmus/support/team.js';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
@@ -25,4 +26,10 @@ afterEach(() => {
   expect(reports, 'lockdep').toEqual([]);
 });
 
-afterAll(endTeams);
+const abi = abiHash('');
+
+afterEach(forgetCrash);
+afterAll(async () => {
+  await endTeams();
+  if (process.env.TOGETHER) expect(abiHash(''), 'a file that changes the ABI runs alone').toBe(abi);
+});

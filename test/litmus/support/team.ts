@@ -42,9 +42,24 @@ async function resultOf<T>(worker: Worker, role: string): Promise<T> {
   }
 }
 
+/** Why a thread has ended that nobody ended. */
+let crash: unknown;
+
+export function forgetCrash(): void {
+  crash = undefined;
+}
+
+function start(task?: LitmusTask): Worker {
+  const worker = new Worker(FILE, { workerData: task });
+  worker.on('error', (error) => {
+    crash = error;
+  });
+  return worker;
+}
+
 /** A thread of its own, which ends when its role does, if nobody ends it before. */
-export function launch<T = unknown>(role: string, start: Start): Member<T> {
-  const worker = new Worker(FILE, { workerData: taskOf(role, start) });
+export function launch<T = unknown>(role: string, how: Start): Member<T> {
+  const worker = start(taskOf(role, how));
   const exited = new Promise<number>((resolve) => worker.once('exit', resolve));
   const result = resultOf<T>(worker, role);
   result.catch(() => {});
@@ -55,9 +70,9 @@ export function launch<T = unknown>(role: string, start: Start): Member<T> {
 const idle: Worker[] = [];
 
 /** One role on a thread that others had before, or will have. A role leaves its CPU when it ends. */
-async function runOnce<T>(role: string, start: Start): Promise<T> {
-  const worker = idle.pop() ?? new Worker(FILE);
-  worker.postMessage(taskOf(role, start));
+async function runOnce<T>(role: string, how: Start): Promise<T> {
+  const worker = idle.pop() ?? start();
+  worker.postMessage(taskOf(role, how));
   const result = await resultOf<T>(worker, role);
   idle.push(worker);
   return result;
@@ -68,9 +83,12 @@ export async function endTeams(): Promise<void> {
   await Promise.all(idle.splice(0).map((worker) => worker.terminate()));
 }
 
-/** Waits, without blocking this thread, until something holds. The test's own time limit ends a wait in vain. */
+/** Waits, without blocking this thread, until something holds. A thread that crashes meanwhile ends the wait. */
 export async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 1));
+  while (!holds()) {
+    if (crash !== undefined) throw crash;
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
 }
 
 /** Runs a role once per entry of `tasks`, all through the gate at once, and returns their results. */
