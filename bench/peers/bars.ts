@@ -65,7 +65,13 @@ function scalingVerdict(figures: Figures, bar: ScalingBar): Verdict {
   const natives = scalingOfNatives(figures, bar.row);
   const share = figures.ratios(APART, bar.ours, { ...bar.row, threads: 2 });
   if (!share) {
-    return { state: value.estimate >= bar.atLeast ? 'PASS' : 'MISS', name, limit: absolute, value, beside: natives };
+    return {
+      state: value.estimate >= bar.atLeast ? 'PASS' : 'MISS',
+      name,
+      limit: absolute,
+      value,
+      beside: natives,
+    };
   }
   const ofApart = bootstrapMedian(share);
   const atLeast = bar.atLeast / 2;

@@ -74,6 +74,8 @@ export class Team implements Peer {
   readonly #members: readonly Member[];
   /** By seat; the same one twice, unless they are apart. */
   readonly #arenas: readonly Arena[];
+  /** The seat of the next command for one thread. */
+  #next = 0;
   spoilt = false;
 
   private constructor(kind: TeamKind, members: Member[], arenas: readonly Arena[]) {
@@ -90,9 +92,7 @@ export class Team implements Peer {
       control: new SharedArrayBuffer(CONTROL_BYTES),
       ring: new SharedArrayBuffer(RING_BYTES),
     };
-    const alone = rows.length === 1 && rows[0]!.threads === 1;
-    const seats = alone ? ([0] as const) : ([0, 1] as const);
-    const members = seats.map((thread) => {
+    const members = ([0, 1] as const).map((thread) => {
       const arena = arenas[thread];
       return new Member({ ...shared, thread, ...(arena ? { handle: arena.handle } : {}) });
     });
@@ -112,7 +112,9 @@ export class Team implements Peer {
   }
 
   async run(command: Command): Promise<number> {
-    const runners = this.#members.slice(0, command.threads);
+    const runners = command.threads === 1 ? [this.#members[this.#next]!] : this.#members;
+    // Each worker compiles the loop for itself, one luckier than the other: one thread is either, two are both.
+    if (command.threads === 1) this.#next = 1 - this.#next;
     try {
       const all = Promise.all(runners.map((m) => m.run(command)));
       return Math.max(...(await withinLimit(all, `${command.workload} on ${this.variant}`)));
@@ -138,12 +140,11 @@ export class Team implements Peer {
   }
 }
 
-const rowKey = (row: Pick<Row, 'workload' | 'size' | 'threads'>): string =>
-  `${row.workload}/${row.size}/${row.threads}`;
+const teamKey = (row: Pick<Row, 'workload' | 'size'>): string => `${row.workload}/${row.size}`;
 
 /**
- * A team per row, as the native peers have a process per row: no row inherits another's free lists, nor what V8
- * learned from another's loops.
+ * A team per workload and size, as the native peers have a process for each row: nobody inherits another's free
+ * lists, nor what V8 learned from another's loops.
  */
 export class RowTeams implements Peer {
   readonly variant: GranaryKind;
@@ -156,7 +157,10 @@ export class RowTeams implements Peer {
 
   static async start(kind: GranaryKind, rows: readonly Row[]): Promise<RowTeams> {
     const teams = new Map<string, Team>();
-    for (const row of rows) teams.set(rowKey(row), await Team.start(kind, [row]));
+    for (const row of rows) {
+      const key = teamKey(row);
+      if (!teams.has(key)) teams.set(key, await Team.start(kind, [row]));
+    }
     return new RowTeams(kind, teams);
   }
 
@@ -165,8 +169,8 @@ export class RowTeams implements Peer {
   }
 
   async run(command: Command): Promise<number> {
-    const team = this.#teams.get(rowKey(command as Row));
-    if (team === undefined) throw new Error(`${this.variant} has no row ${rowKey(command as Row)}`);
+    const team = this.#teams.get(teamKey(command as Row));
+    if (team === undefined) throw new Error(`${this.variant} has no team for ${teamKey(command as Row)}`);
     return await team.run(command);
   }
 
