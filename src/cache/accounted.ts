@@ -126,12 +126,12 @@ export function withAccounting(base: KmemCacheClass, m: Words, record: number): 
     }
 
     /** Counts as freed at once; the free after the grace period finds no group. */
-    override freeRcu(p: number): void {
+    override freeRcu(p: number, head?: number): void {
       this.assertAllocated(p);
       const at = (p + this.ext) >> 2;
       const owner = m[at]!;
       m[at] = 0;
-      super.freeRcu(p);
+      super.freeRcu(p, head);
       this.unchargeSlow(owner, this.cost);
     }
 

@@ -135,11 +135,18 @@ export class MemoryGroups {
 
   /** From now on this thread's allocations from caches with SLAB_ACCOUNT count for `group`; null for nobody. */
   workFor(group: MemoryGroup | null): void {
-    const { accounting, views } = this.caches;
-    if (group !== null) this.caches.withSlabMutex(() => this.checkLive('group', group));
+    const { caches } = this;
+    const { accounting, views } = caches;
     const before = accounting.current;
-    if (group !== null) fetchAdd(views.m, group.ptr + G.users, 1);
-    accounting.workFor((group?.ptr ?? 0) as GroupPtr);
+    if (group === null) accounting.workFor(0 as GroupPtr);
+    else {
+      // slab_mutex keeps it from being ended between the look and the count.
+      caches.withSlabMutex(() => {
+        this.checkLive('group', group);
+        fetchAdd(views.m, group.ptr + G.users, 1);
+        accounting.workFor(group.ptr);
+      });
+    }
     if (before !== 0) fetchAdd(views.m, before + G.users, -1);
   }
 

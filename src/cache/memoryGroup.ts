@@ -80,7 +80,12 @@ export function forceCharge(m: Words, group: GroupPtr, bytes: number): void {
 }
 
 export function uncharge(m: Words, group: GroupPtr, bytes: number): void {
-  for (let g = group as number; g !== 0; g = m[g + PARENT]!) fetchAdd(m, g + USAGE, -bytes);
+  for (let g = group as number; g !== 0; ) {
+    // Read first: with nothing charged to it the group may be ended. Its parent has these bytes until we get there.
+    const parent = m[g + PARENT]!;
+    fetchAdd(m, g + USAGE, -bytes);
+    g = parent;
+  }
 }
 
 /** The group that this thread works for, and its stock, which lies in the thread's record. */

@@ -4,6 +4,7 @@
  * the lock for longer than an operation, and no thread of the CPU takes it anew while we want it.
  */
 import { Pcs, type PcsPtr, pcsOf, type ThisCpu } from '../cpu/index.js';
+import { LockError } from '../struct/index.js';
 import {
   cmpxchg,
   futexWait,
@@ -94,15 +95,20 @@ export function forEachPcs(
   return skipped;
 }
 
-/** Takes a lock that may be held long, within a limit, without a place in its line of sleepers. */
+/** Takes a lock that may be held long; false when it is not ours within a limit. */
 export function lockWithin(cpu: ThisCpu, lock: LockPtr, cls: LockClassId, limitMs: number): boolean {
-  if (cpu.locks.tryLock(lock, cls)) return true;
+  const { locks } = cpu;
   cpu.lockdep.mightSleep('a wait for a mutex');
-  const deadline = performance.now() + limitMs;
-  while (performance.now() < deadline) {
-    const word = loadAcquire(cpu.m, lock);
-    if (word !== 0) nap(cpu, lock, word);
-    if (cpu.locks.tryLock(lock, cls)) return true;
+  const before = locks.limitMs;
+  locks.limitMs = limitMs;
+  try {
+    // Not by tries: a sleeper outside of the line would swallow the one wake that the next in line waits for (L3).
+    locks.lock(lock, cls);
+    return true;
+  } catch (error) {
+    if (error instanceof LockError) return false;
+    throw error;
+  } finally {
+    locks.limitMs = before;
   }
-  return false;
 }

@@ -49,8 +49,9 @@ export function barnSpilled(m: Words, barn: BarnPtr): void {
 
 /** A full sheaf was wanted and there is none, so one is filled from slabs: had we kept what spilled! */
 export function barnMissed(m: Words, barn: BarnPtr): void {
-  if (m[barn + SPILLED] === 0) return;
-  m[barn + SPILLED] = m[barn + SPILLED]! - 1;
+  const spilled = m[barn + SPILLED]!; // read once: two CPUs that both see the last one must not make it -1
+  if (spilled <= 0) return;
+  m[barn + SPILLED] = spilled - 1;
   const regrets = m[barn + REGRETS]! + 1;
   m[barn + REGRETS] = regrets % REGRETS_TO_GROW;
   if (regrets < REGRETS_TO_GROW) return;

@@ -4,14 +4,14 @@
  */
 import { Stat } from '../cpu/index.js';
 import { ALLOC_TRYLOCK, orderOf, Page, type PagePtr, PG_SLAB } from '../page/index.js';
-import { LockClass, storeRelease } from '../sync/index.js';
+import { LockClass, loadAcquire, storeRelease } from '../sync/index.js';
 import { CpuSlabs } from './cpuSlabs.js';
 import { type CacheDesc, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
-import { addPartialHead } from './partialList.js';
-import { packSlabWord } from './slabWord.js';
+import { addPartialHead, removePartial } from './partialList.js';
+import { FROZEN, freelistOf, packSlabWord } from './slabWord.js';
 
 const { flags: FLAGS, cache: CACHE, slabWord: SLAB_WORD, objects: OBJECTS, SIZEOF: PAGE_WORDS } = Page;
-const { nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
+const { head: HEAD, nrPartial: NR_PARTIAL, nrSlabs: NR_SLABS, totalObjects: TOTAL_OBJECTS } = KmemCacheNode;
 
 export class NolockSlabs extends CpuSlabs {
   private readonly nolockScratch = new Int32Array(1);
@@ -33,6 +33,33 @@ export class NolockSlabs extends CpuSlabs {
       if (p !== 0) return p;
     }
     return 0;
+  }
+
+  /**
+   * In the layer cpu-slab a slab leaves the list before an object is popped off it: the last one makes it a full slab,
+   * and then whoever frees into it takes it at once, by its word alone. What that CPU has frozen is not ours to list.
+   */
+  protected override getPartialNode(s: CacheDesc, node: number, tryOnly = false): number {
+    if (s.layer !== 'cpu-slab') return super.getPartialNode(s, node, tryOnly);
+    const { m } = this;
+    const { locks } = this.cpu;
+    const n = nodeOf(m, s, node);
+    // data race, intended: a slab that arrives now is found next time.
+    if (m[n + NR_PARTIAL] === 0) return 0;
+    if (!tryOnly) locks.lock(listLock(n), LockClass.ListLock);
+    else if (!locks.tryLock(listLock(n), LockClass.ListLock)) return 0;
+    try {
+      const page = this.firstAllowed(m[n + HEAD] as PagePtr);
+      if (page === 0) return 0;
+      removePartial(m, n, page);
+      const p = this.popObject(s, page);
+      const word = loadAcquire(m, page + SLAB_WORD);
+      // Frozen slabs get back to a list under this lock only, and free objects can only become more.
+      if (freelistOf(word) !== 0 && word < FROZEN) addPartialHead(m, n, page);
+      return p;
+    } finally {
+      locks.unlock(listLock(n), LockClass.ListLock);
+    }
   }
 
   /** The node counts a slab under list_lock, so that is needed even for a slab of one object; else it goes back. */

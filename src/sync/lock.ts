@@ -97,7 +97,7 @@ export class Locks {
   /** Takes the lock, waiting as long as it must and no longer than the limit. */
   lock(lock: LockPtr, cls: LockClassId): void {
     const m = this.m;
-    m[this.record + PENDING] = lock;
+    this.prepare(lock, cls);
     if (cmpxchg(m, lock, UNLOCKED, this.owner) !== UNLOCKED) this.contended(lock, cls);
     this.pushHeld(lock);
   }
@@ -119,7 +119,9 @@ export class Locks {
     const { m, record } = this;
     // Pairs with the compare-exchange of the next owner (L1).
     const word = exchange(m, lock, UNLOCKED);
-    m[record + NR_HELD] = m[record + NR_HELD]! - 1;
+    const nr = m[record + NR_HELD]! - 1;
+    if (m[record + HELD + nr] === lock) m[record + NR_HELD] = nr;
+    else this.releaseInner(lock);
     if ((word & WAITERS) !== 0) futexWake(m, lock, 1);
   }
 
@@ -129,6 +131,28 @@ export class Locks {
   /** How many locks this thread holds now. */
   get held(): number {
     return this.m[this.record + NR_HELD]!;
+  }
+
+  /** The lock is about to be waited for, and there must be room to note it: what is not on record, no reaper finds. */
+  protected prepare(lock: LockPtr, cls: LockClassId): void {
+    const { m, record } = this;
+    if (m[record + NR_HELD] === HELD_LOCKS_MAX) {
+      const name = LOCK_CLASS_NAMES[cls]!;
+      const why = `this thread holds ${HELD_LOCKS_MAX} locks; it must hold fewer`;
+      throw new LockError(`${name} at word ${lock}: ${why}`, name, ownerThread(this.owner));
+    }
+    m[record + PENDING] = lock;
+  }
+
+  /** Given up before one that was taken later. Whoever dies here has the later one on record twice, never not at all. */
+  private releaseInner(lock: LockPtr): void {
+    const { m, record } = this;
+    const last = m[record + NR_HELD]! - 1;
+    let at = last;
+    while (at >= 0 && m[record + HELD + at] !== lock) at--;
+    if (at < 0) return; // not taken by this thread: lockdep says so
+    for (; at < last; at++) m[record + HELD + at] = m[record + HELD + at + 1]!;
+    m[record + NR_HELD] = last;
   }
 
   protected pushHeld(lock: LockPtr): void {

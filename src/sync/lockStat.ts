@@ -6,7 +6,7 @@
  */
 import { type Doubles, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
 import { cmpxchg } from './atomic.js';
-import { HELD_LOCKS_MAX, Lock, type LockPtr, LockRecord, Locks } from './lock.js';
+import { HELD_LOCKS_MAX, Lock, type LockPtr, Locks } from './lock.js';
 import { LOCK_CLASS_NAMES, type LockClassId, NR_LOCK_CLASSES } from './lockClass.js';
 import type { LockPoint } from './lockSites.js';
 import { UNLOCKED } from './lockWord.js';
@@ -37,7 +37,6 @@ export const LockStat = struct(
 export const LOCK_STAT_WORDS = NR_LOCK_CLASSES * LockStat.SIZEOF;
 
 const { lastOwner: LAST_OWNER } = Lock;
-const { pending: PENDING } = LockRecord;
 const ACQUISITIONS = LockStat.acquisitions / 2;
 const CONTENTIONS = LockStat.contentions / 2;
 const BOUNCES = LockStat.bounces / 2;
@@ -68,9 +67,8 @@ export class CountingLocks extends Locks {
   }
 
   override lock(lock: LockPtr, cls: LockClassId): void {
-    const m = this.m;
-    m[this.record + PENDING] = lock;
-    if (cmpxchg(m, lock, UNLOCKED, this.owner) !== UNLOCKED) this.timedWait(lock, cls);
+    this.prepare(lock, cls);
+    if (cmpxchg(this.m, lock, UNLOCKED, this.owner) !== UNLOCKED) this.timedWait(lock, cls);
     this.pushHeld(lock);
     this.count(lock, cls);
   }

@@ -2,8 +2,9 @@
 
 import { describe, expect, it } from 'vitest';
 import type { Arena, ArenaOptions, KmemCache } from '#src/index.js';
+import { barnMissed } from '#src/sheaf/barnLimit.js';
 import { Barn, barnLimit, barnOf } from '#src/sheaf/index.js';
-import { allocMany, barnSizes, boot, expectSound, freeMany, moved } from '../cache/support/arena.js';
+import { allocMany, barnSizes, boot, expectSound, freeMany, inside, moved } from '../cache/support/arena.js';
 
 const SIZE = 256;
 const C = 28;
@@ -96,4 +97,16 @@ describe.each(['turn', 'op'] as const)('the limit of a barn, policy %s', (lockPo
 
 it('an arena refuses a barnFullMax below barnFull', () => {
   expect(() => boot({ barnFull: 5, barnFullMax: 4 })).toThrow(/barnFullMax is 4.*5/);
+});
+
+it('a miss of two CPUs at once, or one too many, is not regretted for ever', () => {
+  const arena = boot();
+  const cache = arena.createCache('c', { size: 64 });
+  const barn = barnOf(inside(arena).cpu, cache.desc, 0);
+  for (const spilled of [0, -1]) {
+    arena.i32[barn + Barn.spilled] = spilled;
+    for (let i = 0; i < 100; i++) barnMissed(arena.i32, barn);
+    expect(arena.i32[barn + Barn.spilled]).toBe(spilled);
+    expect(arena.i32[barn + Barn.growth]).toBe(0);
+  }
 });

@@ -2,9 +2,11 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { LockError } from '#src/struct/index.js';
 import {
   futexWake,
+  HELD_LOCKS_MAX,
   LOCK_STAT_TIERS,
   LockClass,
   type LockPtr,
+  LockRecord,
   loadAcquire,
   OWNER_DIED,
   ownerWord,
@@ -13,11 +15,13 @@ import {
   UNLOCKED,
   WAITERS,
 } from '#src/sync/index.js';
-import { Control } from '#workers/litmus/control.js';
+import { CONTROL_WORDS, Control } from '#workers/litmus/control.js';
 import { CHANGES_AT, COUNTER_AT, LOCK_AT, locksOf, STATS_AT } from '#workers/litmus/locks.js';
 import { launch, type Member, runTeam, until } from '../litmus/support/team.js';
 
 const LOCK = LOCK_AT as LockPtr;
+/** Room for more locks, at the end of the control buffer. */
+const FREE = CONTROL_WORDS - 64;
 const { Barn, ListLock, Zone, SlabMutex } = LockClass;
 
 const statsOf = (control: Control, cls: number, cpus = 8) =>
@@ -53,6 +57,36 @@ describe.each(LOCK_STAT_TIERS)('one thread, tier %s', (tier) => {
     locks.lock(LOCK, ListLock);
     expect(locks.tryLock(LOCK, ListLock)).toBe(false);
     expect(locks.held).toBe(1);
+  });
+
+  it('is on record as long as it is held, in whatever order several are given up', () => {
+    const { m } = new Control();
+    const locks = locksOf(m, tier, 0);
+    const [a, b, c] = [FREE, FREE + 4, FREE + 8] as [LockPtr, LockPtr, LockPtr];
+    for (const lock of [a, b, c]) locks.lock(lock, SlabMutex);
+    const record = (locks as unknown as { record: number }).record + LockRecord.held;
+    const held = () => [...m.subarray(record, record + locks.held)];
+    locks.unlock(a, SlabMutex);
+    expect(held()).toEqual([b, c]);
+    locks.unlock(c, SlabMutex);
+    expect(held()).toEqual([b]);
+    locks.unlock(b, SlabMutex);
+    expect(held()).toEqual([]);
+  });
+
+  it('is refused to a thread that has no room to note another one, and what lies behind the record stays', () => {
+    const { m } = new Control();
+    const locks = locksOf(m, tier, 0);
+    const many = Array.from({ length: HELD_LOCKS_MAX }, (_, i) => (FREE + 4 * i) as LockPtr);
+    for (const lock of many) locks.lock(lock, SlabMutex);
+    const behind = (locks as unknown as { record: number }).record + LockRecord.held + HELD_LOCKS_MAX;
+    const before = [...m.subarray(behind, behind + 16)];
+    const one = (FREE + 4 * HELD_LOCKS_MAX) as LockPtr;
+    expect(() => locks.lock(one, SlabMutex)).toThrow(/this thread holds 8 locks; it must hold fewer/);
+    expect(m[one]).toBe(UNLOCKED);
+    expect([...m.subarray(behind, behind + 16)]).toEqual(before);
+    for (const lock of many) locks.unlock(lock, SlabMutex);
+    expect(locks.held).toBe(0);
   });
 
   it('gives up after the limit, and names class, lock and owner', () => {
