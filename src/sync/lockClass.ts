@@ -1,30 +1,29 @@
 /**
- * Lock order. A CPU acquires downwards. 2b, 2c and 3 are taken under 2a, never under one another: a CPU keeps its own
- * pcs lock while it refills from partial slabs or flushes the spare, and under 'turn' those of other caches as well.
- * That is safe because 2a is only ever tried, or asked for up to a limit: nobody waits for it in a circle.
+ * Lock order. A CPU acquires downwards: it waits for a class only while every class that it holds has a lower
+ * level.
  *
- * | level | class          | what it protects                                       | how it is taken          |
- * |-------|----------------|--------------------------------------------------------|--------------------------|
- * | 1     | slab_mutex     | the cache registry, creation and destruction           | lock                     |
- * | 1a    | mmap_lock      | the areas of an address space, and who writes to its tree | lock                   |
- * | 1b    | ma_lock        | who writes to a maple tree; readers need none           | lock                     |
- * | 2a    | cpu_sheaves    | main, spare and rcu_free of one CPU                    | trylock only             |
- * | 2b    | barn->lock     | the two sheaf lists of one node and their counts       | lock                     |
- * | 2c    | n->list_lock   | partial list, nr_partial, SL_PARTIAL, single-object pop | lock; trylock if remote |
- * | 2d    | krcp->lock     | the addresses that one CPU's kfree_rcu has gathered     | lock                     |
- * | 3     | zone->lock     | the free areas of one node's pages                     | lock, with none of 2b-2c |
+ * | level | class                | what it protects                                          | how it is taken         |
+ * |-------|----------------------|-----------------------------------------------------------|-------------------------|
+ * | 1     | slab_mutex           | the cache registry, creation and destruction              | lock                    |
+ * | 2     | pcpu_alloc_mutex     | making, ending, populating and depopulating chunks        | lock                    |
+ * | 3     | cpu_sheaves->lock    | main, spare and rcu_free of one CPU                       | trylock only            |
+ * | 4     | mmap_lock            | the areas of an address space, and who writes to its tree | lock                    |
+ * | 5     | ma_lock              | who writes to a maple tree; readers need none             | lock                    |
+ * | 6a    | barn->lock           | the two sheaf lists of one node and their counts          | lock                    |
+ * | 6b    | n->list_lock         | partial list, nr_partial, SL_PARTIAL, single-object pop   | lock; trylock if remote |
+ * | 6c    | krcp->lock           | the addresses that one CPU's kfree_rcu has gathered       | lock                    |
+ * | 7     | zone->lock           | the free areas of one node's pages                        | lock                    |
+ * | 8     | pcpu_lock            | maps, hints and lists of all chunks                       | lock                    |
+ * | 8     | pcpu_areas->lock     | the areas that an area cache keeps                        | lock                    |
+ * | 8     | percpu_counters_lock | the list of percpu counters                               | lock                    |
+ * | 8     | fbc->lock            | the count of one percpu counter                           | lock; trylock under another of 8 |
  *
- * Percpu memory. pcpu_alloc_mutex comes between 1 and 2a: constructors may allocate under slab_mutex, and what is done
- * under the mutex takes pages and kmallocs. The others are leaves: nothing is waited for under them, and a
- * destructor may take them.
+ * Of 6a to 8, only 7 is waited for under another of them, 6c; the rest never under one another. They are taken under 3:
+ * a CPU keeps its own pcs lock while it refills from partial slabs or flushes the spare, and under 'turn' those of other
+ * caches as well. That is safe because 3 is only ever tried, or asked for up to a limit: nobody waits for it in a circle.
  *
- * | level | class                | what it protects                                              | how it is taken |
- * |-------|----------------------|---------------------------------------------------------------|-----------------|
- * | 1b    | pcpu_alloc_mutex     | making, ending, populating and depopulating chunks            | lock            |
- * | 4     | pcpu_lock            | maps, hints and lists of all chunks                           | lock            |
- * | 4     | pcpu_areas->lock     | the areas that an area cache keeps                            | lock            |
- * | 4     | percpu_counters_lock | the list of percpu counters                                   | lock            |
- * | 4     | fbc->lock            | the count of one percpu counter            | lock; trylock under percpu_counters_lock |
+ * 2 comes before 3: constructors may allocate under slab_mutex, and what is done under the mutex takes pages and
+ * kmallocs. 7 and 8 are leaves: nothing is waited for under them, and a destructor may take them.
  */
 export const LockClass = {
   SlabMutex: 0,

@@ -36,7 +36,10 @@ function readFeature(line: string): Feature {
   return { id, feature, state, where };
 }
 
-const features = PAGE.split('\n')
+/** The sections that list features; others have tables of their own. */
+const LISTS = PAGE.split('\n## ').filter((section) => section.includes('\n| id |'));
+
+const features = LISTS.flatMap((section) => section.split('\n'))
   .filter((line) => line.startsWith('|') && !/^\|( id |---)/.test(line))
   .map(readFeature);
 

@@ -26,6 +26,23 @@ function blocks(kind: 'file' | 'output'): Array<{ path: string; body: string }> 
   return [...README.matchAll(fence)].map((match) => ({ path: match[1]!, body: match[2]! }));
 }
 
+/** What links can lead to in a page, as GitHub names it. */
+function anchorsOf(page: string): string[] {
+  const headings = [...page.matchAll(/^#+ (.+)$/gm)].map(([, title]) =>
+    title!
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  );
+  return [...headings, ...[...page.matchAll(/<a id="([^"]+)">/g)].map(([, id]) => id!)];
+}
+
+/** Names of the options of an interface, from its source. */
+function optionsOf(path: string, name: string): string[] {
+  const [, body] = text(path).split(`export interface ${name} {\n`);
+  return [...body!.split('\n}')[0]!.matchAll(/^ {2}(\w+)\??:/gm)].map(([, option]) => option!);
+}
+
 async function run(path: string): Promise<string> {
   const { stdout, stderr } = await promisify(execFile)(process.execPath, [join(ROOT, path)], {
     timeout: 30_000,
@@ -113,6 +130,15 @@ describe.each(DOCUMENTS)('%s', (document) => {
     expect(missing).toEqual([]);
   });
 
+  it('links to headings that exist', () => {
+    const targets = [...body.matchAll(/\]\((?!https?:)([^)#\s]*)#([^)]+)\)/g)];
+    const missing = targets.filter(([, path, anchor]) => {
+      const page = path === '' ? body : text(normalize(join(dirname(document), path!)));
+      return !anchorsOf(page).includes(anchor!);
+    });
+    expect(missing.map(([link]) => link)).toEqual([]);
+  });
+
   it('names scripts and source files that exist', () => {
     const { scripts } = JSON.parse(text('package.json')) as { scripts: Record<string, string> };
     const named = [...body.matchAll(/npm run ([\w:]+)/g)].map((match) => match[1]!);
@@ -157,15 +183,33 @@ describe('figures and names that are in the source as well', () => {
     expect(row('nodes')).toContain(`1 to ${granary.NODES_MAX}, at most \`cpus\` | 1`);
     expect(() => granary.Arena.create({ bytes: 1 << 20, maxCaches: 0 })).toThrow(/from 16 to 254/);
     expect(row('maxCaches')).toContain('16 to 254 | 200');
+    expect(row('threads')).toContain(`\`cpus\` to ${granary.THREADS_MAX},`);
     const { geometry } = granary.Arena.create({ bytes: 8 << 20 });
     expect([geometry.cpus, geometry.nodes, geometry.maxCaches]).toEqual([8, 1, 200]);
+  });
+
+  it.each([
+    ['Arena.create', 'src/plan.ts', 'ArenaOptions'],
+    ['createCache', 'src/cache/options.ts', 'CacheOptions'],
+  ])('the README has every option of %s', (call, path, name) => {
+    const [, section] = README.split(`### Options of ${call}\n`);
+    const cells = [...section!.split('\n### ')[0]!.matchAll(/^\| ([^|]+) \|/gm)].map(([, cell]) => cell!);
+    const named = cells.flatMap((cell) => [...cell.matchAll(/`(\w+)`/g)].map(([, option]) => option!));
+    const options = optionsOf(path, name);
+    expect(options.length).toBeGreaterThan(10);
+    expect(options.filter((option) => !named.includes(option))).toEqual([]);
+    // Functions are given to defineCache only.
+    const functions = ['ctor', 'ctorSlab', 'dtor', 'dtorSlab'];
+    expect(named.filter((option) => ![...options, ...functions].includes(option))).toEqual([]);
   });
 
   it('docs/invariants.md has every invariant', () => {
     const named = [...text('docs/invariants.md').matchAll(/^\| (I\d+|[A-Z]{5,}) \|/gm)].map(
       (match) => match[1],
     );
-    expect(named).toEqual(Object.keys(granary.INVARIANTS));
+    const numbers = named.filter((name) => /^I\d+$/.test(name!)).map((name) => Number(name!.slice(1)));
+    expect(numbers).toEqual([...numbers].sort((a, b) => a - b));
+    expect(named.sort()).toEqual(Object.keys(granary.INVARIANTS).sort());
   });
 
   it('the README has every error', () => {

@@ -1,10 +1,21 @@
 /** The order of locks, seen while everything that takes locks runs: a class is taken only under lower levels. */
 
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Pcs, pcsOf } from '#src/cpu/index.js';
 import type { Arena, LockPolicy } from '#src/index.js';
 import { listLock, nodeOf } from '#src/slab/index.js';
-import { LOCK_CLASS_LEVEL, LOCK_CLASS_NAMES, type LockClassId, type LockPtr } from '#src/sync/index.js';
+import type { LockPtr } from '#src/sync/index.js';
+import {
+  LEAF_LOCK_CLASSES,
+  LOCK_CLASS_LEVEL,
+  LOCK_CLASS_NAMES,
+  LOCK_CLASS_TAKES,
+  LockClass,
+  type LockClassId,
+  NESTED_LOCK_CLASSES,
+  SLEEPING_LOCK_CLASSES,
+} from '#src/sync/lockClass.js';
 import { allocMany, boot, expectSound, freeMany, pagesOf, secondCpu } from '../cache/support/arena.js';
 
 interface Watch {
@@ -158,5 +169,62 @@ describe.each(['turn', 'op'] as LockPolicy[])('the lock order, policy %s', (lock
     expect(tried).toContain(remoteLock);
     expect(waited).not.toContain(remoteLock);
     expectSound(arena);
+  });
+});
+
+describe('docs/locking.md', () => {
+  /** Classes from the first to the last that a CPU acquires; those of one level in the order of their ids. */
+  const inOrder = Object.values(LockClass).sort(
+    (a, b) => LOCK_CLASS_LEVEL[a]! - LOCK_CLASS_LEVEL[b]! || a - b,
+  );
+  const nameOf = (cls: LockClassId): string => LOCK_CLASS_NAMES[cls]!;
+  const sections = readFileSync(new URL('../../docs/locking.md', import.meta.url), 'utf8').split('\n## ');
+
+  /** Cells of the table of a section whose first column is called `first`. */
+  function rowsOf(section: string, first: string): string[][] {
+    const lines = sections.find((each) => each.startsWith(`${section}\n`))!.split('\n');
+    const from = lines.findIndex((line) => line.startsWith(`| ${first} |`)) + 2;
+    const rows = lines.slice(from);
+    const end = rows.findIndex((line) => !line.startsWith('|'));
+    return rows.slice(0, end).map((line) => line.split(' | ').map((cell) => cell.replace(/^\| | \|$/g, '')));
+  }
+
+  const named = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map((match) => match[1]!);
+
+  it('lists the classes in the order in which they are acquired', () => {
+    const rows = rowsOf('Lock order', 'level');
+    expect(rows.flatMap((row) => named(row[1]!))).toEqual(inOrder.map(nameOf));
+    // 6a and 6b have levels of their own in the program, and are never waited for under one another.
+    const numbers = rows.map((row) => Number.parseInt(row[0]!, 10));
+    expect(numbers).toEqual([...numbers].sort((a, b) => a - b));
+    expect(new Set(numbers).size).toBe(numbers.at(-1));
+  });
+
+  it('says of each class what lockdep lets be waited for under it', () => {
+    const rows = rowsOf('Lockdep', 'class').map(([cls, takes, nested, sleeps]) => ({
+      cls: named(cls!),
+      takes: named(takes!),
+      leaf: takes!.includes('a leaf'),
+      nested: nested!.startsWith('yes'),
+      sleeps: sleeps === 'yes',
+    }));
+    expect(rows).toEqual(
+      inOrder.map((cls) => ({
+        cls: [nameOf(cls)],
+        takes: inOrder.filter((each) => LOCK_CLASS_TAKES[cls].includes(each)).map(nameOf),
+        leaf: LEAF_LOCK_CLASSES.includes(cls),
+        nested: NESTED_LOCK_CLASSES.includes(cls),
+        sleeps: SLEEPING_LOCK_CLASSES.includes(cls),
+      })),
+    );
+  });
+
+  it('has no class that is waited for under one of its own level or below', () => {
+    const upwards = inOrder.flatMap((cls) =>
+      LOCK_CLASS_TAKES[cls]
+        .filter((each) => LOCK_CLASS_LEVEL[each]! <= LOCK_CLASS_LEVEL[cls]!)
+        .map((each) => `${nameOf(each)} under ${nameOf(cls)}`),
+    );
+    expect(upwards).toEqual([]);
   });
 });
