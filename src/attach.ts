@@ -34,7 +34,9 @@ export function readArena(
     throw new AttachError(`cannot attach to ${describe(handle)}; pass arena.handle or its SharedArrayBuffer`);
   }
   if (buffer.byteLength < Superblock.SIZEOF * 4 || buffer.byteLength % 4096 !== 0) {
-    throw new AttachError(`not an arena: a buffer of ${buffer.byteLength} bytes is no multiple of 4096`);
+    throw new AttachError(
+      `not an arena: a buffer of ${buffer.byteLength} bytes; an arena is a multiple of 4096, and not empty`,
+    );
   }
   const m = new Int32Array(buffer);
   // Pairs with the store in Arena.create, and so comes before the geometry is read.

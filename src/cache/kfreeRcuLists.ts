@@ -60,6 +60,23 @@ export type Appended = 'no page' | 'gathers' | 'waits';
 
 const seconds = (): number => (Date.now() / 1000) | 0;
 
+/**
+ * Visits what a chain of words leads to, `next` words behind each. The words may be in objects that somebody writes to
+ * though they are free: it ends where the chain leaves the memory, and when it comes back to where it was, which is
+ * visited twice then. (Brent's way to find a cycle: marks at distances that double.)
+ */
+function forEachLinked(m: Words, first: number, next: number, visit: (at: number) => void): void {
+  let mark = first;
+  let [steps, until] = [0, 1];
+  for (let at = first; at > 0 && at + next < m.length; at = m[at + next]!) {
+    visit(at);
+    if (steps > 0 && at === mark) return;
+    if (++steps !== until) continue;
+    mark = at;
+    until += until + 1;
+  }
+}
+
 export class KfreeRcuLists {
   private readonly m: Words;
   private readonly geometry: Geometry;
@@ -216,13 +233,13 @@ export class KfreeRcuLists {
   forEach(krcp: KfreeRcuCpuPtr, visit: (p: number, isHead: boolean) => void): void {
     const { m } = this;
     for (const list of [SLAB, LARGE, WAITING]) {
-      for (let page = m[krcp + list]!; page !== 0; page = m[page + NEXT]!) {
+      forEachLinked(m, m[krcp + list]!, NEXT, (page) => {
         const count = Math.min(m[page + COUNT]!, ADDRESSES_PER_PAGE);
         for (let i = 0; i < count; i++) visit(m[page + FIRST + i]!, false);
-      }
+      });
     }
     for (const list of [HEADS, WAITING_HEADS]) {
-      for (let word = m[krcp + list]!; word !== 0; word = m[word]!) visit(word * WORD_BYTES, true);
+      forEachLinked(m, m[krcp + list]!, 0, (word) => visit(word * WORD_BYTES, true));
     }
   }
 

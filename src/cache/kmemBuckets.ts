@@ -9,7 +9,7 @@ import type { Caches } from './caches.js';
 import { type KmallocTable, kmallocTable } from './kmalloc.js';
 import { GFP_TYPE_MASK, KMALLOC_SIZES, kmallocSizeName } from './kmallocTypes.js';
 import type { KmemCache } from './kmemCache.js';
-import type { CacheOptions } from './options.js';
+import { type CacheOptions, checkName } from './options.js';
 import type { BucketsLeakReport } from './reports.js';
 
 export interface BucketsOptions {
@@ -61,7 +61,7 @@ export class KmemBuckets {
 
 /** Makes all caches, or none and throws what made the first of them fail. */
 export function createBuckets(context: Caches, name: string, options: BucketsOptions): KmemBuckets {
-  if (typeof name !== 'string') throw new TypeError(`name is ${describe(name)}; it must be a string`);
+  checkName(name);
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object`);
   }

@@ -1,5 +1,5 @@
 /** `granary study`: what the locks of the allocator cost, on this machine. */
-import { writeFileSync } from 'node:fs';
+import { appendFileSync, writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { progressLine } from '../lab/progress.js';
 import { studyReport } from '../lab/study/report.js';
@@ -31,6 +31,7 @@ cannot be read.`;
 
 async function study(options: Options): Promise<void> {
   const { seconds, threads, workloads, trace, seed, json, out } = options;
+  if (out !== undefined) appendFileSync(out, ''); // a place that cannot be written to is better known before
   const progress = progressLine(process.stderr, seconds * 1000);
   const result = await runStudy({ seconds, threads, workloads, traces: trace ?? [], seed, progress });
   const text = `${JSON.stringify(result, null, json ? undefined : 1)}\n`;

@@ -1,4 +1,5 @@
 /** Where the reports of one thread go: to whoever wants them, or else to the console. They outlive its time on a CPU. */
+import { describe } from '../struct/index.js';
 import type { SlabReport } from './slabReport.js';
 
 export type SlabReportHandler = (report: SlabReport) => void;
@@ -9,6 +10,9 @@ export class SlabReports {
 
   /** Calls `handler` with each report of this thread from now on, in place of the console. Returns how to end that. */
   on(handler: SlabReportHandler): () => void {
+    if (typeof handler !== 'function') {
+      throw new TypeError(`handler is ${describe(handler)}; it must be a function of a report`);
+    }
     this.handlers.add(handler);
     return () => this.handlers.delete(handler);
   }

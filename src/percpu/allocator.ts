@@ -65,7 +65,7 @@ export class PercpuAllocator {
   ptr(p: number, cpu: number): number {
     const { v } = this;
     const { m, geometry } = v;
-    const index = p >= PERCPU_BASE ? (p - PERCPU_BASE) >>> v.unitShift : CHUNKS_MAX;
+    const index = p >= PERCPU_BASE && p === p >>> 0 ? (p - PERCPU_BASE) >>> v.unitShift : CHUNKS_MAX;
     const chunk = index < CHUNKS_MAX ? m[v.table + index]! : 0;
     if (chunk === 0 || cpu >>> 0 !== cpu || cpu >= geometry.cpus) this.refusePtr(p, cpu);
     const page = (p & (v.unitBytes - 1)) >>> PAGE_SHIFT;

@@ -118,7 +118,7 @@ describe('Arena.attach', () => {
     [new ArrayBuffer(8192), /cannot attach to a ArrayBuffer/],
     [new SharedArrayBuffer(0), /not an arena: a buffer of 0 bytes/],
     [new SharedArrayBuffer(100), /not an arena: a buffer of 100 bytes/],
-    [new SharedArrayBuffer(5000), /not an arena: a buffer of 5000 bytes is no multiple of 4096/],
+    [new SharedArrayBuffer(5000), /not an arena: a buffer of 5000 bytes; an arena is a multiple of 4096/],
     [new SharedArrayBuffer(8192), /not an arena: the superblock's magic is 0x0, not 0x594e5247/],
   ])('refuses %o', (handle, message) => {
     expect(attach(handle)).toThrow(AttachError);

@@ -169,7 +169,7 @@ describe('errors', () => {
       'bytes_alloc=x8, which is not a decimal number',
     ],
     ['kmalloc: call_site=f ptr=1 bytes_req=-8 bytes_alloc=8', 'bytes_req=-8, which is not a decimal number'],
-    ['kmalloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=268435456', 'more than 268435455'],
+    ['kmalloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=4194305', 'more than 4194304'],
     ['kmem_cache_alloc: call_site=f ptr=1 bytes_req=8 bytes_alloc=8', 'has no name='],
     ['kmem_cache_alloc: call_site=f ptr=1 name= bytes_req=8 bytes_alloc=8', 'empty name='],
     ['kmem_cache_alloc: call_site=f pt', 'has no ptr='],
@@ -200,6 +200,22 @@ describe('errors', () => {
     const error = await compileTrace(file, { cpus: 1 }).catch((e: unknown) => e);
     expect(error).toBeInstanceOf(TraceError);
     expect(error).toMatchObject({ file, line, message: expect.stringMatching(message) });
+  });
+
+  it.each([
+    ['kfree: call_site=f ptr=00000000000', true],
+    ['kfree: call_site=f ptr=0000000000000001', false],
+    ['kmem_cache_free: call_site=f ptr=(null) name=a', false],
+    ['kmem_cache_free: call_site=f', true],
+    ['kmalloc: call_site=f ptr=0000000000000001 bytes_req=10 bytes_alloc=1', true],
+    ['kmalloc: call_site=f ptr=0000000000000001 bytes_req=10 bytes_alloc=16 gfp_flags=GFP_KER', false],
+    ['', true],
+  ])('whose last line has no end, %s, is truncated: %s', async (last, isCut) => {
+    const begun = last === '' ? prefix(0).slice(0, -2) : prefix(0);
+    const file = written('cut', `${kmalloc(0, 1)}${begun}${last}`);
+    const reading = compileTrace(file, { cpus: 1 });
+    if (isCut) await expect(reading).rejects.toThrow(/:2: the last line has no end: the file is truncated/);
+    else expect((await reading).summary.events).toBe(2);
   });
 
   it('refuses truncated and damaged gzip, telling how far it came', async () => {

@@ -3,6 +3,7 @@
  * `trace-cmd report` has no flags, `perf script` writes `comm pid` and `kmem:event`. The comm may hold blanks,
  * dashes, slashes, colons and brackets, so the line is recognised by `pid [cpu] [flags] timestamp:`.
  */
+import { KMALLOC_MAX_SIZE } from '../../index.js';
 import {
   cpuEnd,
   FieldKey,
@@ -44,8 +45,8 @@ const KMALLOC = EventKind.kmalloc;
 const CACHE_FREE = EventKind.cacheFree;
 const KFREE = EventKind.kfree;
 
-/** Sizes must fit beside the operation kind in one 32-bit word of the program. */
-export const BYTES_MAX = 2 ** 28 - 1;
+/** The most that one allocation can be, of the kernel and of an arena: a block of the highest order. */
+export const BYTES_MAX = KMALLOC_MAX_SIZE;
 const PTR_DIGITS_MAX = 16;
 
 const SPACE = 32;

@@ -14,6 +14,20 @@ const GZIP_MAGIC = [0x1f, 0x8b];
 /** Called with each line, `[start, end)` of `buf` without its line end, and its number from 1. */
 export type LineHandler = (buf: Buffer, start: number, end: number, line: number) => void;
 
+const EVENT = /: (?:\w+:)?(\w+): /;
+/** How a line begins: a comm, padded with blanks, its pid and CPU. */
+const BEGINS = /^ {2,}\S|-\d+ +\[\d+\]/;
+const ALLOCATES = /^(?:kmalloc|kmem_cache_alloc)(?:_node)?$|^percpu_alloc_percpu$/;
+const FREES = /^(?:kfree|kmem_cache_free|percpu_free_percpu)$/;
+
+/** Whether what follows the last line end lacks something that a replay needs: there may just be no newline at the end. */
+function isCut(text: string): boolean {
+  const name = EVENT.exec(text)?.[1];
+  if (name === undefined) return BEGINS.test(text);
+  if (ALLOCATES.test(name)) return !text.includes(' gfp_flags=');
+  return FREES.test(name) && !/ ptr=(?:(?:0x)?[0-9a-f]{16}|\(null\))(?!\S)/.test(text);
+}
+
 /** Cuts a byte stream into lines. */
 export class LineSplitter {
   /** Lines handed over so far. */
@@ -43,7 +57,12 @@ export class LineSplitter {
   }
 
   end(): void {
-    if (this.#rest.length > 0) this.#line(this.#rest, 0, this.#rest.length);
+    if (this.#rest.length > 0) {
+      if (isCut(this.#rest.toString('latin1'))) {
+        throw new TraceError(this.#file, this.lines + 1, 'the last line has no end: the file is truncated');
+      }
+      this.#line(this.#rest, 0, this.#rest.length);
+    }
     this.#rest = Buffer.alloc(0);
   }
 
