@@ -147,7 +147,7 @@ export class KfreeRcuLists {
     return (m[krcp + SLAB]! | m[krcp + LARGE]! | m[krcp + HEADS]!) !== 0;
   }
 
-  /** data race, intended: the same. */
+  /** data race, intended: as in gathers(). */
   waits(krcp: KfreeRcuCpuPtr): boolean {
     return (this.m[krcp + WAITING]! | this.m[krcp + WAITING_HEADS]!) !== 0;
   }

@@ -129,7 +129,7 @@ function act(arena: Arena, { shrink = false, validate = false, pattern }: InfoOp
   return problems;
 }
 
-/** What is no fault is a trace. */
+/** Prints reports of faults; traces are left out. */
 function printFaults({ kind, text }: SlabReport): void {
   if (kind !== 'trace') console.error(text);
 }

@@ -42,7 +42,6 @@ export const NODE_TYPE_NAMES = ['', 'leaf', 'range', 'allocation range'];
 export const SLOTS: readonly number[] = [0, 31, 31, 20];
 /** Least `end` of a node that is not the root, by type. Kernel: `mt_min_slots`. */
 export const MIN_END: readonly number[] = [0, 13, 13, 9];
-export const SLOTS_MAX = 31;
 /** More levels than any tree can have: a level divides its keys by 10 at least. Kernel: MAPLE_HEIGHT_MAX. */
 export const HEIGHT_MAX = 31;
 
