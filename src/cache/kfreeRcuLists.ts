@@ -56,7 +56,7 @@ const { cached: CACHED, nrCached: NR_CACHED, cacheAgainAt: CACHE_AGAIN_AT } = Kf
 export const Channel = { SLAB, LARGE } as const;
 export type ChannelId = (typeof Channel)[keyof typeof Channel];
 
-export type Appended = 'no page' | 'gathers' | 'waits';
+type Appended = 'no page' | 'gathers' | 'waits';
 
 const seconds = (): number => (Date.now() / 1000) | 0;
 

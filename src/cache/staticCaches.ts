@@ -57,7 +57,7 @@ const UNCLAIMED = -1;
 export const staticCacheWords = (nodes: number, count: number): number => count * placeWords(nodes);
 
 /** What an arena will be like, as far as its static caches depend on it. */
-export interface StaticShape extends QuarantineRule, GuardRule {
+interface StaticShape extends QuarantineRule, GuardRule {
   readonly cpus: number;
   readonly tiny: number;
   readonly layer: Layer;

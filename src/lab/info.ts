@@ -12,7 +12,7 @@ import type { LockStatRow } from '../sync/index.js';
 import { Stage } from './stage.js';
 import { table } from './stats.js';
 
-export interface InfoOptions {
+interface InfoOptions {
   bytes?: number;
   cpus?: number;
   /** Threads of the load, by default as many as CPUs; more share them, which needs lockPolicy 'op'. */

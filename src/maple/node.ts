@@ -28,8 +28,8 @@ export const MAPLE_NODE_BYTES = 256;
 /** The greatest key; keys are integers from 0 to it. */
 export const MAPLE_MAX = 0x7fffffff;
 
-export const MapleNode = struct('maple_node', { parent: 1, meta: 1, pivots: 62 });
-export type MapleNodePtr = Ptr<'maple_node'>;
+const MapleNode = struct('maple_node', { parent: 1, meta: 1, pivots: 62 });
+type MapleNodePtr = Ptr<'maple_node'>;
 
 /** A reference to a node: address, type and tag in one word. Kernel: `maple_enode`. */
 export type MapleEnode = number & { readonly __enode: true };

@@ -60,7 +60,7 @@ const freesOf = ({ stats }: CacheInfo): number => stats.FREE_FASTPATH + stats.FR
 const whole = (part: number, all: number): number => (all === 0 ? 100 : Math.floor((part * 100) / all));
 
 /** `*` has aliases, `d` DMA, `A` aligned to cache lines, `P` poison, `a` reclaimable, `Z` red zones, `F` checks, `U` tracks, `T` trace. */
-export function flagLetters(s: CacheInfo): string {
+function flagLetters(s: CacheInfo): string {
   const letters: Array<[boolean, string]> = [
     [s.aliases > 0, '*'],
     [s.cache_dma === 1, 'd'],

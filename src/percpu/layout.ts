@@ -72,7 +72,7 @@ export const PcpuRoot = struct(
   },
   { alignWords: LINE_WORDS },
 );
-export type PcpuRootPtr = Ptr<'pcpu_root'>;
+type PcpuRootPtr = Ptr<'pcpu_root'>;
 
 /** Areas that one operation may have in hand. */
 export const IN_HAND_MAX = 31;

@@ -16,7 +16,7 @@ import { CONTENDED, HoldTimingLocks } from './lockStat.js';
 import { Place } from './place.js';
 
 /** Call sites that a thread keeps for each class, of waiters and of holders. Kernel: `LOCKSTAT_POINTS`. */
-export const LOCK_POINTS = 4;
+const LOCK_POINTS = 4;
 
 const TEXT_WORDS = 23;
 

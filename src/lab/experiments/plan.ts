@@ -29,7 +29,7 @@ const SECONDS_MAX = 24 * 3600;
 const ROUNDS_MAX = 10_000;
 
 /** A variant with its place in the experiment. */
-export interface PlannedVariant extends Variant {
+interface PlannedVariant extends Variant {
   readonly role: 'baseline' | 'control' | 'variant';
   /** Which of the planned variants it is compared with. */
   readonly base: number;

@@ -74,7 +74,7 @@ interface Entry {
 const WEIGHTED = SURFACES.flatMap((surface) => Array.from({ length: surface.weight }, () => surface));
 const NAMES = new Map(SURFACES.map((surface) => [surface, Object.keys(surface.rules)]));
 
-export class Fuzzer {
+class Fuzzer {
   private readonly rng: Rng;
   private readonly byName = new Map<string, number>();
   private readonly report: FuzzReport;

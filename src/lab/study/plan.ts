@@ -31,7 +31,7 @@ export const shippedTrace = (name: 'git' | 'exec'): string =>
 
 export const SHIPPED_TRACE = shippedTrace('git');
 
-export const SECONDS_MIN = 2;
+const SECONDS_MIN = 2;
 const SECONDS_MAX = 24 * 3600;
 /** More than any machine this was made for. */
 const THREADS_MAX = 64;

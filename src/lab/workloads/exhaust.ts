@@ -12,7 +12,7 @@ const BULK_MAX = 128;
 const GRANULE = 1 << 13;
 
 /** An arena in which this workload says nothing. */
-export class NeverExhaustedError extends GranaryError {
+class NeverExhaustedError extends GranaryError {
   override name = 'NeverExhaustedError';
   constructor(objects: number) {
     super(

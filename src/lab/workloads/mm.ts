@@ -22,7 +22,7 @@ const BASE = 0x100000;
 const RESIDENT = 24;
 /** will-it-scale maps so much at once. */
 const BIG = 128 << 20;
-export const AREAS = 50;
+const AREAS = 50;
 const AREA_BYTES = 16 * PAGE;
 /** Operations between two quiescent states: so often a process enters the kernel anew at least. */
 const QUIESCENT_EVERY = 32;
