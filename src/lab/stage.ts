@@ -265,7 +265,7 @@ export class Stage {
 
   #sharedWords(name: string, threads: number): Int32Array {
     const key = `${name}/${threads}`;
-    const words = workloadNamed(name).sharedWords(threads);
+    const words = workloadNamed(name).sharedWords?.(threads) ?? 0;
     let shared = this.#shared.get(key);
     if (shared === undefined) {
       shared = new Int32Array(new SharedArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT));

@@ -13,9 +13,9 @@ import {
   TC_BYTES,
   tcActionCache,
 } from './mmStruct.js';
-import { noSharedWords, OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
+import { OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
 
-const common = { granule: 1, threadsMultiple: 1, threadsPerOp: 1, sharedWords: noSharedWords };
+const common = { granule: 1, threadsPerOp: 1 };
 
 /** As many bytes as most of the recorded areas have. */
 const AREA_BYTES = 16;
