@@ -43,7 +43,10 @@ function calculate(n: number, seed: number): number {
 interface Task {
   handle: ArenaHandle;
   tree: number;
-  /** Words: 0 the round to run, 1 threads that are done, 2 which loop, 3 the result, that it be used. */
+  /**
+   * Words: 0 round, 1 last round that the worker has done, 2 index of the loop; 3 and 4 the results of the worker and of
+   * the main thread, stored so that V8 keeps the loop.
+   */
   control: SharedArrayBuffer;
 }
 

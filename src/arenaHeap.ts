@@ -181,7 +181,7 @@ export abstract class ArenaHeap {
 
   /**
    * Makes allocations of this thread fail, from the caches that are marked for it (SLAB_FAILSLAB, `A` in slabDebug);
-   * `{}` ends it. What it returns tells how many have. Kernel: failslab, fail-nth.
+   * `{}` ends it. The object that is returned counts the failures. Kernel: failslab, fail-nth.
    * @example
    * for (let nth = 1, more = true; more; nth++) { const fault = arena.failslab({ nth }); work(); more = !fault.pending; }
    */

@@ -142,7 +142,7 @@ export interface ArenaOptions {
 export const ARENA_BYTES_MAX = 2 ** 31;
 export const CPUS_MAX = 256;
 export const THREADS_MAX = 1024;
-export const BARN_SHEAVES_MAX = 1000;
+const BARN_SHEAVES_MAX = 1000;
 const BARN_FULL_MAX_DEFAULT = 100;
 export const NODES_MAX = 16;
 

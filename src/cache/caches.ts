@@ -232,7 +232,7 @@ export class Caches implements CacheContext {
     return this.withSlabMutex(() => liveNames(this));
   }
 
-  /** All live caches that have slabs of their own, opened. slab_mutex held, or nobody else about. */
+  /** All live caches that have slabs of their own, opened. slab_mutex held, or all other threads quiet. */
   all(): KmemCache[] {
     return [...liveSlots(this.views.m, this.geometry)]
       .filter(({ slot }) => this.primarySlot(slot) === slot)

@@ -34,7 +34,7 @@ export function forgetModule(caches: Caches, desc: CacheDesc): void {
 }
 
 /** The module that defines a cache. */
-export function moduleOf(caches: Caches, desc: CacheDesc): string {
+function moduleOf(caches: Caches, desc: CacheDesc): string {
   const { m, u8 } = caches.views;
   const p = m[desc.ptr + DEFINED_IN]!;
   if (p === 0) return 'a module that could not be told';

@@ -9,7 +9,7 @@ import {
   virtToPage,
 } from '../page/index.js';
 import { type CacheDesc, type KmemCachePtr, readName } from '../slab/index.js';
-import { describe, SlabBugError } from '../struct/index.js';
+import { describe, hexAddress, SlabBugError } from '../struct/index.js';
 import type { CacheContext } from './context.js';
 
 /** The report for a rejected free; reads only. Kernel: `free_consistency_checks`. */
@@ -22,7 +22,7 @@ export function badFree(context: CacheContext, s: CacheDesc, p: unknown): SlabBu
   if (typeof p !== 'number' || !isHeapAddress(geometry, p)) {
     return bug('invalid-pointer', `Invalid object pointer ${describe(p)}: not an address of the heap`);
   }
-  const hex = `0x${p.toString(16)}`;
+  const hex = hexAddress(p);
   const page = compoundHead(m, virtToPage(geometry, p));
   const flags = page === 0 ? 0 : m[page + Page.flags]!;
   if ((flags & PG_SLAB) === 0) {

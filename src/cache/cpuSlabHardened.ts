@@ -54,13 +54,5 @@ export function hardenedCpuSlabClass(views: Views, turn: boolean, check: CheckLe
       m[c + FREES] = (m[c + FREES]! + 1) | 0;
       if (CHECKED && !EXACT) shadow[state] = 0;
     }
-
-    override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
-      return this.allocBulkSlow(out, n, gfp);
-    }
-
-    override freeBulk(list: Int32Array, n: number): void {
-      this.freeBulkSlow(list, n);
-    }
   };
 }

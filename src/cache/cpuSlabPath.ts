@@ -6,7 +6,7 @@
  *  C2  alloc: the sign of the allocation count is a full count, the sign of the request word another CPU's wish.
  *  C3  free: one unsigned comparison with the cpu slab's range; then the shadow byte, as for sheaves.
  *  C4  A free is on the freelist before its shadow is cleared: a thread that dies between the two leaves an object that
- *      is free and marked, which the reaper clears.
+ *      is free and marked, which the reaper clears. With `check: 'full'` it is lost, as P4 says.
  */
 import { CpuSlab, type Views } from '../cpu/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';

@@ -162,7 +162,7 @@ function addSheaves(caches: Caches, desc: CacheDesc, capacity: number): boolean 
 }
 
 /** The shared memory of a layer. Per-CPU state hangs on the words of Pcs, guarded by the pcs lock in every layer. */
-export interface LayerSetup {
+interface LayerSetup {
   /** Allocates it; false when out of memory, and then release gives back what was made. */
   add(caches: Caches, desc: CacheDesc, layout: CacheLayout): boolean;
   /** Gives it back, as far as it was made; the cache has no objects. */

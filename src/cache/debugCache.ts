@@ -61,14 +61,6 @@ export class DebugKmemCache extends BulkKmemCache {
     }
   }
 
-  override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
-    return this.allocBulkSlow(out, n, gfp);
-  }
-
-  override freeBulk(list: Int32Array, n: number): void {
-    this.freeBulkSlow(list, n);
-  }
-
   protected override allocAll(out: Int32Array, n: number, gfp: number): boolean {
     const { slabs, desc } = this;
     this.serve();

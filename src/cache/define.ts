@@ -39,7 +39,7 @@ export class DefinedCache {
 }
 
 /** Bits of the flags that say which functions a cache has. */
-export const CALLBACK_FLAGS = SLAB_KEEPS_STATE;
+const CALLBACK_FLAGS = SLAB_KEEPS_STATE;
 
 /** What createCache was asked for. Throws when a name has functions and comes without them, or options come twice. */
 export function whatToMake(wanted: string | DefinedCache, given: CacheOptions | undefined) {

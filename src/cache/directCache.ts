@@ -37,14 +37,6 @@ export function directClass(): KmemCacheClass {
       }
     }
 
-    override allocBulk(out: Int32Array, n: number, gfp: number = GFP_KERNEL): boolean {
-      return this.allocBulkSlow(out, n, gfp);
-    }
-
-    override freeBulk(list: Int32Array, n: number): void {
-      this.freeBulkSlow(list, n);
-    }
-
     private allocDirect(gfp: number, node: number): number {
       this.assertAlive();
       checkGfp(gfp);

@@ -52,7 +52,7 @@ export function shrinkCache(caches: Caches, cache: KmemCache): ShrinkReport {
     (pcs) => cache.detachPcs(pcs),
     () => cache.flushDetachedPcs(),
   );
-  cache.recycleAllRcuSheaves(); // those that may be
+  cache.recycleAllRcuSheaves(); // only those whose grace period is over
   shrinkBarns(caches, cache);
   return { slabs: shrinkNodes(caches, cache), skippedCpus };
 }

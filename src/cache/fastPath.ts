@@ -12,7 +12,8 @@
  *  P3  free: the shadow byte tells in one comparison that the address is the start of an object, of this cache, and
  *      allocated.
  *  P4  A free stores the object before it clears the shadow: a thread that dies between the two leaves an object that
- *      is in a sheaf and marked, which the reaper clears; the other order would lose it.
+ *      is in a sheaf and marked, which the reaper clears; the other order would lose it. With `check: 'full'` the
+ *      compare-exchange must come first, and such a death loses that object.
  *  P5  freeBulk clears the shadow first, to see an object that is in the list twice, and stores the size word once, at
  *      the end. To store it in each round would lose nothing to a death in between, but costs every batch more than an
  *      intent on record, by which the reaper says that there may be a loss.
@@ -207,8 +208,7 @@ function turnClass(views: Views, nodes: number, check: CheckLevel): KmemCacheCla
       // Folded when p is a small integer; a fraction, a string or 2^32 + p would pass the line above.
       if (CHECKED && p !== (p | 0)) return this.freeSlow(p);
       if (NUMA && (p - this.nodeStart) >>> 0 >= this.nodeBytes) return this.freeSlow(p);
-      if (EXACT && (p !== (p | 0) || cmpxchgByte(shadow, state, this.tag, 0) !== this.tag))
-        return this.freeSlow(p);
+      if (EXACT && cmpxchgByte(shadow, state, this.tag, 0) !== this.tag) return this.freeSlow(p);
       m[sheaf + OBJECTS + size] = p;
       m[sheaf + SIZE] = word + 1;
       if (CHECKED && !EXACT) shadow[state] = 0;

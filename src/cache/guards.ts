@@ -19,7 +19,7 @@ import {
   readCacheDesc,
   readName,
 } from '../slab/index.js';
-import { OutOfMemoryError, PAGE_SIZE, SlabBugError, type Words } from '../struct/index.js';
+import { hexAddress, OutOfMemoryError, PAGE_SIZE, SlabBugError, type Words } from '../struct/index.js';
 import { cmpxchg, fetchAdd, loadAcquire, storeRelease } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { type Damage, damageIn, type GuardTrack } from './guardBug.js';
@@ -160,7 +160,7 @@ export class Guards {
   /** What is wrong with an address of the pool that is to be an allocated object of the cache; undefined if nothing is. */
   fault(s: CacheDesc, p: number): SlabBugError | undefined {
     const { m } = this;
-    const hex = `0x${Number(p).toString(16)}`;
+    const hex = hexAddress(Number(p));
     const slot = this.slotAt(p);
     if (slot === 0 || m[slot + GuardSlot.object] !== p || m[slot + GuardSlot.cache] === 0) {
       return new SlabBugError(

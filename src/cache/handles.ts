@@ -13,6 +13,7 @@ import { SLAB_CTOR, SLAB_DTOR } from '../slab/index.js';
 import {
   type Bytes,
   describe,
+  hexAddress,
   OutOfMemoryError,
   PAGE_SHIFT,
   SlabBugError,
@@ -190,7 +191,7 @@ export class CacheHandles {
       this.cache.primary.assertAllocated(p); // was it freed past its handle?
     } catch (error) {
       if (!(error instanceof SlabBugError) || error.kind !== 'double-free') throw error;
-      const what = `Object of handle ${handle} already free: 0x${p.toString(16)} was freed by its address`;
+      const what = `Object of handle ${handle} already free: ${hexAddress(p)} was freed by its address`;
       throw new SlabBugError(kind, this.cache.name, p, what);
     }
     return p;
@@ -204,7 +205,7 @@ export class CacheHandles {
     }
     const generation = Math.floor(handle / this.span);
     const p = (handle - generation * this.span) << this.unit;
-    const hex = `0x${p.toString(16)}`;
+    const hex = hexAddress(p);
     const word = this.words.find(p);
     const now = word === 0 ? 0 : loadAcquire(this.m, word);
     if (generation === 0 || now < 2 * generation - 1) {

@@ -12,18 +12,17 @@ export { GUARD_OBJECTS_MAX, type GuardedPlace, guardedPlaceAt, guardWords } from
 export { CacheHandles, joinHandle, splitHandle } from './handles.js';
 export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, type Kmallocs, ZERO_SIZE_PTR } from './kmalloc.js';
 export { callerSite, familyOfSite, KmallocSite, type KmallocSiteOptions } from './kmallocSite.js';
-export { KMALLOC_SIZES, kmallocFamilies } from './kmallocTypes.js';
+export { KMALLOC_SIZES } from './kmallocTypes.js';
 export { type BucketsOptions, createBuckets, KmemBuckets, openBuckets } from './kmemBuckets.js';
 export { KmemCache } from './kmemCache.js';
 export { type GroupPtr, STOCK_BYTES } from './memoryGroup.js';
-export { mergeMode, namesOf, sysfsId } from './merging.js';
-export { allocatedObjects, forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
+export { namesOf, sysfsId } from './merging.js';
+export { forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';
 export { checkQuarantine } from './quarantine.js';
 export { ReclaimWorker, type ReclaimWorkerReport } from './reclaimWorker.js';
 export {
-  findByName,
   liveSlots,
   MAX_CACHES,
   RESERVE_MARK,

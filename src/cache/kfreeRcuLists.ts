@@ -56,7 +56,7 @@ const { cached: CACHED, nrCached: NR_CACHED, cacheAgainAt: CACHE_AGAIN_AT } = Kf
 export const Channel = { SLAB, LARGE } as const;
 export type ChannelId = (typeof Channel)[keyof typeof Channel];
 
-export type Appended = 'no page' | 'gathers' | 'waits';
+type Appended = 'no page' | 'gathers' | 'waits';
 
 const seconds = (): number => (Date.now() / 1000) | 0;
 
@@ -164,7 +164,7 @@ export class KfreeRcuLists {
     return (m[krcp + SLAB]! | m[krcp + LARGE]! | m[krcp + HEADS]!) !== 0;
   }
 
-  /** data race, intended: the same. */
+  /** data race, intended: as in gathers(). */
   waits(krcp: KfreeRcuCpuPtr): boolean {
     return (this.m[krcp + WAITING]! | this.m[krcp + WAITING_HEADS]!) !== 0;
   }

@@ -33,6 +33,7 @@ import {
 } from '../slab/index.js';
 import {
   describe,
+  hexAddress,
   INIT_ON_ALLOC,
   PAGE_SHIFT,
   PAGE_SIZE,
@@ -86,7 +87,7 @@ function assertLarge(p: number, flags: number): void {
   let why = 'its page is free, or was allocated with allocPages';
   if ((flags & PG_LARGE) !== 0 || !isStart) why = 'it is not the start of a block';
   if ((flags & PG_DEFERRED) !== 0) why = 'it was freed already';
-  const hex = `0x${p.toString(16)}`;
+  const hex = hexAddress(p);
   throw new SlabBugError('not-a-slab', 'kmalloc', p, `${hex} did not come from kmalloc: ${why}`);
 }
 

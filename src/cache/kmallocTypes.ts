@@ -21,7 +21,7 @@ import { type Geometry, hasKmallocType, KMALLOC_COPY_RULES, type KmallocType } f
 
 export const KMALLOC_SIZES = [8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192];
 
-export interface KmallocFamily {
+interface KmallocFamily {
   /** What comes before the size in a cache's name. */
   readonly prefix: string;
   /** SLAB_* flags of its caches. */

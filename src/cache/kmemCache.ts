@@ -1,8 +1,8 @@
 /**
  * A cache, as one thread sees it. What is shared lies in the arena; this handle holds this CPU's way to it.
  *
- * `alloc` and `free` are in fastPath.ts, in a class that is made once per arena and thread. Here is what they call
- * when they miss, and everything that is not hot.
+ * `alloc` and `free` are in fastPath.ts, what they call when they miss in slowPath.ts. Here is the public interface of a
+ * cache, and what is not hot.
  */
 import {
   type PcsPtr,
@@ -120,7 +120,7 @@ export abstract class KmemCache extends ObjectMarks {
   /** Waits, blocking, until what freeRcu was given is free. Kernel: `kvfree_rcu_barrier_on_cache`. */
   abstract rcuBarrier(): void;
 
-  /** The grace period of an object that no sheaf took is over: frees it as if only now. */
+  /** Frees the object now that its grace period is over; for one that no sheaf took. */
   abstract freeAfterGracePeriod(p: number): void;
 
   /** The same for `list[0..n)`. */
@@ -343,6 +343,7 @@ export abstract class KmemCache extends ObjectMarks {
 
   /** Lets go of what detachPcs took: it was a dead thread's, and cannot be told to be whole. */
   forgetDetachedPcs(): void {}
+
   /** Frees an object straight to its slab: what reclaim frees must not fill a sheaf again. */
   freePastLayer(p: number): void {
     this.takeBack(p);

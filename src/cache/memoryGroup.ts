@@ -55,7 +55,7 @@ export const STOCK_BYTES = 16 << 10;
 export const NO_LIMIT = 0x7fffffff;
 
 /** Counts `bytes` in a group and all above; undoes it and returns false where a limit would be exceeded. */
-export function tryCharge(m: Words, group: GroupPtr, bytes: number): boolean {
+function tryCharge(m: Words, group: GroupPtr, bytes: number): boolean {
   for (let g = group as number; g !== 0; g = m[g + PARENT]!) {
     const usage = fetchAdd(m, g + USAGE, bytes) + bytes;
     if (usage > m[g + LIMIT]!) {
@@ -71,7 +71,7 @@ export function tryCharge(m: Words, group: GroupPtr, bytes: number): boolean {
 }
 
 /** Counts them whatever the limits are. */
-export function forceCharge(m: Words, group: GroupPtr, bytes: number): void {
+function forceCharge(m: Words, group: GroupPtr, bytes: number): void {
   for (let g = group as number; g !== 0; g = m[g + PARENT]!) {
     const usage = fetchAdd(m, g + USAGE, bytes) + bytes;
     if (usage > m[g + PEAK]!) m[g + PEAK] = usage;

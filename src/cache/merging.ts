@@ -46,10 +46,10 @@ interface Candidate extends MergeCandidate {
   readonly serial: number;
 }
 
-export const mergeMode = ({ geometry }: Caches): MergeMode => MERGE_MODES[geometry.merge]!;
+const mergeMode = ({ geometry }: Caches): MergeMode => MERGE_MODES[geometry.merge]!;
 
 /** What the words of a kmem_cache say of merging. */
-export function candidateAt(m: Words, ptr: KmemCachePtr): MergeCandidate {
+function candidateAt(m: Words, ptr: KmemCachePtr): MergeCandidate {
   const K = KmemCacheStruct;
   return {
     size: m[ptr + K.size]!,

@@ -11,18 +11,21 @@
  * lose control only in calls that it makes; between them nothing happens. The calls are those of Locks, and of the page
  * allocator. With C the cache of the interrupted operation:
  *
- * | it is in                                 | what it relies on                   | why that stays as it is                          |
- * |------------------------------------------|-------------------------------------|--------------------------------------------------|
- * | noteTry, in trylockPcs                   | pcs lock taken, handle not yet told | the word is taken: our trylock fails             |
- * | lock/unlock of a barn, pcs of C locked   | main and spare of C as they are     | C is busy and its lock ours: C's sheaves are not used |
- * | list_lock, pcs of C locked (refill of spare, flush of spare) | the same, spare half full | the same                                      |
- * | list_lock or zone->lock, pcs of C not locked (refill, flush, new sheaf, slab path) | nothing of the pcs: it looks again after its trylock | C's sheaves are used, and its lock is given back before we return |
- * | barn->lock, list_lock, zone->lock held   | all that the lock protects          | our trylock of it fails                          |
- * | lock() before it has the lock            | its `pending` note                  | a trylock uses the list of held locks alone      |
- * | list_lock, with a chain of slabs in hand | no slab of it on the partial list   | a push without a lock links no slab; what would is deferred |
- * | list_lock, with a new slab               | `scratch`, the chain table          | neither is used here                             |
- * | the end of a turn, slab_mutex            | its own sheaves given up            | none is held for the turn here                   |
- * | no operation on C                        | size word of main counts            | folded first, as in a slow path                  |
+ * | it is in                                 | what it relies on                   | why that stays as it is                      |
+ * |------------------------------------------|-------------------------------------|----------------------------------------------|
+ * | noteTry, in trylockPcs                   | pcs lock taken, handle not yet told | the word is taken: our trylock fails         |
+ * | lock/unlock of a barn, pcs of C locked   | main and spare of C as they are     | C is busy, its lock ours: its sheaves are not used |
+ * | list_lock, pcs of C locked (1)           | the same, spare half full           | the same                                     |
+ * | list_lock, zone->lock, pcs not locked (2) | nothing of the pcs (3)             | we use C's sheaves and give its lock back    |
+ * | barn->lock, list_lock, zone->lock held   | all that the lock protects          | our trylock of it fails                      |
+ * | lock() before it has the lock            | its `pending` note                  | a trylock uses the list of held locks alone  |
+ * | list_lock, with a chain of slabs in hand | no slab of it on the partial list   | a push without a lock links no slab (4)      |
+ * | list_lock, with a new slab               | `scratch`, the chain table          | neither is used here                         |
+ * | the end of a turn, slab_mutex            | its own sheaves given up            | none is held for the turn here               |
+ * | no operation on C                        | size word of main counts            | folded first, as in a slow path              |
+ *
+ * (1) refill and flush of spare; (2) refill, flush, a new sheaf, the slab path; (3) it looks again after its trylock;
+ * (4) what would is deferred.
  */
 import {
   advanceDraining,

@@ -81,7 +81,7 @@ export function checkArraySize(name: string, size: unknown): number {
 }
 
 /** Largest object: a slab of it is one block of the page allocator. */
-export const OBJECT_SIZE_MAX = 1 << 22;
+const OBJECT_SIZE_MAX = 1 << 22;
 
 export function checkName(name: unknown): string {
   if (typeof name !== 'string')

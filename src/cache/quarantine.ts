@@ -26,7 +26,7 @@ const QuarantineTable = struct('quarantine_table', { capacity: 1 });
 /** The slots follow: an address, or 0. */
 const QuarantineRing = struct('quarantine_ring', { puts: 1 });
 
-export const QUARANTINE_BYTES_MAX = 1 << 24;
+const QUARANTINE_BYTES_MAX = 1 << 24;
 /** A ring of these takes 64 pages. */
 const QUARANTINE_OBJECTS_MAX = 65_535;
 

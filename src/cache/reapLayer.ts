@@ -18,7 +18,7 @@ export interface DeadThread {
   othersStay: boolean;
 }
 
-export interface LayerReap {
+interface LayerReap {
   /** Whether a CPU's block holds anything that an operation may have left half done. */
   hasState(cache: KmemCache): boolean;
   /**

@@ -16,7 +16,7 @@ import { Lock, type LockPtr, loadAcquire, storeRelease } from '../sync/index.js'
 
 export const Registry = struct('registry', { slabMutex: Lock.SIZEOF, nextSerial: 1, groups: 1 });
 export const RegistrySlot = struct('registry_slot', { serial: 1, cache: 1 });
-export type RegistrySlotPtr = Ptr<'registry_slot'>;
+type RegistrySlotPtr = Ptr<'registry_slot'>;
 
 /** Tags are bytes, and 0 means free. */
 export const MAX_CACHES = 254;

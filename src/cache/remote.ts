@@ -24,8 +24,8 @@ export const REMOTE_LIMIT_MS = 100;
 const POLL_MS = 2;
 
 /**
- * Takes the lock of another CPU's pcs, asking for it if need be; slab_mutex held. False when its owner does not answer in time; with a
- * limit of 0 it is only tried.
+ * Takes the lock of another CPU's pcs, asking for it if need be; slab_mutex held. False when its owner does not answer
+ * in time; with a limit of 0 it is only tried.
  */
 export function lockRemotePcs(cpu: ThisCpu, pcs: PcsPtr, limitMs = REMOTE_LIMIT_MS): boolean {
   const { m } = cpu;

@@ -2,13 +2,13 @@
  * Static caches, after Al Viro's seed: a kmem_cache that is storage of the arena, at a place that is fixed before anything
  * runs, instead of an object that somebody allocated and whose address everybody must look up.
  *
- *  C1  The place of a cache is its number in `Arena.create({ caches })`. Registry slot, per-CPU blocks and struct follow
- *      from it and the geometry: constants of the arena.
- *  C2  They exist before the first thread is a CPU. Nothing frees their struct: not a failed set-up, not destroy.
- *  C3  A static cache of the arena is never destroyed. Under `merge: 'kernel'` it merges with nothing, as in the seed,
- *      since an alias would be another name for the same struct; under `merge: 'primary'` it takes part.
- *  C4  A module is a thread that attached: it may leave. It declares no static caches; a place that the arena keeps for it
- *      (`module: true`) it sets up and must destroy before it goes. Such a cache owns no slabs that others use.
+ *  SC1  The place of a cache is its number in `Arena.create({ caches })`. Registry slot, per-CPU blocks and struct
+ *       follow from it and the geometry: constants of the arena.
+ *  SC2  They exist before the first thread is a CPU. Nothing frees their struct: not a failed set-up, not destroy.
+ *  SC3  A static cache of the arena is never destroyed. Under `merge: 'kernel'` it merges with nothing, as in the seed,
+ *       since an alias would be another name for the same struct; under `merge: 'primary'` it takes part.
+ *  SC4  A module is a thread that attached: it may leave. It declares no static caches; a place that the arena keeps for
+ *       it (`module: true`) it sets up and must destroy before it goes. Such a cache owns no slabs that others use.
  */
 import {
   type CacheDesc,
@@ -57,7 +57,7 @@ const UNCLAIMED = -1;
 export const staticCacheWords = (nodes: number, count: number): number => count * placeWords(nodes);
 
 /** What an arena will be like, as far as its static caches depend on it. */
-export interface StaticShape extends QuarantineRule, GuardRule {
+interface StaticShape extends QuarantineRule, GuardRule {
   readonly cpus: number;
   readonly tiny: number;
   readonly layer: Layer;
@@ -140,7 +140,7 @@ export function makeStaticCaches(caches: Caches, definitions: readonly StaticCac
 }
 
 /**
- * Whether the program that attaches means the same by its static caches as the one that made the arena: C1 is a promise
+ * Whether the program that attaches means the same by its static caches as the one that made the arena: SC1 is a promise
  * between programs. The build-time size check of the seed, at run time. Throws AttachError.
  */
 export function checkPlaces(m: Words, geometry: Geometry, definitions: readonly StaticCache[]): void {

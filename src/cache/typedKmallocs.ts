@@ -7,7 +7,7 @@ import { withGuards } from './guardedKmalloc.js';
 import { Kmallocs } from './kmalloc.js';
 import { kmallocFamilies } from './kmallocTypes.js';
 
-export class TypedKmallocs extends Kmallocs {
+class TypedKmallocs extends Kmallocs {
   override alloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
     return this.allocFrom(this.rows, size, gfp, node);
   }

@@ -21,8 +21,8 @@ interface Options extends ToolFlags {
 const HELP = `
 Prints slabinfo as /proc/slabinfo does, memory, free blocks by order, the counters of all caches, and for each cache how
 often its sheaves were found locked by another thread. With --locks the load runs with full lock statistics, which makes
-it slower: they are printed as /proc/lock_stat, perf lock report and perf lock contention print them. With a name or one of slabinfo's letters, prints what the kernel's
-slabinfo tool would, and nothing else.
+it slower: they are printed as /proc/lock_stat, perf lock report and perf lock contention print them. With a name or one
+of slabinfo's letters, prints what the kernel's slabinfo tool would, and nothing else.
 
 Examples:
   granary info

@@ -35,7 +35,8 @@ for (let i = 0; i < rounds; i++) {
   if (!options.json) {
     console.log(
       `${stressName(config).padEnd(49)} ${counts.ops} steps, ${counts.allocs} allocs, ${counts.bulks} bulks, ` +
-        `${counts.transfers} transfers, ${counts.prefills} prefills, ${counts.nolocks} nolock, ${counts.rcuFrees} by RCU, ${counts.outOfMemory} out of memory, ${result.lives} lives, ` +
+        `${counts.transfers} transfers, ${counts.prefills} prefills, ${counts.nolocks} nolock, ` +
+        `${counts.rcuFrees} by RCU, ${counts.outOfMemory} out of memory, ${result.lives} lives, ` +
         `${result.vanished} vanished, ${result.shrinks} shrinks, ${result.problems.length} problems`,
     );
   }

@@ -4,11 +4,11 @@
  * `deferred` of the CPU record is the address of the first object, each object holds the address of the next in a word
  * that its kind decides. `draining` is what its CPU took and has yet to free. Kernel: `defer_free_objects`, an llist.
  *
- *  D1  push: the link is written, then the head exchanged. A head that went and came back in between is still the one
- *      that the link names, so no tag is needed.
- *  D2  take: one exchange with 0, by the list's own CPU, by one that shrinks or destroys, or by the reaper. Whoever gets
- *      the chain frees it.
- *  D3  `draining` moves on to the next object before one is freed: a thread that dies loses at most the one it was at.
+ *  DL1  push: the link is written, then the head exchanged. A head that went and came back in between is still the one
+ *       that the link names, so no tag is needed.
+ *  DL2  take: one exchange with 0, by the list's own CPU, by one that shrinks or destroys, or by the reaper. Whoever
+ *       gets the chain frees it.
+ *  DL3  `draining` moves on to the next object before one is freed: a thread that dies loses at most the one it was at.
  */
 import type { Words } from '../struct/index.js';
 import { cmpxchg, exchange, loadAcquire } from '../sync/index.js';
@@ -51,7 +51,7 @@ export function inheritDraining(m: Words, dead: ThreadRecordPtr, mine: ThreadRec
 /** The next object that this CPU has to free, or 0. */
 export const drainingHead = (m: Words, mine: ThreadRecordPtr): number => m[mine + DRAINING]!;
 
-/** Says that the head is about to be freed and `next` follows (D3). */
+/** Says that the head is about to be freed and `next` follows (DL3). */
 export function advanceDraining(m: Words, mine: ThreadRecordPtr, next: number): void {
   m[mine + DRAINING] = next;
 }

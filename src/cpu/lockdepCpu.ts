@@ -6,7 +6,7 @@ import type { WantedSlot } from './threadSlot.js';
 
 const { ALLOC, BULK_ALLOC, PREFILL, REFILL, FREE, BULK_FREE, BULK_PUSH, RETURN } = Intent;
 
-/** Making and ending caches is neither. */
+/** Intents by kind. Those of making and ending caches, and of percpu memory, are neither. */
 const OPERATIONS: ReadonlyMap<number, CacheOperation> = new Map<number, CacheOperation>([
   ...[ALLOC, BULK_ALLOC, PREFILL, REFILL].map((op) => [op, 'alloc'] as const),
   ...[FREE, BULK_FREE, BULK_PUSH, RETURN].map((op) => [op, 'free'] as const),

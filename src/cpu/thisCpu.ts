@@ -40,7 +40,7 @@ const { intentSlot: INTENT_SLOT, intentSheaf: INTENT_SHEAF } = LockRecord;
 const ENTERED_MAX = 16;
 
 /** Sign bit: the allocation fast path tests it together with the packed size word, in one branch. */
-export const REQUESTED = 1 << 31;
+const REQUESTED = 1 << 31;
 
 /** Something this thread holds until its turn ends. */
 export interface TurnHolder {

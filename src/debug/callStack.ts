@@ -1,7 +1,7 @@
 /** The caller's stack: where the program called the allocator, without the allocator's own frames. */
 
 /** Frames that are kept. Kernel: TRACK_ADDRS_COUNT. */
-export const STACK_FRAMES_MAX = 16;
+const STACK_FRAMES_MAX = 16;
 /** Frames of the allocator itself may come before them. */
 const OWN_FRAMES_MAX = 16;
 /** Stacks whose frames are remembered: to look for them costs more than to capture them. */

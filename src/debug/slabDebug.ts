@@ -32,17 +32,10 @@ import {
   TRACK_FREE,
   type TrackId,
 } from '../slab/index.js';
-import { PAGE_SIZE, type SlabBugError } from '../struct/index.js';
+import { hexAddress, PAGE_SIZE, type SlabBugError } from '../struct/index.js';
 import { fetchAdd } from '../sync/index.js';
 import { callStack, symbolOf } from './callStack.js';
-import {
-  bugText,
-  hex,
-  hexDump,
-  type ReportedObject,
-  type ReportedSlab,
-  type SlabReport,
-} from './slabReport.js';
+import { bugText, hexDump, type ReportedObject, type ReportedSlab, type SlabReport } from './slabReport.js';
 import type { SlabReports } from './slabReports.js';
 import { StackDepot } from './stackDepot.js';
 import { groupTraces } from './traces.js';
@@ -113,7 +106,7 @@ class SlabDebugger implements DebugSink, DebugServices {
   trace(s: CacheDesc, page: PagePtr, p: number, isAlloc: boolean): void {
     const what = isAlloc ? 'alloc' : 'free';
     const { used, fp } = this.describeSlab(s, page);
-    const lines = [`TRACE ${s.name} ${what} ${hex(p)} inuse=${used} fp=${hex(fp)}`];
+    const lines = [`TRACE ${s.name} ${what} ${hexAddress(p)} inuse=${used} fp=${hexAddress(fp)}`];
     if (!isAlloc) lines.push(...hexDump('Object', p, this.bytes(p, Math.min(s.objectSize, DUMP_BYTES_MAX))));
     const found = this.finder();
     lines.push(...found.stack.map((frame) => ` ${frame}`));
@@ -154,7 +147,7 @@ class SlabDebugger implements DebugSink, DebugServices {
     const isObject = isOurs && this.caches.slabs.checks.isLink(desc, page, address);
     const what = error.message.replace(`BUG ${desc.name}: `, '');
     this.bug(desc, { what, page: isOurs ? page : (0 as PagePtr), object: isObject ? address : 0 });
-    this.fix(desc, `Object at ${hex(address)} not freed`);
+    this.fix(desc, `Object at ${hexAddress(address)} not freed`);
     this.flush();
     return error;
   }

@@ -4,6 +4,7 @@
  */
 import type { TrackInfo } from '../cache/index.js';
 import type { DamagedBytes } from '../slab/index.js';
+import { hexAddress } from '../struct/index.js';
 
 /** The bytes of an object and around it, when the report was made. */
 export interface ReportedObject {
@@ -48,8 +49,6 @@ const BAR = '='.repeat(77);
 const LINE = '-'.repeat(77);
 const BYTES_PER_ROW = 16;
 
-export const hex = (address: number): string => `0x${(address >>> 0).toString(16)}`;
-
 /** Rows of a dump, each with its address, its bytes, and they as characters. */
 export function hexDump(name: string, address: number, bytes: Uint8Array): string[] {
   const rows: string[] = [];
@@ -72,16 +71,17 @@ function trackLines(what: string, symbol: string, track: TrackInfo | undefined):
 
 function objectLines({ address, offset, fp, dumps }: ReportedObject): string[] {
   const rows = dumps.flatMap(({ name, address: at, bytes }) => hexDump(name, at, bytes));
-  return [`Object ${hex(address)} @offset=${offset} fp=${hex(fp)}`, '', ...rows];
+  return [`Object ${hexAddress(address)} @offset=${offset} fp=${hexAddress(fp)}`, '', ...rows];
 }
 
 function slabLine({ address, objects, used, fp, flags }: ReportedSlab): string {
-  return `Slab ${hex(address)} objects=${objects} used=${used} fp=${hex(fp)} flags=${hex(flags)}`;
+  const counts = `objects=${objects} used=${used} fp=${hexAddress(fp)}`;
+  return `Slab ${hexAddress(address)} ${counts} flags=0x${(flags >>> 0).toString(16)}`;
 }
 
 function damageLine({ area, from, to, expected, found }: DamagedBytes, start: number): string {
-  const bytes = `First byte ${hex(found)} instead of ${hex(expected)}`;
-  return `[${area} overwritten] ${hex(from)}-${hex(to - 1)} @offset=${from - start}. ${bytes}`;
+  const bytes = `First byte 0x${found.toString(16)} instead of 0x${expected.toString(16)}`;
+  return `[${area} overwritten] ${hexAddress(from)}-${hexAddress(to - 1)} @offset=${from - start}. ${bytes}`;
 }
 
 /** The text of a bug. `symbolOf` names the function of a stack. */

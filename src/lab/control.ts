@@ -26,7 +26,7 @@ export class AbortedError extends GranaryError {
 }
 
 /** A thread of the pool did not come within the limit. */
-export class LabTimeoutError extends GranaryError {
+class LabTimeoutError extends GranaryError {
   override name = 'LabTimeoutError';
 }
 

@@ -24,7 +24,7 @@ export interface Environment {
 }
 
 /** Atomic adds: what one thread takes, and two on lines of their own and on the same line. */
-export interface Probe {
+interface Probe {
   readonly oneThreadNs: number;
   readonly separateLinesNs: number;
   readonly sameLineNs: number;

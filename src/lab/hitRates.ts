@@ -5,7 +5,7 @@ import { Stage } from './stage.js';
 import { table } from './stats.js';
 import { compileTrace, type TraceProgram } from './trace/index.js';
 
-export interface HitRateOptions {
+interface HitRateOptions {
   cpus?: number;
   /** Frees of the kernel's own contexts go through kfree_rcu. */
   kthreadRcu?: boolean;
@@ -13,7 +13,7 @@ export interface HitRateOptions {
 }
 
 /** One cache in front of whose slabs one layer stands. */
-export interface HitRate {
+interface HitRate {
   cache: string;
   layer: Layer;
   allocs: number;

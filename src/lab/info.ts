@@ -12,7 +12,7 @@ import type { LockStatRow } from '../sync/index.js';
 import { Stage } from './stage.js';
 import { table } from './stats.js';
 
-export interface InfoOptions {
+interface InfoOptions {
   bytes?: number;
   cpus?: number;
   /** Threads of the load, by default as many as CPUs; more share them, which needs lockPolicy 'op'. */
@@ -129,7 +129,7 @@ function act(arena: Arena, { shrink = false, validate = false, pattern }: InfoOp
   return problems;
 }
 
-/** What is no fault is a trace. */
+/** Prints reports of faults; traces are left out. */
 function printFaults({ kind, text }: SlabReport): void {
   if (kind !== 'trace') console.error(text);
 }

@@ -78,7 +78,7 @@ export type LabJob = WorkloadJob | ReplayJob | ProbeJob;
 export type LabResult = WorkloadResult | ReplayResult | ProbeResult;
 
 /** Milliseconds on the clock of the process: performance.now() starts anew in each thread. */
-export function sharedClock(): number {
+function sharedClock(): number {
   const [seconds, nanoseconds] = process.hrtime();
   return seconds * 1e3 + nanoseconds / 1e6;
 }

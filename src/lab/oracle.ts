@@ -23,7 +23,7 @@ const INPUT_COLUMNS = ['object_size', 'align', 'hwcache_align', 'destroy_by_rcu'
 const NUMBER_COLUMNS = [...INPUT_COLUMNS, ...OUTPUT_COLUMNS];
 const COLUMNS = ['cache', 'ctor', ...NUMBER_COLUMNS];
 
-export interface OracleDifference {
+interface OracleDifference {
   line: number;
   cache: string;
   column: string;
@@ -32,7 +32,7 @@ export interface OracleDifference {
   got: number | string;
 }
 
-export interface OracleReport {
+interface OracleReport {
   /** Rows, not cells. */
   agree: number;
   differ: number;

@@ -40,7 +40,7 @@ const COLUMNS = ['cache', 'sysfs_id', 'merged_names', 'ctor', ...NUMBER_COLUMNS]
 /** An id says that a cache may merge, and an `F` in it that it could with consistency checks: a kernel before 7.0. */
 const NEVER = SLAB_NEVER_MERGE & ~SLAB_CONSISTENCY_CHECKS;
 
-export interface MergeDifference {
+interface MergeDifference {
   line: number;
   cache: string;
   column: 'sysfs_id' | 'merged_names' | 'aliases';
@@ -49,7 +49,7 @@ export interface MergeDifference {
   got: string;
 }
 
-export interface MergeReport {
+interface MergeReport {
   /** Rows, not cells. */
   agree: number;
   differ: number;

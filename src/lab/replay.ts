@@ -35,7 +35,7 @@ export interface ReplayOptions {
 type Settings = { [K in keyof Omit<ReplayOptions, 'progress'>]-?: NonNullable<ReplayOptions[K]> };
 
 /** One cache's part in a replay. */
-export interface CacheFigures {
+interface CacheFigures {
   name: string;
   objectSize: number;
   allocs: number;

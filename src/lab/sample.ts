@@ -17,7 +17,7 @@ export interface Sample {
   readonly histogram: Histogram | undefined;
 }
 
-export interface SampleWork {
+interface SampleWork {
   readonly workload: string;
   readonly threads: number;
   /** To be replayed instead, compiled for as many CPUs as there are threads. */

@@ -33,7 +33,7 @@ export interface StageOptions extends Omit<ArenaOptions, 'threads' | 'buffer'> {
 }
 
 /** What every run tells besides its time. */
-export interface RunFigures {
+interface RunFigures {
   readonly threads: number;
   /** Empty when the run was sound. */
   readonly problems: string[];
@@ -43,7 +43,7 @@ export interface RunFigures {
   readonly histogram: Histogram | undefined;
 }
 
-export interface WorkloadFigures extends RunFigures {
+interface WorkloadFigures extends RunFigures {
   /** From the first thread's start to the last one's end. */
   readonly wallMs: number;
   /** Operations of the run, all threads together. */
@@ -57,7 +57,7 @@ export interface ReplayFigures extends RunFigures {
   readonly passes: ReplaySummary[];
 }
 
-export interface RunOptions {
+interface RunOptions {
   threads: number;
   heap?: HeapKind;
   seed?: number;
@@ -265,7 +265,7 @@ export class Stage {
 
   #sharedWords(name: string, threads: number): Int32Array {
     const key = `${name}/${threads}`;
-    const words = workloadNamed(name).sharedWords(threads);
+    const words = workloadNamed(name).sharedWords?.(threads) ?? 0;
     let shared = this.#shared.get(key);
     if (shared === undefined) {
       shared = new Int32Array(new SharedArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT));

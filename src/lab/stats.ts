@@ -9,7 +9,7 @@ export interface Interval {
   high: number;
 }
 
-export interface BootstrapOptions {
+interface BootstrapOptions {
   seed?: number;
   /** Number of resamples. */
   resamples?: number;

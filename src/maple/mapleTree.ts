@@ -20,5 +20,3 @@ export type MapleTreePtr = Ptr<'maple_tree'>;
 export const MT_FLAGS_ALLOC_RANGE = 1;
 /** There are readers without the lock. Kernel: MT_FLAGS_USE_RCU. */
 export const MT_FLAGS_USE_RCU = 2;
-/** The lock is the caller's. Kernel: MT_FLAGS_LOCK_EXTERN. */
-export const MT_FLAGS_LOCK_EXTERN = 4;

@@ -28,8 +28,8 @@ export const MAPLE_NODE_BYTES = 256;
 /** The greatest key; keys are integers from 0 to it. */
 export const MAPLE_MAX = 0x7fffffff;
 
-export const MapleNode = struct('maple_node', { parent: 1, meta: 1, pivots: 62 });
-export type MapleNodePtr = Ptr<'maple_node'>;
+const MapleNode = struct('maple_node', { parent: 1, meta: 1, pivots: 62 });
+type MapleNodePtr = Ptr<'maple_node'>;
 
 /** A reference to a node: address, type and tag in one word. Kernel: `maple_enode`. */
 export type MapleEnode = number & { readonly __enode: true };
@@ -42,7 +42,6 @@ export const NODE_TYPE_NAMES = ['', 'leaf', 'range', 'allocation range'];
 export const SLOTS: readonly number[] = [0, 31, 31, 20];
 /** Least `end` of a node that is not the root, by type. Kernel: `mt_min_slots`. */
 export const MIN_END: readonly number[] = [0, 13, 13, 9];
-export const SLOTS_MAX = 31;
 /** More levels than any tree can have: a level divides its keys by 10 at least. Kernel: MAPLE_HEIGHT_MAX. */
 export const HEIGHT_MAX = 31;
 

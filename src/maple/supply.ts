@@ -33,11 +33,6 @@ export class NodeSupply {
     this.rcu = rcu;
   }
 
-  /** Nodes that can be taken without asking for memory. */
-  get held(): number {
-    return (this.single !== 0 ? 1 : 0) + (this.sheaf?.size ?? 0);
-  }
-
   /** Sees to it that `request` nodes can be taken. False when out of memory; what was held stays. */
   reserve(request: number, gfp: number): boolean {
     const { cache } = this;

@@ -33,7 +33,7 @@ export interface MapleRange {
 }
 
 /** A lock that stands for a tree's own. */
-export interface ExternLock {
+interface ExternLock {
   /** The lock, or 0: whoever uses the tree has seen to it that nobody else does. */
   readonly word: LockPtr | 0;
   readonly cls: LockClassId;

@@ -27,7 +27,7 @@ const GFP_UNDER_LOCK = GFP_NOWAIT | __GFP_NOWARN;
 const NONE = 0 as VmAreaPtr;
 
 /** What was missing when an operation returned undefined. */
-export type Missing = '' | 'area' | 'nodes' | 'detached nodes' | 'copied nodes';
+type Missing = '' | 'area' | 'nodes' | 'detached nodes' | 'copied nodes';
 
 export class Areas {
   private readonly m: Words;

@@ -1,12 +1,10 @@
 export {
-  AREA_PAGE,
   MMAP_MIN,
   TASK_SIZE,
   VM_EXEC,
   VM_GROWSDOWN,
   VM_READ,
   VM_WRITE,
-  VMA_WRITER,
   VmArea,
 } from './layout.js';
 export { type Area, type FaultStats, Mm } from './mm.js';

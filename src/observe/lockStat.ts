@@ -1,4 +1,4 @@
-/** Lock statistics as the kernel's tools show them: /proc/lock_stat, perf lock report, perf lock contention. */
+/** Lock statistics as /proc/lock_stat shows them; as perf shows them they are in perfLock.ts. */
 import { requireRows } from '../struct/index.js';
 import type { LockPoint, LockStatRow } from '../sync/index.js';
 

@@ -60,7 +60,7 @@ const freesOf = ({ stats }: CacheInfo): number => stats.FREE_FASTPATH + stats.FR
 const whole = (part: number, all: number): number => (all === 0 ? 100 : Math.floor((part * 100) / all));
 
 /** `*` has aliases, `d` DMA, `A` aligned to cache lines, `P` poison, `a` reclaimable, `Z` red zones, `F` checks, `U` tracks, `T` trace. */
-export function flagLetters(s: CacheInfo): string {
+function flagLetters(s: CacheInfo): string {
   const letters: Array<[boolean, string]> = [
     [s.aliases > 0, '*'],
     [s.cache_dma === 1, 'd'],
@@ -115,7 +115,8 @@ const distribution = (s: CacheInfo): string => `${s.slabs - s.cpu_slabs}/${s.par
 
 function tableText(caches: readonly CacheInfo[], options: SlabinfoOptions): string[] {
   const { loss = false, bytes = false } = options;
-  const head = `${left('Name', 21)} ${right('Objects', 9)} ${right('Objsize', 7)} ${right(loss ? 'Loss' : 'Space', 15)} ${right('Slabs/Part/Cpu', 15)}  O/S O %Fr %Ef Flg`;
+  const titles = `${left('Name', 21)} ${right('Objects', 9)} ${right('Objsize', 7)} ${right(loss ? 'Loss' : 'Space', 15)}`;
+  const head = `${titles} ${right('Slabs/Part/Cpu', 15)}  O/S O %Fr %Ef Flg`;
   const rows = caches.map((s) => {
     const space = storeSize(loss ? lossOf(s) : spaceOf(s), bytes);
     const figures = `${right(s.objects, 9)} ${right(s.object_size, 7)} ${right(space, 15)} ${right(distribution(s), 15)}`;

@@ -1,5 +1,5 @@
 /** What is wrong with a block of pages that a user names by address and order. */
-import { SlabBugError } from '../struct/index.js';
+import { hexAddress, SlabBugError } from '../struct/index.js';
 import { orderOf, PG_HEAD, PG_LARGE, PG_SLAB } from './page.js';
 
 export function badPage(address: unknown, what: string): SlabBugError {
@@ -8,7 +8,7 @@ export function badPage(address: unknown, what: string): SlabBugError {
 
 /** Throws unless a block of that order, of allocPages, starts at the page with these flags. */
 export function checkBlock(address: number, order: number, flags: number): void {
-  const hex = `0x${address.toString(16)}`;
+  const hex = hexAddress(address);
   if ((flags & PG_HEAD) === 0) {
     throw badPage(address, `no block starts at ${hex}: it was freed already or never allocated`);
   }

@@ -1,6 +1,5 @@
 export * from './buddy.js';
 export * from './gfp.js';
-export { OomLog } from './oomLog.js';
 export * from './page.js';
 export * from './pageAllocator.js';
 export * from './reclaimer.js';

@@ -47,7 +47,7 @@ const COSTLY_ORDER = 3;
 /** How often a reclaim that freed pages, which others then took, is done again. Kernel: `MAX_RECLAIM_RETRIES`. */
 const RETRIES_MAX = 16;
 /** How long __GFP_NOFAIL waits before it throws. */
-export const NOFAIL_LIMIT_MS = 10_000;
+const NOFAIL_LIMIT_MS = 10_000;
 /** When its wait is first reported. */
 const STALL_MS = 1000;
 const NAP_MS_MAX = 10;

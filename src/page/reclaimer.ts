@@ -2,7 +2,7 @@
  * What the page allocator needs of whoever can give pages back, and how threads tell a reclaim worker that there are
  * too few. The caches above hand their half in when a thread goes online, so nothing here imports them.
  */
-import { type Geometry, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
+import { type Geometry, LINE_WORDS, struct, type Words } from '../struct/index.js';
 import { cmpxchg, exchange, futexWait, futexWake, loadAcquire, storeRelease } from '../sync/index.js';
 import { Zone, zoneOf } from './zone.js';
 
@@ -32,7 +32,6 @@ export const Pressure = struct(
   { asleep: 1, stops: 1, wakeUps: 1, work: 1, reserveUsed: 1 },
   { alignWords: LINE_WORDS },
 );
-export type PressurePtr = Ptr<'pressure'>;
 
 const { asleep: ASLEEP, stops: STOPS, wakeUps: WAKE_UPS, work: WORK } = Pressure;
 

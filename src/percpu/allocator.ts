@@ -257,11 +257,6 @@ export class PercpuAllocator {
     return this.source.withLock(() => percpuInfo(this.v));
   }
 
-  /** Visits the areas that are kept in caches; others are quiet. */
-  forEachKept(visit: (p: number) => void): void {
-    this.areas?.forEach(visit);
-  }
-
   /** Gives back what the area cache of a CPU keeps. */
   drainAreas(cpu: number = this.cpu.id): void {
     this.areas?.drain(cpu, (p) => this.source.giveBack(p));

@@ -90,7 +90,7 @@ function findPages(v: PcpuView, chunk: PcpuChunkPtr, pages: number, popOnly: boo
 }
 
 /** Puts a change on record. `opKind` is last: before it, the record says nothing. */
-export function beginOp(v: PcpuView, kind: number, chunk: PcpuChunkPtr, start: number, end: number): void {
+function beginOp(v: PcpuView, kind: number, chunk: PcpuChunkPtr, start: number, end: number): void {
   const { m, root } = v;
   m[root + OP_CHUNK] = chunk;
   m[root + OP_START] = start;

@@ -138,13 +138,6 @@ export class AreaCache {
     }
   }
 
-  /** Visits all that is kept anywhere; others are quiet. */
-  forEach(visit: (p: number) => void): void {
-    const { geometry } = this.v;
-    for (let cpu = 0; cpu < geometry.cpus; cpu += geometry.pcpuAreaCpus)
-      this.forEachIn(this.cacheOf(cpu), visit);
-  }
-
   private forEachIn(cache: PcpuAreasPtr, visit: (p: number) => void): void {
     const { m } = this;
     for (let cls = 0; cls < AREA_CLASSES.length; cls++) {

@@ -1,7 +1,7 @@
-import { describe, SlabBugError, type SlabBugKind } from '../struct/index.js';
+import { describe, hexAddress, SlabBugError, type SlabBugKind } from '../struct/index.js';
 
 /** What is wrong with a percpu address. */
 export function badAddress(kind: SlabBugKind, p: unknown, what: string): SlabBugError {
-  const hex = typeof p === 'number' ? `0x${(p >>> 0).toString(16)}` : describe(p);
+  const hex = typeof p === 'number' ? hexAddress(p) : describe(p);
   return new SlabBugError(kind, 'percpu', typeof p === 'number' ? p : 0, `${hex} ${what}`);
 }

@@ -24,7 +24,7 @@ export interface BalanceReport {
   pagesDepopulated: number;
 }
 
-export interface BalanceEnv extends PcpuEnv {
+interface BalanceEnv extends PcpuEnv {
   readonly kmallocs: Kmallocs;
 }
 

@@ -1,5 +1,4 @@
 export { PercpuAllocator } from './allocator.js';
-export { AREA_CACHE_MAX, areaCacheWords } from './areaCache.js';
 export type { BalanceReport } from './balance.js';
 export * from './bitmap.js';
 export { chunkContig, isEmptyPage, isPopulated } from './blocks.js';
@@ -8,7 +7,6 @@ export {
   countersInOrder,
   PERCPU_COUNTER_BYTES,
   PercpuCounter,
-  type PercpuCounterPtr,
 } from './counterList.js';
 export type { PercpuChunkInfo, PercpuInfo } from './info.js';
 export * from './layout.js';

@@ -72,7 +72,7 @@ export const PcpuRoot = struct(
   },
   { alignWords: LINE_WORDS },
 );
-export type PcpuRootPtr = Ptr<'pcpu_root'>;
+type PcpuRootPtr = Ptr<'pcpu_root'>;
 
 /** Areas that one operation may have in hand. */
 export const IN_HAND_MAX = 31;
@@ -107,12 +107,6 @@ export type PcpuChunkPtr = Ptr<'pcpu_chunk'>;
 
 /** One per page, bits counted from its start. Kernel: `struct pcpu_block_md`, without what merges runs across pages. */
 export const PcpuBlock = struct('pcpu_block_md', { contigHint: 1, contigHintStart: 1, firstFree: 1 });
-
-export interface PcpuConfig {
-  readonly unitPages: number;
-  /** Areas of each size that an area cache keeps; 0 for no such caches. */
-  readonly areaCache: number;
-}
 
 /** Words of all that lies beside the heap. `areaCaches` are those of the area caches. */
 export function pcpuWords(threads: number, areaCaches: number): number {

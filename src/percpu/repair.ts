@@ -2,12 +2,12 @@
  * After a thread that died with pcpu_lock or pcpu_alloc_mutex: the maps and the tables of pages are the truth, everything
  * else is made anew from them.
  *
- *  R1  A change of the maps is on record (area.ts). One that allocates is undone, one that frees is completed.
- *  R2  A page that the table has in some units, or that no bit says is populated, is given back: its thread died while it
- *      populated or depopulated it.
- *  R3  Hints, free bytes, counts and lists of all chunks are computed again. A chunk that balance work had taken off its
- *      list gets back on one.
- *  R4  The list of counters is whole when read forwards (counter.ts); the links backwards are set again.
+ *  PR1  A change of the maps is on record (area.ts). One that allocates is undone, one that frees is completed.
+ *  PR2  A page that the table has in some units, or that no bit says is populated, is given back: its thread died while
+ *       it populated or depopulated it.
+ *  PR3  Hints, free bytes, counts and lists of all chunks are computed again. A chunk that balance work had taken off
+ *       its list gets back on one.
+ *  PR4  The list of counters is whole when read forwards (counter.ts); the links backwards are set again.
  *
  * The dead owner's lock keeps everybody out meanwhile; in the end it is free.
  */
@@ -76,7 +76,7 @@ function free(v: PcpuView, lock: LockPtr): void {
   futexWake(v.m, lock, Number.POSITIVE_INFINITY);
 }
 
-/** R1. */
+/** PR1. */
 function settleRecord(v: PcpuView): void {
   const { m, root } = v;
   if (m[root + PcpuRoot.opKind] === AreaOp.NONE) return;
@@ -85,7 +85,7 @@ function settleRecord(v: PcpuView): void {
   endOp(v);
 }
 
-/** R2. The pages that are to be given back; no bit says any more that they are populated. */
+/** PR2. The pages that are to be given back; no bit says any more that they are populated. */
 function takeHalfPages(v: PcpuView): HalfPage[] {
   const { m, geometry } = v;
   const half: HalfPage[] = [];
@@ -101,7 +101,7 @@ function takeHalfPages(v: PcpuView): HalfPage[] {
   return half;
 }
 
-/** R3. */
+/** PR3. */
 function rebuild(v: PcpuView, mutexDied: boolean): void {
   const { m, root } = v;
   m.fill(0, root + PcpuRoot.slotHead, root + PcpuRoot.SIZEOF);

@@ -6,10 +6,7 @@ export {
   KfreeRcuCpu,
   type KfreeRcuCpuPtr,
   krcpOf,
-  RcuCpu,
-  type RcuCpuPtr,
   RcuState,
-  rcuCpuOf,
   rcuStateOf,
   rcuWords,
 } from './rcuRecord.js';

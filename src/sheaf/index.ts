@@ -6,5 +6,4 @@ export { BOOT_SHEAF, type MainCounters, type SheafSource } from './pcsLock.js';
 export { PcsNolock } from './pcsNolock.js';
 export * from './percpuArray.js';
 export * from './prefilled.js';
-export { barnGetRipeSheaf, RcuSheaves } from './rcuSheaf.js';
 export * from './sheaf.js';

@@ -29,7 +29,7 @@ const { rcuHead: HEAD, rcuTail: TAIL, nrFull: NR_FULL, nrEmpty: NR_EMPTY } = Bar
 const { FREE_RCU_SHEAF, BARN_PUT, BARN_PUT_FAIL } = Stat;
 
 /** Appends a sheaf to those that wait. */
-export function barnPutRcuSheaf(cpu: ThisCpu, barn: BarnPtr, sheaf: SheafPtr): void {
+function barnPutRcuSheaf(cpu: ThisCpu, barn: BarnPtr, sheaf: SheafPtr): void {
   const { m } = cpu;
   cpu.locks.lock(barnLock(barn), LockClass.Barn);
   try {
@@ -43,7 +43,7 @@ export function barnPutRcuSheaf(cpu: ThisCpu, barn: BarnPtr, sheaf: SheafPtr): v
 }
 
 /** The sheaf that waits longest, if its grace period is over; else 0. */
-export function barnGetRipeSheaf(cpu: ThisCpu, barn: BarnPtr, gracePeriods: GracePeriods): SheafPtr {
+function barnGetRipeSheaf(cpu: ThisCpu, barn: BarnPtr, gracePeriods: GracePeriods): SheafPtr {
   const { m } = cpu;
   // data race, intended: a sheaf that arrives now is not ripe.
   if (m[barn + HEAD] === 0) return 0 as SheafPtr;

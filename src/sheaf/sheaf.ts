@@ -1,7 +1,10 @@
 /**
- * A sheaf: a stack of free objects. It is in exactly one place: main, spare or rcu_free of one CPU, the full or the empty
- * list of one barn or its queue of those that wait for a grace period, the list of those that one thread has borrowed, or the hands of one CPU that is filling or
- * flushing it.
+ * A sheaf: a stack of free objects. It is in exactly one place:
+ *
+ *  - main, spare or rcu_free of one CPU;
+ *  - the full or the empty list of one barn, or its queue of those that wait for a grace period;
+ *  - the list of those that one thread has borrowed;
+ *  - the hands of one CPU that is filling or flushing it.
  *
  * The size word. While a CPU holds its pcs lock, the size word of its main sheaf also counts allocations, so that
  * the fast path needs no counter of its own:

@@ -91,12 +91,12 @@ export class DebugSlabs extends NolockSlabs {
     return isDebug(s) ? 0 : super.refillFromPartial(s, out, at, min, max, gfp);
   }
 
-  /** The object is ours: nobody else knows its address yet. */
   /** T alone can be switched while the cache is in use: the arena has the flags that hold, `s` those that it was opened with. */
   private isTraced(s: CacheDesc): boolean {
     return (this.m[s.ptr + KmemCacheStruct.flags]! & SLAB_TRACE) !== 0;
   }
 
+  /** The object is ours: nobody else knows its address yet. */
   private trackAlloc(s: CacheDesc, p: number, mayWait: boolean): void {
     const { checks } = this;
     if ((s.flags & SLAB_STORE_USER) !== 0) checks.setTrack(s, p, TRACK_ALLOC, checks.sink.stack(mayWait));

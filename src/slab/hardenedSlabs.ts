@@ -16,7 +16,7 @@
  */
 import { CpuSlab, type PcsPtr, type ThisCpu } from '../cpu/index.js';
 import { Page, type PageAllocator, type PagePtr } from '../page/index.js';
-import { SlabBugError } from '../struct/index.js';
+import { hexAddress, SlabBugError } from '../struct/index.js';
 import { cmpxchg, exchange, loadAcquire } from '../sync/index.js';
 import type { FreelistLoops } from './freelist.js';
 import type { HardenedLoops } from './hardenedFreelist.js';
@@ -32,8 +32,6 @@ export type SlabAllocatorClass = new (
   pages: PageAllocator,
   loops: FreelistLoops,
 ) => SlabAllocator;
-
-const hex = (n: number): string => `0x${(n >>> 0).toString(16)}`;
 
 /** The class of slabs for an arena with `freelistHardened`; its loops are those of makeHardenedLoops. */
 export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorClass {
@@ -63,13 +61,17 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
     }
 
     private freedTwice(s: CacheDesc, p: number): SlabBugError {
-      const what = `Object at ${hex(p)} is free already: it is the head of its freelist`;
+      const what = `Object at ${hexAddress(p)} is free already: it is the head of its freelist`;
       return new SlabBugError('double-free', s.name, p, what);
     }
 
     private corrupted(s: CacheDesc, page: PagePtr, p: number, link: number): void {
       const { sink } = this.checks;
-      sink.bug(s, { what: `Freechain corrupt: ${hex(p)} leads to ${hex(link)}`, page, object: p });
+      sink.bug(s, {
+        what: `Freechain corrupt: ${hexAddress(p)} leads to ${hexAddress(link)}`,
+        page,
+        object: p,
+      });
       sink.fix(s, 'Isolate corrupted freechain');
       sink.flush();
     }
@@ -205,8 +207,12 @@ export function withHardenedFreelist(Base: SlabAllocatorClass): SlabAllocatorCla
       this.hard.twice = 0;
       if (twice === 0) return;
       const { sink } = this.checks;
-      sink.bug(s, { what: `Object ${hex(twice)} already free`, page: this.slabOf(twice), object: twice });
-      sink.fix(s, `Object at ${hex(twice)} not freed`);
+      sink.bug(s, {
+        what: `Object ${hexAddress(twice)} already free`,
+        page: this.slabOf(twice),
+        object: twice,
+      });
+      sink.fix(s, `Object at ${hexAddress(twice)} not freed`);
       sink.flush();
     }
   };

@@ -1,5 +1,5 @@
 export type { DetachedCpuSlab } from './cpuSlabs.js';
-export { type DamagedBytes, type DebugSink, NO_SINK, type SlabBug } from './debugSink.js';
+export type { DamagedBytes, DebugSink, SlabBug } from './debugSink.js';
 export { isDebug } from './debugSlabs.js';
 export * from './flags.js';
 export type { FreelistLoops } from './freelist.js';
@@ -14,7 +14,6 @@ export * from './partialList.js';
 export { initFreelistRandomization, randomSequence } from './randomSlabs.js';
 export type { SlabAllocator } from './shrink.js';
 export type { CallbackError } from './slabCallbacks.js';
-export type { SlabChecks } from './slabChecks.js';
 export { freelistLoops, slabAllocatorClass } from './slabClass.js';
 export * from './slabDebug.js';
 export { type CtorResult, type ObjectCallbacks, SlabObjects } from './slabObjects.js';

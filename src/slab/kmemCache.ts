@@ -119,7 +119,6 @@ export interface CacheDesc {
   /** Bytes before an object in its slot; an object's address is the slot's and this. */
   readonly redLeftPad: number;
   readonly inuse: number;
-  readonly useroffset: number;
   readonly usersize: number;
   /** Byte offset of the free pointer within an object. */
   readonly offset: number;
@@ -164,7 +163,6 @@ export function readCacheDesc(m: Words, ptr: KmemCachePtr, nodes: number): Cache
     size: at(K.size),
     redLeftPad: at(K.redLeftPad),
     inuse: at(K.inuse),
-    useroffset: at(K.useroffset),
     usersize: at(K.usersize),
     offset: at(K.offset),
     origSize: at(K.origSize),

@@ -23,23 +23,23 @@ import {
 const WORD_SIZE = 8;
 const CACHE_LINE_SIZE = 64;
 export const MAX_OBJS_PER_PAGE = 32767;
-export const SLUB_MAX_ORDER = 3;
-export const MIN_PARTIAL = 5;
-export const MAX_PARTIAL = 10;
+const SLUB_MAX_ORDER = 3;
+const MIN_PARTIAL = 5;
+const MAX_PARTIAL = 10;
 /** With SLUB_TINY; no slab stays that is empty. */
 export const TINY_MAX_ORDER = 1;
 /** The largest object, the largest slot and the largest alignment: one slab of the highest order. */
-export const MAX_SLAB_BYTES = PAGE_SIZE << MAX_PAGE_ORDER;
+const MAX_SLAB_BYTES = PAGE_SIZE << MAX_PAGE_ORDER;
 const SHEAF_HEADER_SIZE = 32;
 /** A sheaf is one allocation, header included. */
-export const MAX_SHEAF_CAPACITY = (MAX_SLAB_BYTES - SHEAF_HEADER_SIZE) / WORD_SIZE;
+const MAX_SHEAF_CAPACITY = (MAX_SLAB_BYTES - SHEAF_HEADER_SIZE) / WORD_SIZE;
 
 const MIN_ALIGN = 8;
 /** The most CPUs a Linux kernel can be built for. */
 const MAX_CPUS = 8192;
 const WASTE_FRACTIONS = [16, 8, 4, 2];
 
-export interface OrderOptions {
+interface OrderOptions {
   /** CPUs that are present. */
   cpus: number;
   /** Kernel parameter slub_min_order. */

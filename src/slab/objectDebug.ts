@@ -25,7 +25,7 @@ export const POISON_FREE = 0x6b;
 export const POISON_END = 0xa5;
 export const SLUB_RED_INACTIVE = 0xbb;
 export const SLUB_RED_ACTIVE = 0xcc;
-export type RedZone = typeof SLUB_RED_INACTIVE | typeof SLUB_RED_ACTIVE;
+type RedZone = typeof SLUB_RED_INACTIVE | typeof SLUB_RED_ACTIVE;
 
 export const TRACK_ALLOC = 0;
 export const TRACK_FREE = 1;
@@ -50,8 +50,7 @@ export interface Track {
 /** Milliseconds since 1970, the same clock in every thread. */
 export const now = (): number => performance.timeOrigin + performance.now();
 
-export const trackAt = (s: CacheDesc, p: number, which: TrackId): number =>
-  p + infoEnd(s) + which * TRACK_BYTES;
+const trackAt = (s: CacheDesc, p: number, which: TrackId): number => p + infoEnd(s) + which * TRACK_BYTES;
 
 /** From the object: where padding begins that nobody uses. */
 export function padStart(s: CacheDesc): number {

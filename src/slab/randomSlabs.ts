@@ -19,7 +19,7 @@ import type { CacheDesc } from './kmemCache.js';
 import type { SlabAllocator } from './shrink.js';
 
 /** Draws numbers from 0 to `n` - 1; the same ones for the same seed. */
-export function makeRandom(seed: number): (n: number) => number {
+function makeRandom(seed: number): (n: number) => number {
   let state = mix(seed, 1) || 1;
   return (n) => {
     // xorshift32: nothing here guards a secret that is worth more than the arena it lies in.

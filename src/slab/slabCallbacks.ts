@@ -58,7 +58,7 @@ export interface CallbackError {
 }
 
 /** A cache's functions on this thread; undefined when it has not imported them, or the cache is gone. */
-export type FindCallbacks = (s: CacheDesc) => ObjectCallbacks | undefined;
+type FindCallbacks = (s: CacheDesc) => ObjectCallbacks | undefined;
 
 export class SlabCallbacks {
   private readonly cpu: ThisCpu;

@@ -98,7 +98,7 @@ export const SlabDebug = struct(
   { alignWords: LINE_WORDS },
 );
 
-export const SLAB_DEBUG_BYTES_MAX = 1024;
+const SLAB_DEBUG_BYTES_MAX = 1024;
 
 /** No debugging. */
 export const NO_SLAB_DEBUG: SlabDebugSpec = { global: 0, blocks: [], keepOrder: false };

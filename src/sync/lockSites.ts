@@ -4,9 +4,9 @@
  * A stack costs microseconds, so it is looked at for contended acquisitions only, and after the unlock, where nobody waits
  * for it. The function that gives a lock up is the one that took it.
  *
- *  K1  A waiter marks the lock's last owner, which holds it. Whoever gives up a marked lock notes itself as a holder.
- *  K2  The mark is set by a locked instruction and cleared by plain stores of the owner: a mark that meets such a store is
- *      lost, and one hold is not noted. No acquisition, wait or bounce is counted by it.
+ *  LS1  A waiter marks the lock's last owner, which holds it. Whoever gives up a marked lock notes itself as a holder.
+ *  LS2  The mark is set by a locked instruction and cleared by plain stores of the owner: a mark that meets such a store
+ *       is lost, and one hold is not noted. No acquisition, wait or bounce is counted by it.
  */
 import { type Doubles, type Ptr, struct, WORD_BYTES, type Words } from '../struct/index.js';
 import { fetchOr } from './atomic.js';
@@ -16,7 +16,7 @@ import { CONTENDED, HoldTimingLocks } from './lockStat.js';
 import { Place } from './place.js';
 
 /** Call sites that a thread keeps for each class, of waiters and of holders. Kernel: `LOCKSTAT_POINTS`. */
-export const LOCK_POINTS = 4;
+const LOCK_POINTS = 4;
 
 const TEXT_WORDS = 23;
 
@@ -88,7 +88,7 @@ export class SiteLocks extends HoldTimingLocks {
   }
 
   protected override contended(lock: LockPtr, cls: LockClassId): void {
-    fetchOr(this.m, lock + Lock.lastOwner, CONTENDED); // K1
+    fetchOr(this.m, lock + Lock.lastOwner, CONTENDED); // LS1
     super.contended(lock, cls);
   }
 

@@ -2,10 +2,10 @@
  * What lockdep knows of an arena, in the arena: which class was waited for under which, by whom and where first, and
  * what was reported. All threads write into one graph, so that A -> B of one and B -> A of another meet.
  *
- *  D1  An edge is claimed by a compare-exchange before its first taker looks for a way back, and never removed. Of two
- *      threads that add the two halves of a circle at once, each claims first: at least one of them sees the other's.
- *  D2  Who claims an edge writes its place and then says so with release. One that died in between leaves an edge
- *      without a place, which counts as any other.
+ *  LG1  An edge is claimed by a compare-exchange before its first taker looks for a way back, and never removed. Of two
+ *       threads that add the two halves of a circle at once, each claims first: at least one of them sees the other's.
+ *  LG2  Who claims an edge writes its place and then says so with release. One that died in between leaves an edge
+ *       without a place, which counts as any other.
  */
 import { LINE_WORDS, type Ptr, struct, WORD_BYTES, type Words } from '../struct/index.js';
 import { cmpxchg, fetchAdd, loadAcquire, storeRelease } from './atomic.js';
@@ -67,7 +67,7 @@ export class LockdepGraph {
   }
 
   has(held: LockClassId, taken: LockClassId): boolean {
-    return loadAcquire(this.m, this.edge(held, taken)) !== EdgeState.NONE; // D1
+    return loadAcquire(this.m, this.edge(held, taken)) !== EdgeState.NONE; // LG1
   }
 
   /** Adds an edge. False when it is known already. */
@@ -75,10 +75,10 @@ export class LockdepGraph {
     const { m } = this;
     const edge = this.edge(held, taken);
     if (m[edge] !== EdgeState.NONE) return false; // never goes back, so an old value is only a second look below
-    if (cmpxchg(m, edge, EdgeState.NONE, EdgeState.CLAIMED) !== EdgeState.NONE) return false; // D1
+    if (cmpxchg(m, edge, EdgeState.NONE, EdgeState.CLAIMED) !== EdgeState.NONE) return false; // LG1
     m[edge + LockdepEdge.thread] = thread;
     m[edge + LockdepEdge.placeBytes] = this.write(edge + LockdepEdge.place, PLACE_WORDS, place());
-    storeRelease(m, edge, EdgeState.PLACED); // D2; pairs with describe
+    storeRelease(m, edge, EdgeState.PLACED); // LG2; pairs with describe
     return true;
   }
 
@@ -101,7 +101,7 @@ export class LockdepGraph {
   describe(held: LockClassId, taken: LockClassId): LockOrderEdge {
     const { m } = this;
     const edge = this.edge(held, taken);
-    const placed = loadAcquire(m, edge) === EdgeState.PLACED; // D2; pairs with add
+    const placed = loadAcquire(m, edge) === EdgeState.PLACED; // LG2; pairs with add
     const bytes = placed ? m[edge + LockdepEdge.placeBytes]! : 0;
     return {
       held: LOCK_CLASS_NAMES[held]!,

@@ -9,7 +9,7 @@ import { CountingLocks, HoldTimingLocks, type LockStatTier } from './lockStat.js
 const SAMPLE_EVERY = 64;
 
 /** Where this thread's statistics lie, in words, and who checks its locks. */
-export interface LockWatch {
+interface LockWatch {
   readonly stats: number;
   /** Its call sites; 0 when none are kept. */
   readonly sites?: number;

@@ -2,7 +2,7 @@
 import { describe, optionError, requireInteger } from '../struct/index.js';
 
 /** Bytes of each number; its alignment is the same. `addr` is the address of another object, 0 for none. */
-export const SCALAR_BYTES = {
+const SCALAR_BYTES = {
   i8: 1,
   u8: 1,
   i16: 2,
@@ -76,7 +76,7 @@ export function isScalar(type: unknown): type is Scalar {
 }
 
 /** Bytes and alignment of a field. Throws RangeError that names it when `type` is none. */
-export function sizeAndAlign(name: string, type: FieldType): { bytes: number; align: number } {
+function sizeAndAlign(name: string, type: FieldType): { bytes: number; align: number } {
   if (isScalar(type)) return { bytes: SCALAR_BYTES[type], align: SCALAR_BYTES[type] };
   if (typeof type === 'object' && type !== null) {
     if (type.kind === 'text') return { bytes: type.bytes, align: 1 };

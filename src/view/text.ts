@@ -19,7 +19,7 @@ export function writeText(u8: Uint8Array, p: number, room: number, text: string)
   return bytes.length;
 }
 
-export function encodeText(text: string, room: number): Uint8Array {
+function encodeText(text: string, room: number): Uint8Array {
   if (typeof text !== 'string') throw new TypeError(`text is ${typeof text}; it must be a string`);
   const bytes = encoder.encode(text);
   if (bytes.length > room) {

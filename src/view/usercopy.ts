@@ -18,7 +18,14 @@ import {
   virtToPage,
 } from '../page/index.js';
 import { type KmemCachePtr, KmemCacheStruct, readName } from '../slab/index.js';
-import { describe, type Geometry, PAGE_SIZE, requireInteger, SlabBugError } from '../struct/index.js';
+import {
+  describe,
+  type Geometry,
+  hexAddress,
+  PAGE_SIZE,
+  requireInteger,
+  SlabBugError,
+} from '../struct/index.js';
 import { readText, writeText } from './text.js';
 
 const K = KmemCacheStruct;
@@ -84,10 +91,10 @@ export class UserCopy {
     if ((owner === 0 || cache === owner) && p === start && n <= bytes) return;
     const name = this.nameOf(cache);
     if (owner !== 0 && cache !== owner) {
-      throw new SlabBugError('wrong-cache', this.nameOf(owner), p, `${hex(p)} is of ${name}`);
+      throw new SlabBugError('wrong-cache', this.nameOf(owner), p, `${hexAddress(p)} is of ${name}`);
     }
     if (p !== start) {
-      throw new SlabBugError('misaligned', name, p, `${hex(p)} is ${p - start} bytes into an object`);
+      throw new SlabBugError('misaligned', name, p, `${hexAddress(p)} is ${p - start} bytes into an object`);
     }
     throw new SlabBugError('usercopy', name, p, `a view of ${n} bytes on an object of ${bytes}`);
   }
@@ -115,7 +122,7 @@ export class UserCopy {
     if (guarded !== undefined) return this.guardedOf(p, guarded);
     const page = compoundHead(m, virtToPage(this.geometry, p));
     if (page === 0 || m[page + Page.flags] === 0) {
-      throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a free page`);
+      throw new SlabBugError('not-a-slab', 'usercopy', p, `${hexAddress(p)} lies in a free page`);
     }
     const base = pageAddress(this.geometry, page);
     const cache = m[page + Page.cache] as KmemCachePtr;
@@ -124,7 +131,7 @@ export class UserCopy {
     const index = Math.floor((p - base) / size);
     const start = base + index * size + m[cache + K.redLeftPad]!;
     if (index >= m[page + Page.objects]!) {
-      const what = `${hex(p)} lies past the slab's last object`;
+      const what = `${hexAddress(p)} lies past the slab's last object`;
       throw new SlabBugError('misaligned', this.nameOf(cache), p, what);
     }
     this.assertMarked(cache, p, start);
@@ -138,12 +145,13 @@ export class UserCopy {
   }
 
   private isFree(cache: KmemCachePtr, p: number): SlabBugError {
-    const what = `${hex(p)} lies in an object that is free`;
+    const what = `${hexAddress(p)} lies in an object that is free`;
     return new SlabBugError('use-after-free', this.nameOf(cache), p, what);
   }
 
   private guardedOf(p: number, { cache, object, bytes, isLive }: GuardedPlace): Place {
-    if (cache === 0) throw new SlabBugError('not-a-slab', 'usercopy', p, `${hex(p)} lies in a guard page`);
+    if (cache === 0)
+      throw new SlabBugError('not-a-slab', 'usercopy', p, `${hexAddress(p)} lies in a guard page`);
     if (isLive) return { cache, start: object, bytes };
     throw this.isFree(cache, p);
   }
@@ -169,5 +177,3 @@ export class UserCopy {
     );
   }
 }
-
-const hex = (p: number): string => `0x${p.toString(16)}`;

@@ -123,6 +123,36 @@ describe('files', () => {
   });
 });
 
+/** `L1  what is so`, in a list at the head of a file: the labels that the comments and documents then name. */
+function factsIn(text: string): string[] {
+  return [...text.matchAll(/^ \* {2}([A-Z]{1,2}\d) {2}\S/gm)].map((match) => match[1]!);
+}
+
+/** Labels that more than one fact has, each with the files. */
+function sharedLabels(files: readonly Pick<Source, 'path' | 'text'>[]): string[] {
+  const places = new Map<string, string[]>();
+  for (const { path, text } of files) {
+    for (const label of factsIn(text)) places.set(label, [...(places.get(label) ?? []), path]);
+  }
+  return [...places].filter(([, at]) => at.length > 1).map(([label, at]) => `${label}: ${at.join(', ')}`);
+}
+
+describe('numbered facts', () => {
+  it('have labels of their own', () => {
+    const all = [...sources, ...filesUnder('workers').map(read), ...filesUnder('bench').map(read)];
+    expect(all.flatMap(({ text }) => factsIn(text)).length).toBeGreaterThan(50);
+    expect(sharedLabels(all)).toEqual([]);
+  });
+
+  it('are found wherever they stand in a comment, and a reference is none', () => {
+    const text =
+      '/**\n * Head.\n *\n *  AB1  One, which\n *       B1  goes on.\n *  B2  Two.\n */\n// B2\n/** B2. */\n';
+    expect(factsIn(text)).toEqual(['AB1', 'B2']);
+    const other = { path: 'b.ts', text: ' *  B2  Another.\n' };
+    expect(sharedLabels([{ path: 'a.ts', text }, other])).toEqual(['B2: a.ts, b.ts']);
+  });
+});
+
 describe('the reading of imports itself', () => {
   it('sees every form', () => {
     const text = `import a from './a.js';\nimport {\n  b,\n} from '../x/b.js';\nexport * from './c.js';\nimport 'node:fs';

@@ -22,8 +22,9 @@ describe.each(['turn', 'op'] as const)("workloads on two threads under '%s'", (l
   it.each(WORKLOADS.map(({ name }) => name))(
     '%s keeps every cookie and gives everything back',
     async (name) => {
+      const { threadsMultiple = 1 } = workloadNamed(name);
       for (const threads of [1, 2]) {
-        if (threads % workloadNamed(name).threadsMultiple !== 0) continue;
+        if (threads % threadsMultiple !== 0) continue;
         for (const seed of [1, 2]) {
           const figures = await stage.runWorkload(name, OPS, { threads, heap: 'verify', seed });
           expect(figures.problems).toEqual([]);

@@ -1,5 +1,5 @@
 /**
- * What was wrong with the patch as it was posted (seed 003, and kernel.md 5.2), each as a scene in which it would lose
+ * What was wrong with the patch as it was posted (seed 003), each as a scene in which it would lose
  * an object, run for ever, or say what is not so.
  */
 import { describe, expect, it } from 'vitest';

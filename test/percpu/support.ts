@@ -37,10 +37,6 @@ export function expectMarked(arena: Arena, p: number, bytes: number, seed: numbe
 const markOf = (seed: number, cpu: number, i: number): number =>
   Math.imul(seed * 64 + cpu + 1, 0x9e3779b1) ^ i;
 
-export function allocAll(arena: Arena, sizes: readonly number[], gfp?: number): number[] {
-  return sizes.map((size) => arena.allocPercpu(size, 8, gfp));
-}
-
 export function freeAll(arena: Arena, areas: readonly number[]): void {
   for (const p of areas) arena.freePercpu(p);
 }

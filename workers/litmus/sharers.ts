@@ -3,7 +3,6 @@ import { Arena, type KmemCache } from '../../src/index.js';
 import { exchange } from '../../src/sync/index.js';
 import { Control, FREE_WORDS, type LitmusTask, number, random } from './control.js';
 
-export const SHARERS_MAX = 16;
 /** Control words of the role, an entry for each sharer. */
 export const Sharer = { park: 0, parked: 16, thread: 32, allocs: 48, frees: 64 } as const;
 /** Objects that each sharer holds at most, and that lie in the mailbox. Place i is for cache i % 3. */

@@ -45,7 +45,7 @@ export const debugCost: Experiment = {
   shows: ['paths', 'memory'],
   expectations: [
     ...Object.keys(LETTERS).map((variant) => ({
-      source: 'kernel reference 11.1',
+      source: 'kernel 7.1, slab_debug in mm/slub.c',
       text: `a debug cache works object by object under list_lock, so everything takes longer with ${variant}`,
       variant,
       outcome: 'worse' as const,

@@ -39,7 +39,7 @@ export interface Expectation {
 }
 
 /** Time saved against the baseline as a source printed it, as shares. */
-export interface Published {
+interface Published {
   readonly workload: string;
   readonly variant: string;
   readonly gains: readonly number[];

@@ -4,7 +4,7 @@ import { AN_OPERATION, type Experiment } from './experiment.js';
 /** Capacity of the sheaves that were measured there. */
 const CAPACITY = 32;
 
-/** Time saved by sheaves there: without and with memory cgroups. The seven rows of kernel.md 13.1. */
+/** Time saved by sheaves, without and with memory cgroups: the seven rows of the cover letter of sheaves v7, Sep 2025. */
 const PUBLISHED: Readonly<Record<string, readonly [number, number]>> = {
   'batch-1': [0.172, 0.115],
   'batch-10': [0.153, 0.11],

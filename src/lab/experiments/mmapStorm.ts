@@ -29,7 +29,7 @@ export const mmapStorm: Experiment = {
       outcome: 'better',
     },
     {
-      source: 'kernel reference 13.2',
+      source: 'Suren Baghdasaryan, mmap stress, Sep 2025',
       text: 'the stress of 50 areas takes less time with sheaves',
       variant: 'sheaves',
       outcome: 'better',
@@ -38,7 +38,8 @@ export const mmapStorm: Experiment = {
   ],
   published: {
     source:
-      'kernel reference 13.2 (20,000 cycles of 50 areas: 4.914 s before, 3.603 s with sheaves) and 13.3 (will-it-scale, 8 processes)',
+      'Suren Baghdasaryan, mmap stress, Sep 2025 (20,000 cycles of 50 areas: 4.914 s before, 3.603 s with sheaves), and ' +
+      'Sudarsan Mahendran, will-it-scale, on v5 (8 processes)',
     titles: ['time saved'],
     rows: [
       { workload: 'areas-50', variant: 'sheaves', gains: [0.2667] },

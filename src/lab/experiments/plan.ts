@@ -29,7 +29,7 @@ const SECONDS_MAX = 24 * 3600;
 const ROUNDS_MAX = 10_000;
 
 /** A variant with its place in the experiment. */
-export interface PlannedVariant extends Variant {
+interface PlannedVariant extends Variant {
   readonly role: 'baseline' | 'control' | 'variant';
   /** Which of the planned variants it is compared with. */
   readonly base: number;
@@ -101,7 +101,7 @@ export async function planExperiment(
     cases.push({ workload: name, threads: n, program, rows, scale: 1 });
   };
   for (const name of experiment.workloads.filter(wanted)) {
-    const { threadsMultiple } = workloadNamed(variants[0]!.workload?.(name) ?? name);
+    const { threadsMultiple = 1 } = workloadNamed(variants[0]!.workload?.(name) ?? name);
     for (const n of threads) if (n % threadsMultiple === 0) add(name, n);
   }
   const programs: TraceProgram[] = [];

@@ -11,7 +11,7 @@ import type { Variant } from './experiment.js';
 import type { Outcome } from './judge.js';
 
 /** Shares of all calls; they add up to 1. */
-export interface PathShares {
+interface PathShares {
   /** Served by this CPU's own sheaves (array, slab). */
   fast: number;
   /** Took a sheaf from the barn or put one there. */
@@ -21,7 +21,7 @@ export interface PathShares {
 }
 
 /** Of runs of their own, with statistics on. */
-export interface LockFigures {
+interface LockFigures {
   /** How many; an interval of fewer than six is too narrow. */
   runs: number;
   /** Time that threads waited for locks other than slab_mutex, by operation. */

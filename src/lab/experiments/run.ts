@@ -46,7 +46,7 @@ const MIB = 2 ** 20;
 /** For slub-bulk, where all objects live at once, and what threads keep. */
 const BYTES_PER_THREAD = 12 * MIB;
 
-export interface ExperimentTimes {
+interface ExperimentTimes {
   rounds: number;
   /** How long a run took, mean of the variants, that the cases were scaled for. */
   sampleMs: number;

@@ -44,7 +44,7 @@ export const slots: Experiment = {
   shows: ['paths', 'bypasses', 'memory', 'locks'],
   expectations: [
     {
-      source: 'kernel reference 2.2',
+      source: 'kernel 7.1, local_trylock',
       text: 'a try for a lock that another thread of the slot holds fails and goes past the sheaves, so pairs take longer',
       variant: '4 a slot',
       outcome: 'worse',

@@ -56,7 +56,7 @@ const rowsOf = (rows: readonly ExperimentRow[], variant: string): Judged[] =>
   );
 
 /** What is to be said of one variant against the baseline. */
-export function variantVerdict(rows: readonly ExperimentRow[], variant: string, baseline: string): string {
+function variantVerdict(rows: readonly ExperimentRow[], variant: string, baseline: string): string {
   const mine = rowsOf(rows, variant);
   const parts = OUTCOMES.map((outcome) => [outcome, mine.filter((row) => row.outcome === outcome)] as const)
     .filter(([, some]) => some.length > 0)
@@ -104,7 +104,7 @@ export function expectationVerdict(rows: readonly ExperimentRow[], expected: Exp
   };
 }
 
-export interface Verdicts {
+interface Verdicts {
   /** A sentence for each variant, each expectation and each further quantity. */
   lines: string[];
   expectations: Verdict[];

@@ -48,8 +48,10 @@ const CALLS_PER_AUDIT = 500;
 const FAULTS_MAX = 10;
 
 /** Errors of the engine that say that nobody has looked at an argument. */
-const CARELESS =
-  /Cannot (read|set|destructure|access|delete)|is not (a function|iterable|a constructor)|undefined \(|Maximum call stack|nvalid typed array|offset is out of bounds|private member|object null|undefined or null/;
+const CARELESS = new RegExp(
+  'Cannot (read|set|destructure|access|delete)|is not (a function|iterable|a constructor)|undefined \\(|' +
+    'Maximum call stack|nvalid typed array|offset is out of bounds|private member|object null|undefined or null',
+);
 
 export interface FuzzReport {
   calls: number;
@@ -72,7 +74,7 @@ interface Entry {
 const WEIGHTED = SURFACES.flatMap((surface) => Array.from({ length: surface.weight }, () => surface));
 const NAMES = new Map(SURFACES.map((surface) => [surface, Object.keys(surface.rules)]));
 
-export class Fuzzer {
+class Fuzzer {
   private readonly rng: Rng;
   private readonly byName = new Map<string, number>();
   private readonly report: FuzzReport;

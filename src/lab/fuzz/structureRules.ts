@@ -162,7 +162,7 @@ export const PERCPU: Surface = {
     info: call(),
   },
   internal:
-    'allocUncharged refusePtr reportFailure allocReclaiming tryAlloc fromChunks fromAreas dropHeld zero keepArea forEachKept ' +
+    'allocUncharged refusePtr reportFailure allocReclaiming tryAlloc fromChunks fromAreas dropHeld zero keepArea ' +
     'drainAreas reap leaveCpu takeFromHand',
 };
 

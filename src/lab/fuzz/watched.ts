@@ -10,7 +10,7 @@ export const CALL_LIMIT_MS = 20_000;
 /** A thread has all of the code to load first. */
 const START_LIMIT_MS = 60_000;
 
-export interface WatchedOptions {
+interface WatchedOptions {
   /** How long a call may take. */
   limitMs?: number;
   /** The thread that runs `fuzzInThread`, by default workers/fuzz.js. */

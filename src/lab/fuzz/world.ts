@@ -23,13 +23,13 @@ import { ArenaImage } from './image.js';
 import type { Rng } from './rng.js';
 
 /** Who has an address: a cache, kmalloc, allocPages with an order, or a structure that no rule frees by address. */
-export interface Holding {
+interface Holding {
   readonly by: KmemCache | 'kmalloc' | 'pages' | 'structure';
   readonly bytes: number;
   readonly order: number;
 }
 
-export interface Loan {
+interface Loan {
   readonly sheaf: PrefilledSheaf;
   readonly cache: KmemCache;
 }

@@ -28,7 +28,7 @@ import {
 } from './shared.js';
 import { drainTransfer, StressThread } from './stressWorker.js';
 
-export interface RoundResult {
+interface RoundResult {
   config: StressConfig;
   seconds: number;
   lives: number;

@@ -31,7 +31,7 @@ export const shippedTrace = (name: 'git' | 'exec'): string =>
 
 export const SHIPPED_TRACE = shippedTrace('git');
 
-export const SECONDS_MIN = 2;
+const SECONDS_MIN = 2;
 const SECONDS_MAX = 24 * 3600;
 /** More than any machine this was made for. */
 const THREADS_MAX = 64;
@@ -108,8 +108,9 @@ export async function planStudy(options: StudyOptions): Promise<StudyPlan> {
   const traces = tracesFor(options);
   const rows: Row[] = [];
   for (const name of names.filter(wanted)) {
+    const { threadsMultiple = 1 } = workloadNamed(name);
     for (const n of threads) {
-      if (n % workloadNamed(name).threadsMultiple !== 0) continue;
+      if (n % threadsMultiple !== 0) continue;
       for (const policy of LOCK_POLICIES) rows.push(new Row(name, n, policy));
     }
   }

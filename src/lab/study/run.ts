@@ -48,7 +48,7 @@ const SCALE_MAX = 2 ** 26;
 /** A replay is warm after so many passes. */
 const WARM_PASSES = 12;
 
-export interface StudyTimes {
+interface StudyTimes {
   rounds: number;
   sampleMs: number;
 }

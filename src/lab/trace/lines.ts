@@ -12,7 +12,7 @@ const CARRIAGE_RETURN = 13;
 const GZIP_MAGIC = [0x1f, 0x8b];
 
 /** Called with each line, `[start, end)` of `buf` without its line end, and its number from 1. */
-export type LineHandler = (buf: Buffer, start: number, end: number, line: number) => void;
+type LineHandler = (buf: Buffer, start: number, end: number, line: number) => void;
 
 const EVENT = /: (?:\w+:)?(\w+): /;
 /** How a line begins: a comm, padded with blanks, its pid and CPU. */

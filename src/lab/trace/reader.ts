@@ -26,7 +26,7 @@ export interface ReadCounts {
 export type EventHandler = (event: TraceEvent) => void;
 
 /** Takes lines, hands out events. One per trace. */
-export class TraceReader {
+class TraceReader {
   readonly counts: ReadCounts = { lines: 0, events: 0, otherEvents: 0, foreignLines: 0, lostEvents: 0 };
   readonly #file: string;
   readonly #onEvent: EventHandler;

@@ -103,7 +103,7 @@ export interface ReplayCounts {
 }
 
 /** One CPU's replay; what the loop needs, hoisted out of the program. */
-export interface ReplayRun {
+interface ReplayRun {
   ops: Int32Array;
   slots: Int32Array;
   i32: Int32Array;

@@ -1,6 +1,6 @@
 /** Allocate a batch, then free it, in order or shuffled: what exceeds a sheaf must go to barn and slabs. */
 import type { ObjectHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, seedFor, shuffle, type Workload } from './workload.js';
+import { OutOfArenaError, seedFor, shuffle, type Workload } from './workload.js';
 
 function batches(heap: ObjectHeap, m: Int32Array, n: number, kept: Int32Array): void {
   const size = kept.length;
@@ -34,7 +34,7 @@ function shuffledBatches(
   }
 }
 
-const common = { objectSize: 64, threadsMultiple: 1, threadsPerOp: 1, sharedWords: noSharedWords };
+const common = { objectSize: 64, threadsPerOp: 1 };
 
 export function batch(size: number): Workload {
   return {

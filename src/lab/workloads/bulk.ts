@@ -1,6 +1,6 @@
 /** One call for many objects. Kernel: slab_bulk_test01. */
 import type { ObjectHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload } from './workload.js';
+import { OutOfArenaError, type Workload } from './workload.js';
 
 function bulks(heap: ObjectHeap, m: Int32Array, n: number, kept: Int32Array): void {
   const size = kept.length;
@@ -17,9 +17,7 @@ export function bulk(size: number): Workload {
     about: `allocate ${size} objects with one call, free them with one`,
     objectSize: 64,
     granule: size,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: ({ objects, i32 }, ops) => {
       const kept = new Int32Array(size);
       return { allocs: ops, frees: ops, run: () => bulks(objects, i32, ops, kept) };

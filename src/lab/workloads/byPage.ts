@@ -3,7 +3,7 @@
  * in lists by page, and a batch takes a number of them from one list, then from the next. Kernel: slab_bulk_test03.
  */
 import type { ObjectHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload } from './workload.js';
+import { OutOfArenaError, type Workload } from './workload.js';
 
 const KEPT = 4096;
 const BATCH = 64;
@@ -51,9 +51,7 @@ export function byPage(run: number): Workload {
     about: `free ${BATCH} of ${KEPT} objects at once, ${run} in a row from one page, and allocate as many`,
     objectSize: 64,
     granule: BATCH,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: ({ objects }, ops) => {
       const lists = new PageLists();
       const batch = new Int32Array(BATCH);

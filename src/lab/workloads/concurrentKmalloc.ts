@@ -4,7 +4,7 @@
  */
 import { loadAcquire, storeRelease } from '../../sync/index.js';
 import type { SizedHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
+import { OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
 
 /** From the least to four pages, as there. */
 export const CONCURRENT_SIZES: readonly number[] = [8, 256, 4096, 16_384];
@@ -43,9 +43,7 @@ export function kmallocPhases(size: number): Workload {
     name: `kmalloc-phases-${size}`,
     about: `all threads allocate ${n} blocks of ${size} bytes; when all are through, all free theirs`,
     granule: n,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: ({ blocks, i32, barrier }, ops) => {
       const list = new Int32Array(n);
       return {
@@ -70,9 +68,7 @@ export function kmallocPairs(size: number): Workload {
     name: `kmalloc-pairs-${size}`,
     about: `all threads allocate a block of ${size} bytes and free it, over and over`,
     granule: 1,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: ({ blocks, i32 }, ops) => ({
       allocs: ops,
       frees: ops,
@@ -88,7 +84,6 @@ export function kmallocRemote(size: number): Workload {
     name: `kmalloc-remote-${size}`,
     about: `all threads allocate ${n} blocks of ${size} bytes; one frees them all`,
     granule: n,
-    threadsMultiple: 1,
     threadsPerOp: 1,
     sharedWords: (threads) => threads * n,
     prepare: ({ blocks, i32, barrier, rank, threads, shared }, ops) => {

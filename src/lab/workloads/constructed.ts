@@ -6,7 +6,7 @@ import type { Arena } from '../../arena.js';
 import type { DefinedCache } from '../../cache/index.js';
 import { defineCache } from '../../define.js';
 import type { ObjectHeap, SizedHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
+import { OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
 
 /** Who gets the block: nobody, each allocation, a constructor for each object, one for each slab. */
 export const OWNERS = ['nobody', 'alloc', 'object', 'slab'] as const;
@@ -119,9 +119,7 @@ export function constructed(life: Life, owner: Owner): Workload {
     objectSize: BYTES + 8,
     ...(defined === undefined ? {} : { defined }),
     granule: size,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare,
   };
 }

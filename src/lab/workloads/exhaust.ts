@@ -4,7 +4,7 @@
  */
 import { GranaryError } from '../../struct/index.js';
 import type { ObjectHeap } from '../heaps.js';
-import { noSharedWords, type Workload } from './workload.js';
+import type { Workload } from './workload.js';
 
 const OBJECT = 1024;
 const BULK_MAX = 128;
@@ -12,7 +12,7 @@ const BULK_MAX = 128;
 const GRANULE = 1 << 13;
 
 /** An arena in which this workload says nothing. */
-export class NeverExhaustedError extends GranaryError {
+class NeverExhaustedError extends GranaryError {
   override name = 'NeverExhaustedError';
   constructor(objects: number) {
     super(
@@ -56,9 +56,7 @@ export const exhaustion: Workload = {
   about: `allocate objects of ${OBJECT} bytes, up to ${BULK_MAX} a call, until there are none; free all; again`,
   objectSize: OBJECT,
   granule: GRANULE,
-  threadsMultiple: 1,
   threadsPerOp: 1,
-  sharedWords: noSharedWords,
   prepare: ({ objects, i32 }, ops) => {
     const held = new Int32Array(Math.ceil(i32.byteLength / OBJECT) + BULK_MAX);
     return {

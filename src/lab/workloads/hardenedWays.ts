@@ -5,7 +5,7 @@
  */
 import { type Cursor, structOf } from '../../view/index.js';
 import type { HandledObjects, ObjectHandles, ObjectHeap, SitedBlocks, SizedHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
+import { OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
 
 export const HARDENED_WAYS = ['handle', 'field', 'handle-field', 'block', 'site'] as const;
 export type HardenedWay = (typeof HARDENED_WAYS)[number];
@@ -195,9 +195,7 @@ export function hardened(way: HardenedWay, size: number): Workload {
     about: `allocate ${what}, by ${way}`,
     ...(way === 'block' || way === 'site' ? {} : { objectSize: BLOCK_BYTES }),
     granule: Math.max(1, size),
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: (context, ops) => ({ allocs: ops, frees: ops, run: WAYS[way](context, ops, size) }),
   };
 }

@@ -1,7 +1,7 @@
 /** Blocks of mixed sizes, freed one by one or with one call. Kernel: slab_bulk_test05. */
 import type { SizedHeap } from '../heaps.js';
 import { drawSizes } from './mixed.js';
-import { noSharedWords, OutOfArenaError, seedFor, type Workload } from './workload.js';
+import { OutOfArenaError, seedFor, type Workload } from './workload.js';
 
 export const KFREE_BULK_SIZES: readonly number[] = [1, 16, 64, 250];
 
@@ -27,9 +27,7 @@ export function kfreeBulk(way: keyof typeof WAYS, size: number): Workload {
     name: `kfree-${way}-${size}`,
     about: `allocate ${size} blocks of 8 to 8192 bytes, free ${way === 'bulk' ? 'them with one call' : 'each'}`,
     granule: size,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: ({ blocks, i32, seed, rank }, ops) => {
       const sizes = drawSizes(seedFor(seed, rank));
       const kept = new Int32Array(size);

@@ -1,6 +1,6 @@
 /** Objects of one size from several caches, as a program has them whose parts know nothing of each other. */
 import type { ObjectHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload } from './workload.js';
+import { OutOfArenaError, type Workload } from './workload.js';
 
 const ROUNDS = 32;
 
@@ -27,9 +27,7 @@ export function kin(caches: number): Workload {
     objectSize: 192,
     kin: caches,
     granule: caches * ROUNDS,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: ({ kin: heaps, i32 }, ops) => {
       const kept = new Int32Array(caches * ROUNDS);
       return { allocs: ops, frees: ops, run: () => rounds(heaps, i32, ops, kept) };

@@ -58,7 +58,6 @@ export const larson: Workload = {
   name: 'larson',
   about: `replace random ones of ${SLOTS} blocks of 16 to 256 bytes; the blocks change threads ${SHIFTS - 1} times`,
   granule: SHIFTS,
-  threadsMultiple: 1,
   threadsPerOp: 1,
   sharedWords: (threads) => threads * SLOTS,
   prepare: (context, ops) => {

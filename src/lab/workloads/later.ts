@@ -6,7 +6,7 @@
  * A thread is quiescent once in so many operations, as it would be at the end of each turn.
  */
 import type { DeferredObjects } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
+import { OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
 
 const WINDOW = 64;
 /** Bytes of a maple tree's node. */
@@ -59,9 +59,7 @@ export function later(way: LaterWay, every: number): Workload {
     about: `replace one of ${WINDOW} objects that are read: free the old one ${way}, quiescent every ${every} operations`,
     objectSize: NODE_BYTES,
     granule: 1,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: (context, ops) => {
       const live = new Int32Array(WINDOW);
       const freeOld = freeFor(way, context);

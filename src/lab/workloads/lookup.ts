@@ -3,7 +3,7 @@
  * field of an object, as a pointer that is assigned once; and by its name.
  */
 import type { ObjectHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
+import { OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
 
 /** A static cache of that name is used where the arena has one. */
 export const LOOKUP_CACHE = 'lab-static';
@@ -72,9 +72,7 @@ export function lookup(way: Lookup): Workload {
     objectSize: 64,
     cacheName: LOOKUP_CACHE,
     granule: 1,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: (context, ops) => {
       const pairs = WAYS[way](context);
       return { allocs: ops, frees: ops, run: () => pairs(ops) };

@@ -1,7 +1,7 @@
 /** All kmalloc sizes from 8 to 8192 bytes, small ones more often, in a window of live blocks per thread. */
 import { KMALLOC_MAX_CACHE_SIZE } from '../../cache/index.js';
 import type { SizedHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, seedFor, type Workload, xorshift32 } from './workload.js';
+import { OutOfArenaError, seedFor, type Workload, xorshift32 } from './workload.js';
 
 const WINDOW = 1024;
 /** Sizes are drawn before the clock starts; the loop goes round this list. */
@@ -49,9 +49,7 @@ export const mixed: Workload = {
   name: 'mixed',
   about: `replace random ones of ${WINDOW} blocks of 8 to 8192 bytes, small ones more often`,
   granule: 1,
-  threadsMultiple: 1,
   threadsPerOp: 1,
-  sharedWords: noSharedWords,
   prepare: ({ blocks, i32, seed, rank }, ops) => {
     const start = seedFor(seed, rank);
     const sizes = drawSizes(start);

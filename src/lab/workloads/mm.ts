@@ -7,14 +7,7 @@
 import type { Arena } from '../../arena.js';
 import { type Mm, VM_READ, VM_WRITE } from '../../mm/index.js';
 import { fetchAdd, loadAcquire } from '../../sync/index.js';
-import {
-  noSharedWords,
-  OutOfArenaError,
-  seedFor,
-  type Workload,
-  type WorkloadContext,
-  xorshift32,
-} from './workload.js';
+import { OutOfArenaError, seedFor, type Workload, type WorkloadContext, xorshift32 } from './workload.js';
 
 const PAGE = 4096;
 const BASE = 0x100000;
@@ -22,7 +15,7 @@ const BASE = 0x100000;
 const RESIDENT = 24;
 /** will-it-scale maps so much at once. */
 const BIG = 128 << 20;
-export const AREAS = 50;
+const AREAS = 50;
 const AREA_BYTES = 16 * PAGE;
 /** Operations between two quiescent states: so often a process enters the kernel anew at least. */
 const QUIESCENT_EVERY = 32;
@@ -94,9 +87,7 @@ function spaceWorkload(name: string, about: string, loop: Loop, granule = 1): Wo
     name,
     about,
     granule,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: ({ arena }, ops) => {
       let mm: Mm | undefined;
       return {
@@ -151,7 +142,6 @@ export function faults(lockless: boolean): Workload {
     name: lockless ? 'faults-vma-lock' : 'faults-mmap-lock',
     about: `page faults in one space that another thread changes, ${lockless ? 'by RCU and VMA lock' : 'under mmap_lock'}`,
     granule: 1,
-    threadsMultiple: 1,
     threadsPerOp: 1,
     sharedWords: () => DONE + 1,
     prepare: (context, ops) => prepareFaults(context, ops, lockless),

@@ -1,6 +1,6 @@
 /** Allocate and free at once: the least an operation can cost. Kernel: the pairs of slab_test.c. */
 import type { ObjectHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload } from './workload.js';
+import { OutOfArenaError, type Workload } from './workload.js';
 
 function pairs(heap: ObjectHeap, m: Int32Array, n: number): void {
   for (let i = 0; i < n; i++) {
@@ -16,8 +16,6 @@ export const pair: Workload = {
   about: 'allocate one object, free it',
   objectSize: 64,
   granule: 1,
-  threadsMultiple: 1,
   threadsPerOp: 1,
-  sharedWords: noSharedWords,
   prepare: ({ objects, i32 }, ops) => ({ allocs: ops, frees: ops, run: () => pairs(objects, i32, ops) }),
 };

@@ -13,9 +13,9 @@ import {
   TC_BYTES,
   tcActionCache,
 } from './mmStruct.js';
-import { noSharedWords, OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
+import { OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
 
-const common = { granule: 1, threadsMultiple: 1, threadsPerOp: 1, sharedWords: noSharedWords };
+const common = { granule: 1, threadsPerOp: 1 };
 
 /** As many bytes as most of the recorded areas have. */
 const AREA_BYTES = 16;
@@ -33,7 +33,7 @@ function areas(percpu: PercpuAllocator, n: number, kept: Int32Array): void {
   }
 }
 
-export function percpuBatch(size: number): Workload {
+function percpuBatch(size: number): Workload {
   return {
     ...common,
     name: `percpu-${size}`,
@@ -46,7 +46,7 @@ export function percpuBatch(size: number): Workload {
   };
 }
 
-export type OwnerKind = keyof typeof OWNERS;
+type OwnerKind = keyof typeof OWNERS;
 export type Way = 'plain' | 'ctor';
 
 /** Objects that live at a time, for each thread. */
@@ -96,7 +96,7 @@ const DEFINED = { mm: mmStructCache, tc: tcActionCache } as const;
 
 export const ownerName = (kind: OwnerKind, way: Way): string => `${kind}-${way}`;
 
-export function percpuOwner(kind: OwnerKind, way: Way): Workload {
+function percpuOwner(kind: OwnerKind, way: Way): Workload {
   const owner: Owner = OWNERS[kind][way];
   return {
     ...common,

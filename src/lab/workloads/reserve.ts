@@ -6,7 +6,7 @@
  * The objects used replace those of earlier operations in a window, so that frees come one by one and later.
  */
 import type { ObjectHeap, PrefilledObjects } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
+import { OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
 
 export const BOUND = 12;
 /** A multiple of every k. */
@@ -83,9 +83,7 @@ export function reserve(way: Way, used: number): Workload {
     about: `provide for ${BOUND} objects and use ${used}: ${way}`,
     objectSize: NODE_BYTES,
     granule: 1,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: (context, ops) => {
       const live = new Int32Array(WINDOW);
       return {

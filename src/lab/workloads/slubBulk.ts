@@ -3,7 +3,7 @@
  * Only the allocations are timed. Kernel: slub_bulk_bench.
  */
 import type { ObjectHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload } from './workload.js';
+import { OutOfArenaError, type Workload } from './workload.js';
 
 /** The kernel's takes 256 MiB; an arena that all variants have is smaller. */
 const BYTES = 8 << 20;
@@ -33,9 +33,7 @@ export function slubBulk(size: number): Workload {
     objectSize: size,
     granule: 1,
     opsMax: BYTES / size,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: ({ objects }, ops) => {
       const kept = new Int32Array(ops);
       const batches = cut(kept, Math.min(BATCH_MAX, objects.objsPerSlab));

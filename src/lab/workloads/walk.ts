@@ -4,7 +4,7 @@
  */
 import { structOf, type ViewSource } from '../../view/index.js';
 import type { ObjectHeap } from '../heaps.js';
-import { noSharedWords, OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
+import { OutOfArenaError, type Workload, type WorkloadContext } from './workload.js';
 
 const OBJECTS = 1024;
 const Node = structOf('walk_node', { next: 'addr', cookie: 'u32', seen: 'u32', weight: 'f64' });
@@ -76,9 +76,7 @@ export function walk(way: Walk): Workload {
     about: `steps along a list, by ${way}`,
     objectSize: 64,
     granule: 1,
-    threadsMultiple: 1,
     threadsPerOp: 1,
-    sharedWords: noSharedWords,
     prepare: (context, ops) => {
       const steps = WAYS[way](context);
       let objects: Int32Array = new Int32Array(0);

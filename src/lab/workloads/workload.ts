@@ -62,12 +62,12 @@ export interface Workload {
   readonly granule: number;
   /** And at most this, where all objects of a run live at once. */
   readonly opsMax?: number;
-  /** Threads come in multiples of this. */
-  readonly threadsMultiple: number;
+  /** Threads come in multiples of this; any number of them unless given. */
+  readonly threadsMultiple?: number;
   /** Threads that share the `ops` of one run; the figure of a run is its time by these operations. */
   readonly threadsPerOp: number;
-  /** Words that its threads share. */
-  sharedWords(threads: number): number;
+  /** Words that its threads share; none unless given. */
+  sharedWords?(threads: number): number;
   /** Everything that need not be timed; `ops` is a multiple of `granule`. */
   prepare(context: WorkloadContext, ops: number): WorkloadRun;
 }
@@ -79,8 +79,6 @@ export class OutOfArenaError extends GranaryError {
     super('the arena is out of memory: run the workload in a larger one');
   }
 }
-
-export const noSharedWords = (): number => 0;
 
 /** The next state of Marsaglia's xorshift32; states are never 0. */
 export function xorshift32(x: number): number {

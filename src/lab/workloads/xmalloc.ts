@@ -80,7 +80,6 @@ export const xmalloc: Workload = {
   about: `batches of ${BATCH} objects through one queue, freed by whoever takes them`,
   objectSize: 64,
   granule: BATCH,
-  threadsMultiple: 1,
   threadsPerOp: 1,
   sharedWords: queueWords,
   prepare: (context, ops) => ({ allocs: ops, frees: ops, run: () => run(context, ops) }),
