@@ -10,11 +10,19 @@ import {
   SLAB_KEEPS_STATE,
   SLAB_NO_MERGE,
 } from '../slab/index.js';
-import { CacheDefinitionError, describe } from '../struct/index.js';
-import { type CacheOptions, checkName } from './options.js';
+import { CacheDefinitionError, describe, requireKnown } from '../struct/index.js';
+import { CACHE_OPTIONS, type CacheOptions, checkName } from './options.js';
 
 /** The options of a cache and its functions; `A` is the arena, with which they are called. */
 export interface CacheDefinition<A = unknown> extends CacheOptions, ObjectCallbacks<A> {}
+
+const KNOWN = [
+  ...CACHE_OPTIONS,
+  ...Object.keys({ ctor: true, dtor: true, ctorSlab: true, dtorSlab: true } satisfies Record<
+    keyof ObjectCallbacks,
+    true
+  >),
+];
 
 /** What defineCache returns: createCache makes a cache of it, once for the arena, and openCache opens that. */
 export class DefinedCache {
@@ -83,6 +91,7 @@ export function defineCache(name: string, definition: CacheDefinition<never>): D
   if (typeof definition !== 'object' || definition === null) {
     throw new TypeError(`definition is ${describe(definition)}; it must be an object with at least \`size\``);
   }
+  requireKnown('definition', definition, KNOWN);
   for (const pair of PAIRS) {
     const given = pair.filter((key) => definition[key] !== undefined);
     for (const key of given) {

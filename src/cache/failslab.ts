@@ -5,7 +5,7 @@
  * the allocator (tools/testing/shared/linux.c).
  */
 import { __GFP_DIRECT_RECLAIM, __GFP_NOFAIL } from '../page/index.js';
-import { describe, requireInteger, requireObject } from '../struct/index.js';
+import { describe, requireInteger, requireKnown, requireObject } from '../struct/index.js';
 
 /** What fails; all that is given must be met. `{}` injects nothing. */
 export interface FailslabOptions {
@@ -27,6 +27,16 @@ export interface FailslabOptions {
   callback?: () => void;
 }
 
+const KNOWN = Object.keys({
+  nth: true,
+  interval: true,
+  times: true,
+  space: true,
+  ignoreGfpWait: true,
+  callback: true,
+} satisfies Record<keyof FailslabOptions, true>);
+
+/** What {@link FailslabOptions} inject, and how many have failed; from `arena.failslab`. */
 export class Failslab {
   private nth = 0;
   private interval = 0;
@@ -42,6 +52,7 @@ export class Failslab {
 
   set(options: FailslabOptions): void {
     requireObject('options', options);
+    requireKnown('options', options, KNOWN);
     const { nth = 0, interval = 0, times = 0x7fffffff, space = 0, ignoreGfpWait = false, callback } = options;
     for (const [name, value] of Object.entries({ nth, interval, times, space })) {
       requireInteger(name, value, 0, 0x7fffffff);

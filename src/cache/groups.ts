@@ -5,6 +5,7 @@ import {
   OutOfMemoryError,
   optionError,
   requireInteger,
+  requireKnown,
   requireObject,
   WORD_BYTES,
 } from '../struct/index.js';
@@ -21,6 +22,8 @@ export interface GroupOptions {
   /** The group that it is part of. */
   parent?: MemoryGroup;
 }
+
+const KNOWN = Object.keys({ limit: true, parent: true } satisfies Record<keyof GroupOptions, true>);
 
 /** Figures of a group. */
 export interface GroupInfo {
@@ -98,6 +101,7 @@ export class MemoryGroups {
    */
   create(name: string, options: GroupOptions = {}): MemoryGroup {
     requireObject('options', options);
+    requireKnown('options', options, KNOWN);
     const { limit = NO_LIMIT, parent } = options;
     const bytes = this.checkName(name);
     requireInteger('limit', limit, 0, NO_LIMIT);

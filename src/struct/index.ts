@@ -1,4 +1,5 @@
 export * from './errors.js';
 export * from './geometry.js';
+export * from './nearest.js';
 export * from './struct.js';
 export * from './views.js';
