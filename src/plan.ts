@@ -38,6 +38,7 @@ import {
 } from './struct/index.js';
 import { LOCK_STAT_TIERS, type LockStatTier } from './sync/index.js';
 
+/** What {@link Arena.create} takes. All but `bytes` has a default. */
 export interface ArenaOptions {
   /** Size of the arena in bytes, a multiple of 4096; reserved at once, touched when used. */
   bytes: number;
@@ -102,9 +103,9 @@ export interface ArenaOptions {
    * setInterval(() => arena.scanGuards(), 1000); // what it finds goes to arena.onSlabReport
    */
   guard?: { every: number; objects: number };
-  /** Zero all memory that is handed out, except of caches with poison, constructors or SLAB_TYPESAFE_BY_RCU. */
+  /** Zero all memory that is handed out, except of caches with poison, constructors or SLAB_TYPESAFE_BY_RCU. Default false. */
   initOnAlloc?: boolean;
-  /** Zero all memory that is freed, with the same exceptions. */
+  /** Zero all memory that is freed, with the same exceptions. Default false. */
   initOnFree?: boolean;
   /**
    * Whether a new slab's objects are handed out in an order that the seed of the arena (`kmalloc.seed`) decides, from
@@ -171,12 +172,15 @@ const KNOWN = Object.keys({
   buffer: true,
 } satisfies Record<keyof ArenaOptions, true>);
 
-/** Addresses stay small integers in V8. */
+/** Largest arena, in bytes: addresses stay small integers in V8. */
 export const ARENA_BYTES_MAX = 2 ** 31;
+/** CPU slots of an arena. */
 export const CPUS_MAX = 256;
+/** Thread slots of an arena. */
 export const THREADS_MAX = 1024;
 export const BARN_SHEAVES_MAX = 1000;
 const BARN_FULL_MAX_DEFAULT = 100;
+/** Nodes of an arena. */
 export const NODES_MAX = 16;
 
 export function isSharedArrayBuffer(value: unknown): value is SharedArrayBuffer {

@@ -54,6 +54,7 @@ export interface FaultStats {
   underMmapLock: number;
 }
 
+/** An address space, for one thread; from `arena.mms`. Kernel: `struct mm_struct`. */
 export class Mm {
   private readonly caches: Caches;
   private readonly m: Words;

@@ -39,6 +39,7 @@ const { nrInHand: NR_IN_HAND, inHand: IN_HAND } = PcpuThread;
 /** For objects that say nothing of it: doubles are aligned. */
 const ALIGN_DEFAULT = 8;
 
+/** Memory of which every CPU slot has a copy: `arena.percpu`, for one thread. Kernel: mm/percpu.c. */
 export class PercpuAllocator {
   readonly v: PcpuView;
   readonly cpu: ThisCpu;

@@ -29,6 +29,10 @@ const DEBUGGING = -2;
 const BACKSTOP_MS = 20;
 const POLL_MS = 1;
 
+/**
+ * Read-copy-update, for one thread: readers take no lock, and what they may be looking at is freed after a grace period,
+ * when all who read are done.
+ */
 export class Rcu implements TurnHolder {
   private readonly cpu: ThisCpu;
   private readonly m: Words;
@@ -176,13 +180,18 @@ export class Rcu implements TurnHolder {
     this.armTimer();
   }
 
-  /** A grace period that begins now, as a number for {@link poll}. */
+  /**
+   * A grace period that begins now, as a number for {@link poll}. Kernel: `start_poll_synchronize_rcu`.
+   * @example
+   * const number = rcu.request(); // after the last pointer to it was overwritten
+   * if (rcu.poll(number)) cache.free(old);
+   */
   request(): number {
     this.cpu.assertOnline();
     return this.gracePeriods.request();
   }
 
-  /** Whether that grace period is over. */
+  /** Whether that grace period is over. Waits for nothing. Kernel: `poll_state_synchronize_rcu`. */
   poll(number: number): boolean {
     return this.gracePeriods.poll(number);
   }
