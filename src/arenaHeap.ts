@@ -205,7 +205,7 @@ export abstract class ArenaHeap {
 
   /**
    * Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. Returns how many were
-   * refused before. Throws RangeError or TypeError. Kernel: `fail_page_alloc`.
+   * refused until now. Throws RangeError or TypeError. Kernel: `fail_page_alloc`.
    */
   failPageAlloc(every: number): { refused: number } {
     requireInteger('every', every, 0, 0x7fffffff);

@@ -50,6 +50,7 @@ export class Failslab {
   /** Allocations that were made to fail since the last set. */
   injected = 0;
 
+  /** @internal */
   set(options: FailslabOptions): void {
     requireObject('options', options);
     requireKnown('options', options, KNOWN);
@@ -79,7 +80,7 @@ export class Failslab {
     return this.nth > 0 && this.seen < this.nth;
   }
 
-  /** Counts one allocation; true if it is to fail. Kernel: `should_failslab`. */
+  /** Counts one allocation; true if it is to fail. Kernel: `should_failslab`. @internal */
   shouldFail(gfp: number): boolean {
     const mayWait = (gfp & __GFP_DIRECT_RECLAIM) !== 0;
     if (mayWait) this.callBack();

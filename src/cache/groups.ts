@@ -41,6 +41,7 @@ export interface GroupInfo {
 
 /** A limit on memory and what is used of it; from {@link MemoryGroups}. */
 export class MemoryGroup {
+  /** @internal */
   readonly ptr: GroupPtr;
   readonly name: string;
   private readonly caches: Caches;
@@ -53,7 +54,7 @@ export class MemoryGroup {
     this.name = new TextDecoder().decode(u8.slice(at, at + m[ptr + G.nameBytes]!));
   }
 
-  /** Whether it lies in the arena of these caches. */
+  /** Whether it lies in the arena of these caches. @internal */
   isOf(caches: Caches): boolean {
     return this.caches?.views.m.buffer === caches.views.m.buffer;
   }

@@ -165,8 +165,8 @@ export abstract class KmemCache extends InnerKmemCache {
   abstract refill(sheaf: PrefilledSheaf, n: number, gfp?: number): PrefilledSheaf | null;
 
   /**
-   * Takes a borrowed sheaf back, with what is left in it; it is of no use afterwards. Throws SlabBugError for one that this
-   * thread has not borrowed from this cache. Kernel: `kmem_cache_return_sheaf`.
+   * Takes a borrowed sheaf back, with what is left in it; it is of no use afterwards. Throws TypeError or SlabBugError for one
+   * that this thread has not borrowed from this cache. Kernel: `kmem_cache_return_sheaf`.
    * @example
    * cache.return(sheaf);
    */
@@ -213,7 +213,7 @@ export abstract class KmemCache extends InnerKmemCache {
     }
   }
 
-  /** Allocates for a request of `size` bytes, at most objectSize, which a cache of kmalloc may remember. */
+  /** Allocates for a request of `size` bytes, at most objectSize, which a cache of kmalloc may remember. @internal */
   allocRequested(_size: number, gfp: number, node: number): number {
     return this.allocNode(node, gfp);
   }
@@ -308,7 +308,7 @@ export abstract class KmemCache extends InnerKmemCache {
     return this.context.debug.of(this);
   }
 
-  /** Throws unless this thread is a CPU and the cache still exists. */
+  /** Throws unless this thread is a CPU and the cache still exists. @internal */
   assertAlive(): void {
     this.cpu.assertOnline();
     if (this.m[this.serialWord] !== this.desc.serial) {

@@ -92,7 +92,7 @@ export class Mm {
   get address(): number {
     return this.mm * 4;
   }
-  /** Whether it lies in the arena of these caches. */
+  /** Whether it lies in the arena of these caches. @internal */
   isOf(caches: Caches): boolean {
     return this.m?.buffer === caches.views.m.buffer;
   }

@@ -41,7 +41,9 @@ const ALIGN_DEFAULT = 8;
 
 /** Memory of which every CPU slot has a copy: `arena.percpu`, for one thread. Kernel: mm/percpu.c. */
 export class PercpuAllocator {
+  /** @internal */
   readonly v: PcpuView;
+  /** @internal */
   readonly cpu: ThisCpu;
   readonly counters: PercpuCounters;
   private readonly source: AreaSource;
@@ -258,12 +260,12 @@ export class PercpuAllocator {
     return this.source.withLock(() => percpuInfo(this.v));
   }
 
-  /** Visits the areas that are kept in caches; others are quiet. */
+  /** Visits the areas that are kept in caches; others are quiet. @internal */
   forEachKept(visit: (p: number) => void): void {
     this.areas?.forEach(visit);
   }
 
-  /** Gives back what the area cache of a CPU keeps. */
+  /** Gives back what the area cache of a CPU keeps. @internal */
   drainAreas(cpu: number = this.cpu.id): void {
     this.areas?.drain(cpu, (p) => this.source.giveBack(p));
   }
@@ -271,6 +273,7 @@ export class PercpuAllocator {
   /**
    * Clears up after a dead thread, whose locks are marked: completes or undoes what it was at, rebuilds what follows from
    * the maps, and gives back what it had in hand. Returns what it found, in words.
+   * @internal
    */
   reap(thread: number, owner: number, cpu: number): string[] {
     const notes = repairPercpu(this.source, owner);
@@ -281,7 +284,7 @@ export class PercpuAllocator {
     return notes;
   }
 
-  /** This thread has left its CPU: what the CPU keeps is given back, unless other threads run there. */
+  /** This thread has left its CPU: what the CPU keeps is given back, unless other threads run there. @internal */
   leaveCpu(): void {
     const { cpu, v, counters } = this;
     if (hasOtherThread(v.m, v.geometry, cpu.id, cpu.thread)) return;

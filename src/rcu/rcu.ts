@@ -38,6 +38,7 @@ export class Rcu implements TurnHolder {
   private readonly m: Words;
   private readonly own: RcuCpuPtr;
   private readonly sleeps: boolean;
+  /** @internal */
   readonly gracePeriods: GracePeriods;
   private readonly callbacks: RcuCallbacks;
   private state = QUIET;
@@ -245,7 +246,7 @@ export class Rcu implements TurnHolder {
     );
   }
 
-  /** The turn ends. Kernel: a context switch, and "sleeping in a read-side critical section" if one is open. */
+  /** The turn ends. Kernel: a context switch, and "sleeping in a read-side critical section" if one is open. @internal */
   release(): void {
     this.held = false;
     const open = this.nesting !== 0;
@@ -256,10 +257,10 @@ export class Rcu implements TurnHolder {
     if (open) throw new CpuError(text, { cause: this.openedAt });
   }
 
-  /** Read sections are not what other CPUs ask for. */
+  /** Read sections are not what other CPUs ask for. @internal */
   releaseIfRequested(): void {}
 
-  /** Before the slot is given back: runs what it still has to. */
+  /** Before the slot is given back: runs what it still has to. @internal */
   goOffline(): void {
     this.becomeQuiescent('offline() was called');
     this.drainOwn();
