@@ -230,14 +230,15 @@ export class Arena extends ArenaReports {
     return reapThread(this.caches, this.percpu, thread);
   }
 
+  /** Makes a cache of what {@link defineCache} returned, in one thread; the others open it. Throws as for a name. */
+  createCache(definition: DefinedCache): KmemCache;
   /**
-   * Makes a cache for objects of one size, of a name and options or of what {@link defineCache} returned. Throws RangeError
-   * or TypeError that names the option, RangeError for a name that exists, OutOfMemoryError. Kernel: `kmem_cache_create`.
+   * Makes a cache for objects of one size. Throws RangeError or TypeError that names the option, RangeError for a name that
+   * exists and when there are too many caches, OutOfMemoryError; then none was made. Kernel: `kmem_cache_create`.
    * @example
    * const nodes = arena.createCache('node', { size: 96, align: 32 });
    * const p = nodes.alloc();
    */
-  createCache(definition: DefinedCache): KmemCache;
   createCache(name: string, options: CacheOptions): KmemCache;
   createCache(wanted: string | DefinedCache, options?: CacheOptions): KmemCache {
     return this.caches.create(wanted, options);

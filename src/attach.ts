@@ -16,6 +16,7 @@ import {
 } from './struct/index.js';
 import { loadAcquire } from './sync/index.js';
 
+/** What {@link Arena.attach} takes. */
 export interface AttachOptions {
   /** The static caches, as this program defines them: what differs from the arena's is an error. Unchecked without. */
   caches?: readonly StaticCache[];

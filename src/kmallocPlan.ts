@@ -10,6 +10,7 @@ import {
   requireOneOf,
 } from './struct/index.js';
 
+/** The `kmalloc` option of an arena. */
 export interface KmallocOptions {
   /**
    * Types of caches beside the normal one, 13 caches each: 'reclaimable' for `__GFP_RECLAIMABLE`, 'dma' for `__GFP_DMA`,

@@ -25,6 +25,7 @@ import {
   storeRelease,
 } from './sync/index.js';
 
+/** What {@link Arena.cpuDead} found of the thread that is gone. */
 export interface ReapReport {
   /** The CPU that it ran on. */
   cpu: number;

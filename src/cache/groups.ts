@@ -16,6 +16,7 @@ import { Registry } from './registry.js';
 
 const G = MemoryGroupStruct;
 
+/** What `arena.groups.create` takes. */
 export interface GroupOptions {
   /** Most bytes of objects that it may have, 0 to 2^31 - 1; without, only the groups above limit it. */
   limit?: number;
@@ -87,6 +88,7 @@ export class MemoryGroup {
   }
 }
 
+/** The memory groups of an arena, for one thread: `arena.groups`. Kernel: memory cgroups. */
 export class MemoryGroups {
   private readonly caches: Caches;
 

@@ -12,6 +12,7 @@ import {
 } from '../struct/index.js';
 import type { Kmallocs, KmallocTable } from './kmalloc.js';
 
+/** What `arena.kmallocSite` takes. */
 export interface KmallocSiteOptions {
   /** Where copies go by call site: the site's number, the same in all threads. By default the line that makes the handle. */
   site?: number;

@@ -12,6 +12,7 @@ import type { KmemCache } from './kmemCache.js';
 import type { CacheOptions } from './options.js';
 import type { BucketsLeakReport } from './reports.js';
 
+/** What `arena.createBuckets` takes. */
 export interface BucketsOptions {
   /** SLAB_* flags of all caches; SLAB_NO_MERGE comes with them. */
   flags?: number;

@@ -69,15 +69,19 @@ export abstract class KmemCache extends InnerKmemCache {
   get size(): number {
     return this.desc.size;
   }
+  /** Bytes of an object as it was asked for. */
   get objectSize(): number {
     return this.desc.objectSize;
   }
+  /** What stands in front of its slabs. */
   get layer(): Layer {
     return this.desc.layer;
   }
+  /** A slab has 2^order pages. */
   get order(): number {
     return this.desc.order;
   }
+  /** Objects in a slab. */
   get objsPerSlab(): number {
     return this.desc.objects;
   }
@@ -316,6 +320,7 @@ export abstract class KmemCache extends InnerKmemCache {
     }
   }
 
+  /** Whether the cache exists still. */
   get isAlive(): boolean {
     // G1: what is asked in a read section pairs with the store that ends the cache.
     return loadAcquire(this.m, this.serialWord) === this.desc.serial;

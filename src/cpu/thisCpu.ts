@@ -77,6 +77,7 @@ export class ThisCpu {
   readonly id: number;
   /** The thread slot. The same number as `id`, unless threads share CPUs. */
   readonly thread: number;
+  /** The node that the CPU belongs to. */
   readonly node: number;
   /** @internal */
   readonly record: ThreadRecordPtr;
@@ -84,6 +85,7 @@ export class ThisCpu {
   readonly locks: Locks;
   /** Who hears what could go wrong with locks; nobody, unless the arena was made with lockdep. @internal */
   readonly lockdep: LockdepOff;
+  /** Whether the thread is this CPU still. */
   online = true;
   /** Nesting of sheaf allocations on this thread; see allocEmptySheaf. @internal */
   sheafAllocDepth = 0;
@@ -265,6 +267,7 @@ export class ThisCpu {
     futexWake(this.m, this.record + ThreadRecord.state, 1);
   }
 
+  /** Throws CpuError when the thread has gone offline. */
   assertOnline(): void {
     if (!this.online) throw new CpuError(`this thread has left CPU ${this.id}: call arena.online() again`);
   }

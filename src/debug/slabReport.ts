@@ -18,6 +18,7 @@ export interface ReportedObject {
   dumps: Array<{ name: string; address: number; bytes: Uint8Array }>;
 }
 
+/** A slab that a report is about. Kernel: `print_slab_info`. */
 export interface ReportedSlab {
   address: number;
   objects: number;

@@ -1,6 +1,7 @@
 /** Where the reports of one thread go: to whoever wants them, or else to the console. They outlive its time on a CPU. */
 import type { SlabReport } from './slabReport.js';
 
+/** What `arena.onSlabReport` takes: called with each report that this thread makes, when it holds no lock. */
 export type SlabReportHandler = (report: SlabReport) => void;
 
 export class SlabReports {

@@ -14,6 +14,7 @@ import { type MapleTreePtr, MapleTreeStruct, MT_FLAGS_ALLOC_RANGE, MT_FLAGS_USE_
 import { MAPLE_NODE_BYTES } from './node.js';
 import { MapleTree } from './tree.js';
 
+/** What `arena.maple.create` takes. */
 export interface MapleTreeOptions {
   /** Keep gaps, to find free ranges by their size; true by default. Kernel: MT_FLAGS_ALLOC_RANGE. */
   gaps?: boolean;
@@ -30,6 +31,7 @@ const STRUCT_BYTES = MapleTreeStruct.SIZEOF * WORD_BYTES;
 
 const perThread = new WeakMap<Caches, Maple>();
 
+/** The maple trees of an arena, for one thread: `arena.maple`. */
 export class Maple {
   private readonly caches: Caches;
   private cache: KmemCache | undefined;

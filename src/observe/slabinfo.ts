@@ -95,6 +95,7 @@ export interface CacheInfo extends TrylockStats {
   layer_stats: Record<string, number>;
 }
 
+/** The part of a cache that lies on one node; counts of slabs and objects. */
 export interface NodeInfo {
   slabs: number;
   partial: number;

@@ -10,6 +10,7 @@ import { opsText, reportText, trackingText } from './slabinfoReport.js';
 import { left, lossOf, right, spaceOf, storeSize, usedOf } from './slabinfoSizes.js';
 import { totalsText } from './slabinfoTotals.js';
 
+/** What the rows are sorted by. */
 export type SlabinfoSort = 'name' | 'size' | 'activity' | 'loss' | 'partial';
 
 /** The tool's options, with its letters. */

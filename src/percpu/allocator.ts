@@ -45,6 +45,7 @@ export class PercpuAllocator {
   readonly v: PcpuView;
   /** @internal */
   readonly cpu: ThisCpu;
+  /** Counters with a part per CPU. Kernel: `percpu_counter`. */
   readonly counters: PercpuCounters;
   private readonly source: AreaSource;
   private readonly areas: AreaCache | undefined;
