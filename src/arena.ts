@@ -221,8 +221,8 @@ export class Arena extends ArenaReports {
    * Frees the slot of a thread that is gone (exited, or terminated) without offline(), so that it can be used again: the
    * thread slot, which is the CPU unless threads share CPUs. What it held is given back; the CPU's sheaves are flushed
    * if no other thread runs there. Call it when the worker's 'exit' event has come, never before. Throws RangeError or
-   * TypeError when there is no such slot, CpuError when it is this thread's or has none; LockError when a lock that it
-   * needs died with the thread, and then the slot can be reaped again. Kernel: `slub_cpu_dead`.
+   * TypeError when there is no such slot, CpuError when it is this thread's or has none. When a lock that it needs
+   * died with the thread, or memory is short, it throws LockError or CpuError, and can be called again. Kernel: `slub_cpu_dead`.
    * @example
    * worker.once('exit', () => arena.cpuDead(thread)); // `arena.cpu.thread` of that worker
    */
