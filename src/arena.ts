@@ -2,7 +2,7 @@
  * The arena: one SharedArrayBuffer that holds all that is shared. This file boots it and attaches to it; each layer
  * does its own work below.
  */
-import { ArenaHeap } from './arenaHeap.js';
+import { ArenaReports } from './arenaReports.js';
 import { ABI, type AttachOptions, BOOTED, checkOnline, readArena } from './attach.js';
 import { bootArena } from './boot.js';
 import {
@@ -19,18 +19,16 @@ import {
   type StaticCache,
 } from './cache/index.js';
 import { LockdepCpu, onlineCpus, onlineThreads, ThisCpu, type Views } from './cpu/index.js';
-import { connectSlabDebug, type Finding, validateArena } from './debug/index.js';
+import { connectSlabDebug } from './debug/index.js';
 import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { Maple } from './maple/index.js';
 import { Mms } from './mm/index.js';
-import { type CacheInfo, cacheInfo, readAttribute, slabinfo, writeAttribute } from './observe/index.js';
 import { stopReclaim } from './page/index.js';
 import { PercpuAllocator } from './percpu/index.js';
 import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
-import { lockStatOf, type Meminfo, type ReclaimInfo, reclaimInfoOf, sumMeminfo } from './reports.js';
-import { type CallbackError, slabDebugText, writeSlabDebug } from './slab/index.js';
+import { slabDebugText, writeSlabDebug } from './slab/index.js';
 import {
   abiHash,
   type Bytes,
@@ -42,12 +40,21 @@ import {
   type Words,
   writeSuperblock,
 } from './struct/index.js';
-import { type LockdepInfo, type LockStatRow, loadAcquire, readLockdep, storeRelease } from './sync/index.js';
+import { loadAcquire, storeRelease } from './sync/index.js';
 import { UserCopy } from './view/index.js';
 
 export type { ArenaHandle, OnlineOptions };
 
-export class Arena extends ArenaHeap {
+/**
+ * An arena, for one thread: every thread has an object of its own for the same memory. Made by {@link Arena.create} or
+ * {@link Arena.attach}; until {@link Arena.online} all that needs a CPU throws CpuError.
+ * @example
+ * const arena = Arena.create({ bytes: 64 << 20 });
+ * arena.online();
+ * const p = arena.kmalloc(100);
+ * arena.kfree(p);
+ */
+export class Arena extends ArenaReports {
   readonly buffer: SharedArrayBuffer;
   /** Views over the whole arena: index = address / element size. */
   readonly i32: Words;
@@ -121,7 +128,12 @@ export class Arena extends ArenaHeap {
     return { granary: 1, buffer: this.buffer };
   }
 
-  /** Makes this thread a CPU, or one of a CPU's threads. Throws CpuError when the slot, or every slot, is taken. */
+  /**
+   * Makes this thread a CPU, or one of a CPU's threads. Throws CpuError when the slot, or every slot, is taken, or this
+   * thread is online; RangeError or TypeError that names the option.
+   * @example
+   * arena.online({ tid: threadId }); // the lowest free slot
+   */
   online(options: OnlineOptions = {}): ThisCpu {
     if (this.current !== undefined) {
       throw new CpuError(`this thread is CPU ${this.current.cpu.id} already; call offline() first`);
@@ -143,7 +155,9 @@ export class Arena extends ArenaHeap {
 
   /**
    * Gives this thread's slot back, and flushes its CPU's sheaves if it was the last thread there. Handles of caches stop
-   * working in this thread.
+   * working in this thread. Throws CpuError in an RCU read section, in a shrinker, and while a module's cache is set up.
+   * @example
+   * parentPort.once('close', () => arena.offline());
    */
   offline(): void {
     const caches = this.caches;
@@ -192,7 +206,13 @@ export class Arena extends ArenaHeap {
     return onlineThreads(this.i32, this.geometry);
   }
 
-  /** Ends the turn now: before this thread waits for others, or within a long loop. */
+  /**
+   * Ends the turn now, and gives up what it holds: before this thread blocks, or within a long loop. Does nothing while the
+   * thread is no CPU. Throws CpuError when an RCU read section is open, and has ended the turn all the same.
+   * @example
+   * arena.endTurn();
+   * waitForWorkers(); // who may use this CPU's sheaves meanwhile
+   */
   endTurn(): void {
     this.current?.cpu.endTurn();
   }
@@ -200,17 +220,25 @@ export class Arena extends ArenaHeap {
   /**
    * Frees the slot of a thread that is gone (exited, or terminated) without offline(), so that it can be used again: the
    * thread slot, which is the CPU unless threads share CPUs. What it held is given back; the CPU's sheaves are flushed
-   * if no other thread runs there. Call it when the worker's 'exit' event has come, never before.
+   * if no other thread runs there. Call it when the worker's 'exit' event has come, never before. Throws RangeError or
+   * TypeError when there is no such slot, CpuError when it is this thread's or has none. When a lock that it needs
+   * died with the thread, or memory is short, it throws LockError or CpuError, and can be called again. Kernel: `slub_cpu_dead`.
+   * @example
+   * worker.once('exit', () => arena.cpuDead(thread)); // `arena.cpu.thread` of that worker
    */
   cpuDead(thread: number): ReapReport {
     return reapThread(this.caches, this.percpu, thread);
   }
 
-  /**
-   * Makes a cache for objects of one size, of a name and options or of what {@link defineCache} returned. Throws on bad
-   * options, a name that exists, or no memory.
-   */
+  /** Makes a cache of what {@link defineCache} returned, in one thread; the others open it. Throws as for a name. */
   createCache(definition: DefinedCache): KmemCache;
+  /**
+   * Makes a cache for objects of one size. Throws RangeError or TypeError that names the option, RangeError for a name that
+   * exists and when there are too many caches, OutOfMemoryError; then none was made. Kernel: `kmem_cache_create`.
+   * @example
+   * const nodes = arena.createCache('node', { size: 96, align: 32 });
+   * const p = nodes.alloc();
+   */
   createCache(name: string, options: CacheOptions): KmemCache;
   createCache(wanted: string | DefinedCache, options?: CacheOptions): KmemCache {
     return this.caches.create(wanted, options);
@@ -218,7 +246,9 @@ export class Arena extends ArenaHeap {
 
   /**
    * Opens a cache that any thread has made. Throws CacheDefinitionError that names the module to import when it has a
-   * constructor or destructor which this thread does not know.
+   * constructor or destructor which this thread does not know; RangeError with the names there are when there is none.
+   * @example
+   * const nodes = arena.openCache('node'); // in another thread than the one that made it
    */
   openCache(wanted: string | DefinedCache): KmemCache {
     return this.caches.open(wanted);
@@ -227,11 +257,6 @@ export class Arena extends ArenaHeap {
   /** Limits on the memory of workers and tasks, for caches with SLAB_ACCOUNT. */
   get groups(): MemoryGroups {
     return this.caches.groups;
-  }
-
-  /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */
-  get callbackErrors(): readonly CallbackError[] {
-    return this.caches.slabs.callbacks.errors;
   }
 
   /**
@@ -296,11 +321,6 @@ export class Arena extends ArenaHeap {
     stopReclaim(this.i32, this.geometry);
   }
 
-  /** What this thread's allocations had to do for memory since it went online. */
-  reclaimInfo(): ReclaimInfo {
-    return reclaimInfoOf(this.caches);
-  }
-
   /** The report of this thread's latest allocation that failed without __GFP_NOWARN; at most ten in five seconds. */
   get lastOom(): string | undefined {
     return this.current?.pages.oom.last;
@@ -330,55 +350,6 @@ export class Arena extends ArenaHeap {
   /** The text in `room` bytes, up to the first zero. Checked like copyToUser. */
   readText(p: number, room: number): string {
     return this.usercopy.readText(p, room);
-  }
-
-  /** Checks the whole arena against its invariants; empty when it is sound. Other CPUs must be quiet. */
-  validate(): Finding[] {
-    this.endTurn();
-    return validateArena(this.caches);
-  }
-
-  /** The text of /proc/slabinfo. */
-  slabinfo(): string {
-    return this.caches.withSlabMutex(() => slabinfo(this.caches));
-  }
-
-  /**
-   * Reads a file of /sys/kernel/slab/<name>, by one of the names of a cache or by its id; {@link attributeFiles} has the
-   * files. Throws RangeError when there is no such cache or file.
-   * @example
-   * arena.readAttribute('vm_area_struct', 'slabs'); // '12 N0=12'
-   */
-  readAttribute(name: string, file: string): string {
-    return readAttribute(this.caches, name, file);
-  }
-
-  /**
-   * Writes one: `min_partial`, `remote_node_defrag_ratio`, `trace` of a debug cache, '1' to `shrink` and `validate`, '0' to a counter. Throws
-   * RangeError where the kernel says EINVAL, and SlabBugError when validate finds something.
-   */
-  writeAttribute(name: string, file: string, text: string): void {
-    writeAttribute(this.caches, name, file, text);
-  }
-
-  /** Attributes and counters of each cache, by the names under /sys/kernel/slab. */
-  cacheInfo(): CacheInfo[] {
-    return this.caches.withSlabMutex(() => this.caches.all().map((cache) => cacheInfo(this.caches, cache)));
-  }
-
-  /** Lock statistics by class; empty when the arena was made without. lockStatText and the perf reports show them. */
-  lockStat(): LockStatRow[] {
-    return lockStatOf(this.i32, this.f64, this.geometry);
-  }
-
-  /** What lockdep has seen and reported on all threads; empty when the arena was made without. */
-  lockdep(): LockdepInfo {
-    return readLockdep(this.i32, this.geometry.lockdep);
-  }
-
-  /** Pages in total, free and at the high-water mark. */
-  meminfo(): Meminfo {
-    return sumMeminfo(this.caches.pages.meminfo());
   }
 
   protected override get caches(): Caches {

@@ -18,6 +18,7 @@ import { __GFP_ZERO, GFP_KERNEL, NUMA_NO_NODE } from './page/index.js';
 import type { PercpuAllocator } from './percpu/index.js';
 import { requireInteger } from './struct/index.js';
 
+/** What {@link Arena} has for memory by size and by page. */
 export abstract class ArenaHeap {
   protected readonly reports = new SlabReports();
   /** What this thread has open; throws CpuError while it is no CPU. */
@@ -26,14 +27,20 @@ export abstract class ArenaHeap {
   abstract get percpu(): PercpuAllocator;
 
   /**
-   * Allocates `size` bytes. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. `__GFP_DMA`,
-   * `__GFP_RECLAIMABLE` and `__GFP_ACCOUNT` ask for caches of another type, where the arena has them (`kmalloc: { types }`).
+   * Allocates `size` bytes, up to KMALLOC_MAX_SIZE. Returns an address, 0 when out of memory, ZERO_SIZE_PTR for size 0. It is
+   * aligned to 8 bytes at least, for a size that is a power of two to that, up to 4096. Without `__GFP_ZERO` the bytes are
+   * undefined. `__GFP_DMA`, `__GFP_RECLAIMABLE` and `__GFP_ACCOUNT` ask for caches of another type, where the arena has them
+   * (`kmalloc: { types }`). Throws RangeError or TypeError for any other size or node, and where they are looked at, flags;
+   * OutOfMemoryError only with `__GFP_NOFAIL`. Kernel: `kmalloc`, `kmalloc_node`.
+   * @example
+   * const p = arena.kmalloc(100);
+   * if (p !== 0) arena.i32[p >> 2] = 42;
    */
   kmalloc(size: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
     return this.caches.kmallocs.alloc(size, gfp, node);
   }
 
-  /** kmalloc, zeroed. */
+  /** kmalloc, zeroed: all that is usable. Kernel: `kzalloc`. */
   kzalloc(size: number, gfp: number = GFP_KERNEL): number {
     return this.caches.kmallocs.alloc(size, gfp | __GFP_ZERO);
   }
@@ -71,7 +78,12 @@ export abstract class ArenaHeap {
     return openBuckets(this.caches, name);
   }
 
-  /** Frees what kmalloc returned, on any CPU. NULL and ZERO_SIZE_PTR are nothing to free. */
+  /**
+   * Frees what kmalloc or a cache returned, on any CPU. 0 and ZERO_SIZE_PTR are nothing to free. Throws SlabBugError, and
+   * changes nothing, unless `p` is allocated (with `check: 'none'` an object is not looked at). Kernel: `kfree`.
+   * @example
+   * arena.kfree(arena.kmalloc(100));
+   */
   kfree(p: number): void {
     this.caches.kmallocs.free(p);
   }
@@ -119,7 +131,11 @@ export abstract class ArenaHeap {
     this.caches.nolock.freeRcu(p, head);
   }
 
-  /** Frees `list[0..n)`, of any kmalloc sizes. */
+  /**
+   * Frees `list[0..n)`, of any kmalloc sizes, one by one. Throws SlabBugError as kfree does: those before the bad entry are
+   * free then, the others are not. TypeError or RangeError for a list or an `n` that cannot be, with nothing freed. Kernel:
+   * `kfree_bulk`.
+   */
   kfreeBulk(list: Int32Array, n: number): void {
     this.caches.kmallocs.freeBulk(list, n);
   }
@@ -132,7 +148,12 @@ export abstract class ArenaHeap {
   /**
    * Resizes; the block moves if the new size does not fit. On failure returns 0 and the old block stays. With `__GFP_ZERO`
    * what was not asked for before is zero, in an arena with `kmalloc: { requestedSize: true }` and for whole pages. In
-   * others it is if every allocation and krealloc of the block had the flag. Kernel: `krealloc`.
+   * others it is if every allocation and krealloc of the block had the flag. For `p` 0 it is kmalloc; size 0 frees, and
+   * returns ZERO_SIZE_PTR. Throws RangeError or TypeError for sizes and flags, SlabBugError unless `p` is a block, with
+   * nothing changed. Kernel: `krealloc`.
+   * @example
+   * const larger = arena.krealloc(p, 200);
+   * if (larger !== 0) p = larger; // else p is as it was
    */
   krealloc(p: number, size: number, gfp: number = GFP_KERNEL): number {
     return this.caches.kmallocs.realloc(p, size, gfp);
@@ -163,17 +184,29 @@ export abstract class ArenaHeap {
     return this.percpu.ptr(p, cpu);
   }
 
-  /** Allocates 2^order pages; returns their address or 0. */
+  /**
+   * Allocates 2^order pages of 4096 bytes. Returns their address, a multiple of 4096, or 0 when out of memory. Throws RangeError or TypeError for an order that is none of 0 to 10, a node and flags; OutOfMemoryError only
+   * with `__GFP_NOFAIL`. Kernel: `alloc_pages`.
+   * @example
+   * const p = arena.allocPages(2); // 16 KiB
+   * if (p !== 0) arena.freePages(p, 2);
+   */
   allocPages(order: number, gfp: number = GFP_KERNEL, node: number = NUMA_NO_NODE): number {
     return this.caches.pages.allocPages(order, gfp, node);
   }
 
-  /** Frees what allocPages returned, with the same order. */
+  /**
+   * Frees what allocPages returned, with the same order. Throws SlabBugError, and changes nothing, unless that is a block
+   * of that order which is allocated. Kernel: `__free_pages`.
+   */
   freePages(address: number, order: number): void {
     this.caches.pages.freePages(address, order);
   }
 
-  /** Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. */
+  /**
+   * Refuses every `every`-th page request of this thread, to see that callers survive it; 0 ends it. Returns how many were
+   * refused until now. Throws RangeError or TypeError. Kernel: `fail_page_alloc`.
+   */
   failPageAlloc(every: number): { refused: number } {
     requireInteger('every', every, 0, 0x7fffffff);
     return { refused: this.caches.pages.refuseEach(every) };

@@ -10,29 +10,38 @@ import {
   type Geometry,
   readSuperblock,
   requireInteger,
+  requireKnown,
+  requireObject,
   Superblock,
 } from './struct/index.js';
 import { loadAcquire } from './sync/index.js';
 
+/** What {@link Arena.attach} takes. */
 export interface AttachOptions {
   /** The static caches, as this program defines them: what differs from the arena's is an error. Unchecked without. */
   caches?: readonly StaticCache[];
 }
+
+const ATTACH_KNOWN = Object.keys({ caches: true } satisfies Record<keyof AttachOptions, true>);
+const ONLINE_KNOWN = Object.keys({ cpu: true, thread: true, tid: true } satisfies Record<
+  keyof OnlineOptions,
+  true
+>);
 
 export const BOOTED = 1;
 
 /** Hashed with all struct layouts: what else two threads must agree on. */
 export const ABI = 'granary 0.1.0';
 
-/** Throws AttachError. */
+/** Throws AttachError, and TypeError for wrong options. */
 export function readArena(
   handle: ArenaHandle | SharedArrayBuffer,
-  { caches }: AttachOptions,
+  options: AttachOptions,
 ): { buffer: SharedArrayBuffer; geometry: Geometry } {
-  const buffer = isSharedArrayBuffer(handle) ? handle : (handle as ArenaHandle | null | undefined)?.buffer;
-  if (!isSharedArrayBuffer(buffer)) {
-    throw new AttachError(`cannot attach to ${describe(handle)}; pass arena.handle or its SharedArrayBuffer`);
-  }
+  requireObject('options', options);
+  requireKnown('options', options, ATTACH_KNOWN);
+  const { caches } = options;
+  const buffer = bufferOf(handle);
   if (buffer.byteLength < Superblock.SIZEOF * 4 || buffer.byteLength % 4096 !== 0) {
     throw new AttachError(
       `not an arena: a buffer of ${buffer.byteLength} bytes; an arena is a multiple of 4096, and not empty`,
@@ -49,8 +58,21 @@ export function readArena(
   return { buffer, geometry };
 }
 
+/** Of an arena's handle, or of what comes in place of one. */
+function bufferOf(handle: ArenaHandle | SharedArrayBuffer): SharedArrayBuffer {
+  if (isSharedArrayBuffer(handle)) return handle;
+  const { granary, buffer } = (handle as Partial<ArenaHandle> | null | undefined) ?? {};
+  if (isSharedArrayBuffer(buffer) && granary === 1) return buffer;
+  const why = isSharedArrayBuffer(buffer) ? `, whose granary is ${describe(granary)} and not 1` : '';
+  throw new AttachError(
+    `cannot attach to ${describe(handle)}${why}; pass arena.handle or its SharedArrayBuffer`,
+  );
+}
+
 /** Which slot a thread asks for. Throws RangeError or TypeError that names the option. */
 export function checkOnline(options: OnlineOptions, geometry: Geometry): { wanted: WantedSlot; tid: number } {
+  requireObject('options', options);
+  requireKnown('options', options, ONLINE_KNOWN);
   const { cpu, thread, tid = 0 } = options;
   if (cpu !== undefined) requireInteger('cpu', cpu, 0, geometry.cpus - 1);
   if (thread !== undefined) requireInteger('thread', thread, 0, geometry.threads - 1);

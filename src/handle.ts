@@ -2,10 +2,12 @@
 
 /** What a worker needs to attach: plain data that survives postMessage, workerData and piscina tasks. */
 export interface ArenaHandle {
+  /** Says whose handle it is. */
   readonly granary: 1;
   readonly buffer: SharedArrayBuffer;
 }
 
+/** What {@link Arena.online} takes. */
 export interface OnlineOptions {
   /** The CPU slot to run on; by default that of the thread slot. */
   cpu?: number;

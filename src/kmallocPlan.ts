@@ -6,9 +6,11 @@ import {
   type KmallocCopyRule,
   type KmallocType,
   requireInteger,
+  requireKnown,
   requireOneOf,
 } from './struct/index.js';
 
+/** The `kmalloc` option of an arena. */
 export interface KmallocOptions {
   /**
    * Types of caches beside the normal one, 13 caches each: 'reclaimable' for `__GFP_RECLAIMABLE`, 'dma' for `__GFP_DMA`,
@@ -29,6 +31,14 @@ export interface KmallocOptions {
   requestedSize?: boolean;
 }
 
+const KNOWN = Object.keys({
+  types: true,
+  copies: true,
+  copyBy: true,
+  seed: true,
+  requestedSize: true,
+} satisfies Record<keyof KmallocOptions, true>);
+
 /** As many as there are in the kernel. */
 export const KMALLOC_COPIES_MAX = 15;
 
@@ -37,6 +47,7 @@ export function planKmalloc(options: KmallocOptions) {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`kmalloc is ${describe(options)}; it must be an object`);
   }
+  requireKnown('kmalloc', options, KNOWN);
   const { types = [], copies = 0, copyBy = 'site', requestedSize = false } = options;
   if (!Array.isArray(types)) throw new TypeError(`kmalloc.types is ${describe(types)}; it must be an array`);
   for (const type of types) requireOneOf('kmalloc.types', type, KMALLOC_TYPES);

@@ -33,10 +33,12 @@ import {
   REFINEMENTS,
   type Refinement,
   requireInteger,
+  requireKnown,
   requireOneOf,
 } from './struct/index.js';
 import { LOCK_STAT_TIERS, type LockStatTier } from './sync/index.js';
 
+/** What {@link Arena.create} takes. All but `bytes` has a default. */
 export interface ArenaOptions {
   /** Size of the arena in bytes, a multiple of 4096; reserved at once, touched when used. */
   bytes: number;
@@ -101,9 +103,9 @@ export interface ArenaOptions {
    * setInterval(() => arena.scanGuards(), 1000); // what it finds goes to arena.onSlabReport
    */
   guard?: { every: number; objects: number };
-  /** Zero all memory that is handed out, except of caches with poison, constructors or SLAB_TYPESAFE_BY_RCU. */
+  /** Zero all memory that is handed out, except of caches with poison, constructors or SLAB_TYPESAFE_BY_RCU. Default false. */
   initOnAlloc?: boolean;
-  /** Zero all memory that is freed, with the same exceptions. */
+  /** Zero all memory that is freed, with the same exceptions. Default false. */
   initOnFree?: boolean;
   /**
    * Whether a new slab's objects are handed out in an order that the seed of the arena (`kmalloc.seed`) decides, from
@@ -138,12 +140,47 @@ export interface ArenaOptions {
   buffer?: SharedArrayBuffer;
 }
 
-/** Addresses stay small integers in V8. */
+const KNOWN = Object.keys({
+  bytes: true,
+  cpus: true,
+  threads: true,
+  nodes: true,
+  maxCaches: true,
+  lockPolicy: true,
+  layer: true,
+  barnFull: true,
+  barnFullMax: true,
+  barnEmpty: true,
+  kmalloc: true,
+  tiny: true,
+  refinements: true,
+  check: true,
+  lockStat: true,
+  slabDebug: true,
+  quarantine: true,
+  guard: true,
+  initOnAlloc: true,
+  initOnFree: true,
+  freelistRandom: true,
+  freelistHardened: true,
+  lockdep: true,
+  sheafCapacity: true,
+  merge: true,
+  caches: true,
+  hardenedUsercopy: true,
+  percpu: true,
+  buffer: true,
+} satisfies Record<keyof ArenaOptions, true>);
+
+/** Largest arena, in bytes: addresses stay small integers in V8. */
 export const ARENA_BYTES_MAX = 2 ** 31;
+/** CPU slots of an arena. */
 export const CPUS_MAX = 256;
+/** Thread slots of an arena. */
 export const THREADS_MAX = 1024;
 const BARN_SHEAVES_MAX = 1000;
 const BARN_FULL_MAX_DEFAULT = 100;
+/** Nodes of an arena. */
 export const NODES_MAX = 16;
 
 export function isSharedArrayBuffer(value: unknown): value is SharedArrayBuffer {
@@ -155,6 +192,7 @@ export function planArena(options: ArenaOptions): Geometry {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`bytes\``);
   }
+  requireKnown('options', options, KNOWN);
   const bytes = requireInteger('bytes', options.bytes, PAGE_SIZE, ARENA_BYTES_MAX);
   if (bytes % PAGE_SIZE !== 0) throw optionError('bytes', bytes, `a multiple of the page size, ${PAGE_SIZE}`);
   const cpus = requireInteger('cpus', options.cpus ?? 8, 1, CPUS_MAX);
@@ -249,11 +287,17 @@ export function planArena(options: ArenaOptions): Geometry {
   };
 }
 
+const GUARD_KNOWN = Object.keys({
+  every: true,
+  objects: true,
+} satisfies Record<keyof NonNullable<ArenaOptions['guard']>, true>);
+
 function planGuard(guard: ArenaOptions['guard']): { guardEvery: number; guardObjects: number } {
   if (guard === undefined) return { guardEvery: 0, guardObjects: 0 };
   if (typeof guard !== 'object' || guard === null) {
     throw new TypeError(`guard is ${describe(guard)}; it must be an object with \`every\` and \`objects\``);
   }
+  requireKnown('guard', guard, GUARD_KNOWN);
   return {
     guardEvery: requireInteger('guard.every', guard.every, 1, 0x7fffffff),
     guardObjects: requireInteger('guard.objects', guard.objects, 1, GUARD_OBJECTS_MAX),
@@ -282,8 +326,8 @@ function refinementBits(wanted: Partial<Record<Refinement, boolean>>): number {
   if (typeof wanted !== 'object' || wanted === null) {
     throw new TypeError(`refinements is ${describe(wanted)}; it must be an object of booleans`);
   }
+  requireKnown('refinements', wanted, REFINEMENTS);
   for (const [name, on] of Object.entries(wanted)) {
-    requireOneOf('refinements', name, REFINEMENTS);
     requireBoolean(`refinements.${name}`, on);
   }
   return REFINEMENTS.reduce((bits, name, i) => bits | (wanted[name] === false ? 0 : 1 << i), 0);

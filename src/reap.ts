@@ -10,7 +10,7 @@ import {
   threadRecordOf,
 } from './cpu/index.js';
 import type { PercpuAllocator } from './percpu/index.js';
-import { CpuError } from './struct/index.js';
+import { CpuError, requireInteger } from './struct/index.js';
 import {
   cmpxchg,
   fetchOr,
@@ -25,6 +25,7 @@ import {
   storeRelease,
 } from './sync/index.js';
 
+/** What {@link Arena.cpuDead} found of the thread that is gone. */
 export interface ReapReport {
   /** The CPU that it ran on. */
   cpu: number;
@@ -40,8 +41,8 @@ export interface ReapReport {
  * of a wait without end.
  */
 export function reapThread(caches: Caches, percpu: PercpuAllocator, thread: number): ReapReport {
-  caches.assertThread(thread);
   const { geometry, views } = caches;
+  requireInteger('thread', thread, 0, geometry.threads - 1);
   const { m } = views;
   const record = threadRecordOf(geometry, thread);
   const name = threadName(geometry, thread);

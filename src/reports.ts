@@ -4,10 +4,13 @@ import type { NodeMeminfo } from './page/index.js';
 import type { Doubles, Geometry, Words } from './struct/index.js';
 import { LOCK_STAT_TIERS, type LockStatRow, readLockPoints, readLockStat } from './sync/index.js';
 
+/** The arena's heap, in pages of 4096 bytes. Kernel: /proc/meminfo. */
 export interface Meminfo {
   totalPages: number;
   freePages: number;
+  /** Those that are not free. */
   usedPages: number;
+  /** The most that were used at a time; the sum of the nodes' own. */
   highWaterPages: number;
   nodes: NodeMeminfo[];
 }

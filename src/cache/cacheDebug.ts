@@ -31,6 +31,7 @@ export interface TraceGroup {
   nodes: number[];
 }
 
+/** Validation and traces of one cache: {@link KmemCache.debug}. */
 export interface CacheDebug {
   /** Reports about this cache so far, of all threads; a repair counts as one of its own. */
   readonly errors: number;

@@ -1,5 +1,5 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
-import { cpuOfThread, hasOtherThread, leaveCpu, sharesCpus, type ThisCpu, type Views } from '../cpu/index.js';
+import { cpuOfThread, hasOtherThread, leaveCpu, type ThisCpu, type Views } from '../cpu/index.js';
 import { __GFP_NOWARN, GFP_NOWAIT, PageAllocator, sheafMemoryGfp } from '../page/index.js';
 import { Rcu } from '../rcu/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
@@ -15,7 +15,6 @@ import {
 import {
   CHECK_LEVELS,
   type CheckLevel,
-  CpuError,
   type Geometry,
   LAYERS,
   type Layer,
@@ -387,11 +386,5 @@ export class Caches implements CacheContext {
       this.cpu.locks.unlock(slabMutex(this.geometry), LockClass.SlabMutex);
       if (this.cpu.callbacksDue) this.cpu.runCallbacks();
     }
-  }
-
-  assertThread(thread: number): void {
-    if (Number.isInteger(thread) && thread >= 0 && thread < this.geometry.threads) return;
-    const name = sharesCpus(this.geometry) ? 'thread' : 'cpu';
-    throw new CpuError(`${name} is ${thread}; it must be an integer from 0 to ${this.geometry.threads - 1}`);
   }
 }

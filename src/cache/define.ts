@@ -10,11 +10,19 @@ import {
   SLAB_KEEPS_STATE,
   SLAB_NO_MERGE,
 } from '../slab/index.js';
-import { CacheDefinitionError, describe } from '../struct/index.js';
-import { type CacheOptions, checkName } from './options.js';
+import { CacheDefinitionError, describe, requireKnown } from '../struct/index.js';
+import { CACHE_OPTIONS, type CacheOptions, checkName } from './options.js';
 
 /** The options of a cache and its functions; `A` is the arena, with which they are called. */
 export interface CacheDefinition<A = unknown> extends CacheOptions, ObjectCallbacks<A> {}
+
+const KNOWN = [
+  ...CACHE_OPTIONS,
+  ...Object.keys({ ctor: true, dtor: true, ctorSlab: true, dtorSlab: true } satisfies Record<
+    keyof ObjectCallbacks,
+    true
+  >),
+];
 
 /** What defineCache returns: createCache makes a cache of it, once for the arena, and openCache opens that. */
 export class DefinedCache {
@@ -63,26 +71,13 @@ const PAIRS = [
 ] as const;
 const definitions = new Map<string, DefinedCache>();
 
-/**
- * Says what a cache of that name is, with its constructor and destructor. Call it at the top of a module that every
- * thread imports which uses the cache. Throws TypeError or RangeError that name the option, also when the name has been
- * defined on this thread before. Kernel: `kmem_cache_args`, with seed 001's `ctor` that may fail and `dtor`.
- * @example
- * export const connections = defineCache('connection', {
- *   size: 96,
- *   ctor(p, arena, gfp) {
- *     const page = arena.allocPages(0, gfp);
- *     if (page === 0) return 12;
- *     arena.i32[(p + 88) >> 2] = page; // stays, however often the object is freed and allocated
- *   },
- *   dtor: (p, arena) => arena.freePages(arena.i32[(p + 88) >> 2]!, 0),
- * });
- */
+/** What users call by ../define.ts, which knows the arena and has the rest of the words. */
 export function defineCache(name: string, definition: CacheDefinition<never>): DefinedCache {
   checkName(name);
   if (typeof definition !== 'object' || definition === null) {
     throw new TypeError(`definition is ${describe(definition)}; it must be an object with at least \`size\``);
   }
+  requireKnown('definition', definition, KNOWN);
   for (const pair of PAIRS) {
     const given = pair.filter((key) => definition[key] !== undefined);
     for (const key of given) {

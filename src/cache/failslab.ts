@@ -5,7 +5,7 @@
  * the allocator (tools/testing/shared/linux.c).
  */
 import { __GFP_DIRECT_RECLAIM, __GFP_NOFAIL } from '../page/index.js';
-import { describe, requireInteger, requireObject } from '../struct/index.js';
+import { describe, requireInteger, requireKnown, requireObject } from '../struct/index.js';
 
 /** What fails; all that is given must be met. `{}` injects nothing. */
 export interface FailslabOptions {
@@ -27,6 +27,16 @@ export interface FailslabOptions {
   callback?: () => void;
 }
 
+const KNOWN = Object.keys({
+  nth: true,
+  interval: true,
+  times: true,
+  space: true,
+  ignoreGfpWait: true,
+  callback: true,
+} satisfies Record<keyof FailslabOptions, true>);
+
+/** What {@link FailslabOptions} inject, and how many have failed; from `arena.failslab`. */
 export class Failslab {
   private nth = 0;
   private interval = 0;
@@ -40,8 +50,10 @@ export class Failslab {
   /** Allocations that were made to fail since the last set. */
   injected = 0;
 
+  /** @internal */
   set(options: FailslabOptions): void {
     requireObject('options', options);
+    requireKnown('options', options, KNOWN);
     const { nth = 0, interval = 0, times = 0x7fffffff, space = 0, ignoreGfpWait = false, callback } = options;
     for (const [name, value] of Object.entries({ nth, interval, times, space })) {
       requireInteger(name, value, 0, 0x7fffffff);
@@ -68,7 +80,7 @@ export class Failslab {
     return this.nth > 0 && this.seen < this.nth;
   }
 
-  /** Counts one allocation; true if it is to fail. Kernel: `should_failslab`. */
+  /** Counts one allocation; true if it is to fail. Kernel: `should_failslab`. @internal */
   shouldFail(gfp: number): boolean {
     const mayWait = (gfp & __GFP_DIRECT_RECLAIM) !== 0;
     if (mayWait) this.callBack();

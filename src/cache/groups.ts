@@ -5,6 +5,7 @@ import {
   OutOfMemoryError,
   optionError,
   requireInteger,
+  requireKnown,
   requireObject,
   WORD_BYTES,
 } from '../struct/index.js';
@@ -15,12 +16,15 @@ import { Registry } from './registry.js';
 
 const G = MemoryGroupStruct;
 
+/** What `arena.groups.create` takes. */
 export interface GroupOptions {
   /** Most bytes of objects that it may have, 0 to 2^31 - 1; without, only the groups above limit it. */
   limit?: number;
   /** The group that it is part of. */
   parent?: MemoryGroup;
 }
+
+const KNOWN = Object.keys({ limit: true, parent: true } satisfies Record<keyof GroupOptions, true>);
 
 /** Figures of a group. */
 export interface GroupInfo {
@@ -38,6 +42,7 @@ export interface GroupInfo {
 
 /** A limit on memory and what is used of it; from {@link MemoryGroups}. */
 export class MemoryGroup {
+  /** @internal */
   readonly ptr: GroupPtr;
   readonly name: string;
   private readonly caches: Caches;
@@ -50,7 +55,7 @@ export class MemoryGroup {
     this.name = new TextDecoder().decode(u8.slice(at, at + m[ptr + G.nameBytes]!));
   }
 
-  /** Whether it lies in the arena of these caches. */
+  /** Whether it lies in the arena of these caches. @internal */
   isOf(caches: Caches): boolean {
     return this.caches?.views.m.buffer === caches.views.m.buffer;
   }
@@ -83,6 +88,7 @@ export class MemoryGroup {
   }
 }
 
+/** The memory groups of an arena, for one thread: `arena.groups`. Kernel: memory cgroups. */
 export class MemoryGroups {
   private readonly caches: Caches;
 
@@ -98,6 +104,7 @@ export class MemoryGroups {
    */
   create(name: string, options: GroupOptions = {}): MemoryGroup {
     requireObject('options', options);
+    requireKnown('options', options, KNOWN);
     const { limit = NO_LIMIT, parent } = options;
     const bytes = this.checkName(name);
     requireInteger('limit', limit, 0, NO_LIMIT);

@@ -57,7 +57,7 @@ export function joinHandle(low: number, high: number): number {
  */
 export class CacheHandles {
   readonly cache: KmemCache;
-  /** Times that one place can be given out. */
+  /** Times that one place can be given out. @internal */
   readonly generations: number;
   private readonly context: CacheContext;
   private readonly m: Words;

@@ -73,7 +73,7 @@ function forEachLinked(m: Words, first: number, next: number, visit: (at: number
     if (steps > 0 && at === mark) return;
     if (++steps !== until) continue;
     mark = at;
-    until += until + 1;
+    until = 2 * until + 1;
   }
 }
 

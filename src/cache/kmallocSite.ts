@@ -3,9 +3,16 @@
  * of a seed that an arena draws when it is made. Kernel: `kmalloc_type`.
  */
 import { GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
-import { describe, type Geometry, KMALLOC_COPY_RULES, requireInteger } from '../struct/index.js';
+import {
+  describe,
+  type Geometry,
+  KMALLOC_COPY_RULES,
+  requireInteger,
+  requireKnown,
+} from '../struct/index.js';
 import type { Kmallocs, KmallocTable } from './kmalloc.js';
 
+/** What `arena.kmallocSite` takes. */
 export interface KmallocSiteOptions {
   /** Where copies go by call site: the site's number, the same in all threads. By default the line that makes the handle. */
   site?: number;
@@ -14,6 +21,11 @@ export interface KmallocSiteOptions {
   /** Whether the type has addresses in it: such types and others never share a copy. Default true. */
   pointers?: boolean;
 }
+
+const KNOWN = Object.keys({ site: true, type: true, pointers: true } satisfies Record<
+  keyof KmallocSiteOptions,
+  true
+>);
 
 /** GOLDEN_RATIO_32: 2^32 divided by the golden ratio; the top bits of a product with it depend on every bit. */
 const GOLDEN_RATIO_32 = 0x61c88647;
@@ -49,6 +61,7 @@ export function familyOfSite(geometry: Geometry, options: KmallocSiteOptions, ca
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object`);
   }
+  requireKnown('options', options, KNOWN);
   const { site, type, pointers = true } = options;
   if (site !== undefined) requireInteger('site', site, -0x80000000, 0xffffffff);
   if (type !== undefined && typeof type !== 'string') {

@@ -4,7 +4,7 @@
  */
 import { GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
 import { SLAB_NO_MERGE } from '../slab/index.js';
-import { describe, PAGE_SIZE } from '../struct/index.js';
+import { describe, PAGE_SIZE, requireKnown } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { type KmallocTable, kmallocTable } from './kmalloc.js';
 import { GFP_TYPE_MASK, KMALLOC_SIZES, kmallocSizeName } from './kmallocTypes.js';
@@ -12,6 +12,7 @@ import type { KmemCache } from './kmemCache.js';
 import { type CacheOptions, checkName } from './options.js';
 import type { BucketsLeakReport } from './reports.js';
 
+/** What `arena.createBuckets` takes. */
 export interface BucketsOptions {
   /** SLAB_* flags of all caches; SLAB_NO_MERGE comes with them. */
   flags?: number;
@@ -20,6 +21,11 @@ export interface BucketsOptions {
   /** What stands in front of the slabs; by default what the arena was made with. */
   layer?: CacheOptions['layer'];
 }
+
+const KNOWN = Object.keys({ flags: true, align: true, layer: true } satisfies Record<
+  keyof BucketsOptions,
+  true
+>);
 
 const bucketNames = (name: string): string[] =>
   KMALLOC_SIZES.map((size) => `${name}-${kmallocSizeName(size)}`);
@@ -65,6 +71,7 @@ export function createBuckets(context: Caches, name: string, options: BucketsOpt
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object`);
   }
+  requireKnown('options', options, KNOWN);
   const { flags = 0, align = 0 } = options;
   const made: KmemCache[] = [];
   try {

@@ -5,8 +5,6 @@
  * cache, and what is not hot.
  */
 import {
-  type PcsPtr,
-  Stat,
   type StatItem,
   type Stats,
   sumLayerStats,
@@ -15,8 +13,7 @@ import {
   type TrylockStats,
 } from '../cpu/index.js';
 import { __GFP_NOWARN, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
-import type { SheafPtr } from '../sheaf/index.js';
-import { KmemCacheStruct, oomReport, relearnSizes } from '../slab/index.js';
+import { KmemCacheStruct, oomReport } from '../slab/index.js';
 import {
   type Layer,
   OutOfMemoryError,
@@ -30,16 +27,22 @@ import type { CacheDebug } from './cacheDebug.js';
 import type { CacheContext } from './context.js';
 import { freeRetired } from './generations.js';
 import { CacheHandles } from './handles.js';
-import { ObjectMarks } from './objectMarks.js';
+import { InnerKmemCache } from './innerCache.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
 const { ALLOC } = Intent;
-// Imported names are looked up at each use; module-local constants are folded.
-const { FREE_SLOWPATH } = Stat;
 
-export abstract class KmemCache extends ObjectMarks {
+/**
+ * A cache of objects of one size, for one thread: `arena.createCache` and `arena.openCache` give it. It ends with the thread's
+ * time online. Every method throws SlabBugError once the cache was destroyed. Kernel: `struct kmem_cache`.
+ * @example
+ * const nodes = arena.createCache('node', { size: 96 });
+ * const p = nodes.alloc();
+ * if (p !== 0) nodes.free(p);
+ */
+export abstract class KmemCache extends InnerKmemCache {
   protected readonly serialWord: number;
   /** Byte range of this CPU's node. */
   protected readonly nodeStart: number;
@@ -66,15 +69,19 @@ export abstract class KmemCache extends ObjectMarks {
   get size(): number {
     return this.desc.size;
   }
+  /** Bytes of an object as it was asked for. */
   get objectSize(): number {
     return this.desc.objectSize;
   }
+  /** What stands in front of its slabs. */
   get layer(): Layer {
     return this.desc.layer;
   }
+  /** A slab has 2^order pages. */
   get order(): number {
     return this.desc.order;
   }
+  /** Objects in a slab. */
   get objsPerSlab(): number {
     return this.desc.objects;
   }
@@ -101,6 +108,8 @@ export abstract class KmemCache extends ObjectMarks {
   /**
    * Frees one object, on any CPU. Throws SlabBugError, and changes nothing, unless `p` is an allocated object of this
    * cache (with `check: 'none'` it is not looked at). Kernel: `kmem_cache_free`.
+   * @example
+   * cache.free(p); // whichever thread it came from
    */
   abstract override free(p: number): void;
 
@@ -120,21 +129,21 @@ export abstract class KmemCache extends ObjectMarks {
   /** Waits, blocking, until what freeRcu was given is free. Kernel: `kvfree_rcu_barrier_on_cache`. */
   abstract rcuBarrier(): void;
 
-  /** Frees the object now that its grace period is over; for one that no sheaf took. */
-  abstract freeAfterGracePeriod(p: number): void;
-
-  /** The same for `list[0..n)`. */
-  abstract freeBulkAfterGracePeriod(list: Int32Array, n: number): void;
-
-  /** Whether what kfree_rcu frees is better freed one by one, as there is nothing to gain by more. */
-  get freesSingly(): boolean {
-    return false;
-  }
-
-  /** Allocates `n` objects into `out[0..n)`, or none and returns false. Kernel: `kmem_cache_alloc_bulk`. */
+  /**
+   * Allocates `n` objects into `out[0..n)`, or none and returns false, for n = 0 too. Throws TypeError or RangeError for a list
+   * that is no Int32Array or too short, and for flags; ConstructorError as alloc does. Kernel: `kmem_cache_alloc_bulk`.
+   * @example
+   * const list = new Int32Array(32);
+   * if (cache.allocBulk(list, 32)) cache.freeBulk(list, 32);
+   */
   abstract allocBulk(out: Int32Array, n: number, gfp?: number): boolean;
 
-  /** Frees `list[0..n)`; may reorder it. Throws, and frees none, if one of them is not an allocated object. */
+  /**
+   * Frees `list[0..n)`; may reorder it. Throws SlabBugError, and frees none, if one of them is not an allocated object of this
+   * cache; TypeError or RangeError for a list or an `n` that cannot be. Kernel: `kmem_cache_free_bulk`.
+   * @example
+   * cache.freeBulk(Int32Array.of(p, q), 2);
+   */
   abstract override freeBulk(list: Int32Array, n: number): void;
 
   /**
@@ -152,11 +161,19 @@ export abstract class KmemCache extends ObjectMarks {
   /**
    * Fills a borrowed sheaf up so that it has at least `n` objects again. Returns the sheaf to use from now on, another
    * one if `n` needs a larger; null when out of memory, and then the old one is as it was. Kernel:
-   * `kmem_cache_refill_sheaf`.
+   * `kmem_cache_refill_sheaf`. Throws SlabBugError for a sheaf that this thread has not borrowed here.
+   * @example
+   * const refilled = cache.refill(sheaf, 12);
+   * if (refilled !== null) sheaf = refilled;
    */
   abstract refill(sheaf: PrefilledSheaf, n: number, gfp?: number): PrefilledSheaf | null;
 
-  /** Takes a borrowed sheaf back, with what is left in it. Kernel: `kmem_cache_return_sheaf`. */
+  /**
+   * Takes a borrowed sheaf back, with what is left in it; it is of no use afterwards. Throws TypeError or SlabBugError for one
+   * that this thread has not borrowed from this cache. Kernel: `kmem_cache_return_sheaf`.
+   * @example
+   * cache.return(sheaf);
+   */
   abstract return(sheaf: PrefilledSheaf, gfp?: number): void;
 
   /**
@@ -200,7 +217,7 @@ export abstract class KmemCache extends ObjectMarks {
     }
   }
 
-  /** Allocates for a request of `size` bytes, at most objectSize, which a cache of kmalloc may remember. */
+  /** Allocates for a request of `size` bytes, at most objectSize, which a cache of kmalloc may remember. @internal */
   allocRequested(_size: number, gfp: number, node: number): number {
     return this.allocNode(node, gfp);
   }
@@ -238,13 +255,24 @@ export abstract class KmemCache extends ObjectMarks {
     return new CacheHandles(this.context, this);
   }
 
-  /** Frees memory that nobody uses: all CPUs' sheaves, the barns, empty slabs. Kernel: `kmem_cache_shrink`. */
+  /**
+   * Frees memory that nobody uses: all CPUs' sheaves, the barns, empty slabs. Says how many slabs went, and which CPUs kept
+   * their sheaves because they were at them. Throws LockError when a lock is stuck. Kernel: `kmem_cache_shrink`.
+   * @example
+   * const { slabs } = cache.shrink();
+   */
   shrink(): ShrinkReport {
     this.assertAlive();
     return this.context.shrink(this);
   }
 
-  /** Ends the cache. The report names each object that was not freed. Kernel: `kmem_cache_destroy`. */
+  /**
+   * Ends the cache. The report names each object that was not freed; with any, its memory stays. Throws RangeError for one of
+   * the arena's own caches and for a static one, CpuError for a CPU that does not give up its sheaves: it can be tried again.
+   * Kernel: `kmem_cache_destroy`.
+   * @example
+   * const { leaked } = cache.destroy();
+   */
   destroy(): LeakReport {
     this.assertAlive();
     freeRetired(this.context, this.primary.desc, (p) => this.primary.free(p));
@@ -254,6 +282,8 @@ export abstract class KmemCache extends ObjectMarks {
   /**
    * The 26 counters, summed over threads; exact when they are quiet and their turns have ended. Throws when the cache was
    * destroyed: the counters are its successor's.
+   * @example
+   * const { ALLOC_FASTPATH, ALLOC_SLOWPATH } = cache.stats();
    */
   stats(): Stats {
     this.assertAlive();
@@ -282,12 +312,7 @@ export abstract class KmemCache extends ObjectMarks {
     return this.context.debug.of(this);
   }
 
-  /** Reads again how large its objects are: another cache may have merged into it. slab_mutex held. */
-  learnSizes(): void {
-    relearnSizes(this.m, this.desc);
-  }
-
-  /** Throws unless this thread is a CPU and the cache still exists. */
+  /** Throws unless this thread is a CPU and the cache still exists. @internal */
   assertAlive(): void {
     this.cpu.assertOnline();
     if (this.m[this.serialWord] !== this.desc.serial) {
@@ -295,76 +320,17 @@ export abstract class KmemCache extends ObjectMarks {
     }
   }
 
+  /** Whether the cache exists still. */
   get isAlive(): boolean {
     // G1: what is asked in a read section pairs with the store that ends the cache.
     return loadAcquire(this.m, this.serialWord) === this.desc.serial;
   }
 
-  /** Visits each free object that the layer holds outside of slabs, other than in sheaves; others are quiet. */
-  forEachCached(_visit: (p: number, place: string) => void): void {}
-
   /** An object of `node` out of what this CPU has cached, or 0. */
   protected abstract allocCachedOn(node: number, gfp: number): number;
 
-  /** A restricted context's alloc: no lock is waited for. */
-  abstract allocNolock(gfp: number): number;
-
-  /** A restricted context's free. */
-  abstract freeNolock(p: number): void;
-
   /** Frees what waits in the quarantine of a CPU, or of all; most caches have none. */
   drainQuarantine(_cpu?: number): void {}
-
-  /** Flushes this CPU's own sheaves of this cache. */
-  flushThisCpu(): void {
-    this.flushOwn();
-  }
-
-  /** Takes the objects out of another CPU's sheaves; the caller holds its pcs lock. */
-  detachPcs(pcs: PcsPtr): void {
-    this.detach(pcs);
-  }
-
-  /** Takes a CPU's rcu_free sheaf; the caller holds its pcs lock, and calls flushDetachedPcs afterwards. */
-  detachRcuSheaf(pcs: PcsPtr): void {
-    if (this.sheafCapacity > 0) this.detachRcu(pcs);
-  }
-
-  /** Gives what detachPcs took back to the slabs; the caller has given up the pcs lock. */
-  flushDetachedPcs(): void {
-    this.flushDetached();
-  }
-
-  /** Flushes and frees the sheaves that a CPU's thread has borrowed; it is gone. */
-  abstract flushPrefilled(pcs: PcsPtr): void;
-
-  /** Ends what this thread has borrowed; of a cache that is no more, the memory stays where it is. */
-  abstract endLoans(isLive: boolean): void;
-
-  /** Lets go of what detachPcs took: it was a dead thread's, and cannot be told to be whole. */
-  forgetDetachedPcs(): void {}
-
-  /** Frees an object straight to its slab: what reclaim frees must not fill a sheaf again. */
-  freePastLayer(p: number): void {
-    this.takeBack(p);
-    this.freeToSlab(p);
-  }
-
-  flushAndFreeSheaf(sheaf: SheafPtr): void {
-    this.flushSheaf(sheaf);
-    this.context.freeEmptySheaf(this.desc, sheaf);
-  }
-
-  /** Throws unless `p` is an allocated object of this cache; reads only. */
-  assertAllocated(p: number): void {
-    this.assertFreeable(p);
-  }
-
-  /** Frees an object that takeBack has accepted, past the sheaves. */
-  protected freeToSlab(p: number): void {
-    this.count(FREE_SLOWPATH);
-    this.slabs.freeOne(this.desc, p);
-  }
 
   /** Whether a sheaf of this CPU may take the object. Kernel: `can_free_to_pcs`. */
   protected isLocal(p: number): boolean {

@@ -63,7 +63,7 @@ export abstract class ObjectMarks extends PcsNolock {
     return 0;
   }
 
-  /** Zeroes an object that was handed out just now; one that is constructed goes back, with a RangeError. */
+  /** Zeroes an object that was handed out just now; one that is constructed goes back, with a RangeError. @internal */
   zero(p: number): void {
     if ((this.desc.flags & SLAB_KEEPS_STATE) !== 0) {
       this.free(p);

@@ -17,6 +17,7 @@ import {
   optionError,
   PAGE_SIZE,
   requireInteger,
+  requireKnown,
   requireOneOf,
 } from '../struct/index.js';
 
@@ -65,6 +66,22 @@ export interface CacheOptions {
    */
   guard?: boolean;
 }
+
+/** Names of the options, for definitions that have more. */
+export const CACHE_OPTIONS = Object.keys({
+  size: true,
+  align: true,
+  flags: true,
+  layer: true,
+  sheafCapacity: true,
+  freeptrOffset: true,
+  rcuDebug: true,
+  arraySize: true,
+  useroffset: true,
+  usersize: true,
+  quarantine: true,
+  guard: true,
+} satisfies Record<keyof CacheOptions, true>);
 
 /** What a cache is made to: its slabs, and what the layers that may stand in front of them hold. */
 export interface CacheLayout extends SlabLayout {
@@ -119,6 +136,7 @@ export function layoutFor(
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`size\``);
   }
+  requireKnown('options', options, CACHE_OPTIONS);
   const { size, align = 0, flags = 0, sheafCapacity = 0 } = options;
   requireInteger('size', size, 1, OBJECT_SIZE_MAX);
   requireInteger('align', align, 0, PAGE_SIZE);

@@ -29,11 +29,11 @@ export abstract class PrefilledSheaf {
   /** Objects that fit in. */
   abstract get capacity(): number;
 
-  /** The sheaf in the arena; the bootstrap sheaf once the loan is over. */
+  /** The sheaf in the arena; the bootstrap sheaf once the loan is over. @internal */
   abstract get at(): SheafPtr;
-  /** Why the loan is over, or '' while it is not. */
+  /** Why the loan is over, or '' while it is not. @internal */
   abstract get ended(): string;
-  /** The cache has taken the sheaf back; `why` goes into the error that whoever uses it now gets. */
+  /** The cache has taken the sheaf back; `why` goes into the error that whoever uses it now gets. @internal */
   abstract end(why: string): void;
 }
 

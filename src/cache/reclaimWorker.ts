@@ -18,6 +18,7 @@ export interface ReclaimWorkerReport {
   pages: number;
 }
 
+/** A thread that keeps memory free for the others: `arena.reclaimWorker()`. Kernel: `kswapd`. */
 export class ReclaimWorker {
   private readonly caches: Caches;
   readonly report: ReclaimWorkerReport = { wakeUps: 0, pages: 0 };

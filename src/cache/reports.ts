@@ -12,6 +12,7 @@ export interface LeakReport {
   users?: number;
 }
 
+/** What {@link KmemCache.shrink} did. */
 export interface ShrinkReport {
   /** Slabs that remain. */
   slabs: number;

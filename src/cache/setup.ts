@@ -1,7 +1,7 @@
 /** Definitions of static caches, of structs: the seed's set-up macros, as plain data. */
 import { optionError, requireObject } from '../struct/index.js';
 import type { DefinedCache } from './define.js';
-import type { CacheOptions } from './options.js';
+import { CACHE_OPTIONS, type CacheOptions } from './options.js';
 
 /** A cache's name and options, as plain data that any thread can have. */
 export interface NamedCache extends CacheOptions {
@@ -12,6 +12,15 @@ export interface NamedCache extends CacheOptions {
    */
   readonly module?: boolean;
 }
+
+/** Names of what it may have. */
+export const NAMED_CACHE_OPTIONS = [
+  ...Object.keys({ name: true, module: true } satisfies Record<
+    Exclude<keyof NamedCache, keyof CacheOptions>,
+    true
+  >),
+  ...CACHE_OPTIONS,
+];
 
 /** What `Arena.create({ caches })` takes. One with a constructor or destructor must come from defineCache. */
 export type StaticCache = NamedCache | DefinedCache;

@@ -30,6 +30,7 @@ import {
   type Layer,
   MERGE_MODES,
   type MergeMode,
+  requireKnown,
   type Words,
 } from '../struct/index.js';
 import { loadAcquire } from '../sync/index.js';
@@ -46,7 +47,7 @@ import { checkName } from './options.js';
 import { firstStaticSlot, placeOfSlot, placeWords, staticPlace } from './places.js';
 import type { QuarantineRule } from './quarantine.js';
 import { findByName, liveSlots, RegistrySlot, registrySlot } from './registry.js';
-import type { StaticCache } from './setup.js';
+import { NAMED_CACHE_OPTIONS, type StaticCache } from './setup.js';
 
 const MODULE = KmemCacheStruct.module;
 /** They come from defineCache alone, by which other threads know them. */
@@ -95,6 +96,9 @@ export function checkStaticCaches(definitions: unknown, shape: StaticShape): rea
       throw new TypeError(
         `caches[${i}], ${name}, has a ${own}; pass what defineCache returns, so that threads find it by name`,
       );
+    }
+    if (!(definition instanceof DefinedCache)) {
+      requireKnown(`caches[${i}], ${name},`, definition, NAMED_CACHE_OPTIONS);
     }
     if (names.has(name)) throw new RangeError(`caches has ${JSON.stringify(name)} twice; names are unique`);
     names.add(name);

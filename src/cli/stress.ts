@@ -3,7 +3,7 @@
 import { Command, Option } from 'commander';
 import { STRESS_CONFIGS, stressConfigs, stressName, stressRound } from '../lab/stress/stress.js';
 import { LAYERS, type Layer } from '../struct/index.js';
-import { integer } from './options.js';
+import { EXIT, integer } from './options.js';
 
 const program = new Command('stress')
   .description(
@@ -14,7 +14,11 @@ const program = new Command('stress')
   .option('--seed <n>', 'seed of all choices (not of the interleaving)', integer(0, 2 ** 31 - 1), 1)
   .addOption(new Option('--layer <name>', 'only this caching layer, in every shape').choices(LAYERS))
   .option('--json', 'print the results as JSON')
-  .addHelpText('after', '\nExit status: 0 when nothing was lost, doubled or overwritten; 1 otherwise.')
+  .addHelpText(
+    'after',
+    '\nExit status: 0 when nothing was lost, doubled or overwritten; 1 when something was; 2 wrong options.',
+  )
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? EXIT.ok : EXIT.usage))
   .parse();
 
 const options = program.opts<{
@@ -49,4 +53,4 @@ else
   console.log(
     failed ? `FAILED with seed ${options.seed}` : `sound: ${results.length} rounds, seed ${options.seed}`,
   );
-process.exit(failed ? 1 : 0);
+process.exit(failed ? EXIT.unsound : EXIT.ok);

@@ -40,9 +40,13 @@ export const STAT_ITEMS = [
  */
 export const TRYLOCK_ITEMS = ['trylockFailures', 'allocBypasses', 'freeBypasses'] as const;
 
+/** One of the 26 counters of a cache, by its name in the kernel. */
 export type StatItem = (typeof STAT_ITEMS)[number];
+/** All 26. */
 export type Stats = Record<StatItem, number>;
+/** What may come of sheaves that another thread has locked. */
 export type TrylockItem = (typeof TRYLOCK_ITEMS)[number];
+/** How often each came. */
 export type TrylockStats = Record<TrylockItem, number>;
 
 /** Index of each item in a thread's array. */

@@ -63,32 +63,41 @@ export interface Views {
   readonly shadow: Bytes;
 }
 
+/** What this thread is in the arena: `arena.cpu`. Users may ask for `id`, `thread`, `node` and `depth`, and end the turn. */
 export class ThisCpu {
+  /** @internal */
   readonly views: Views;
+  /** @internal */
   readonly m: Words;
+  /** @internal */
   readonly f64: Doubles;
+  /** @internal */
   readonly geometry: Geometry;
   /** The CPU slot: whose sheaves this thread uses. */
   readonly id: number;
   /** The thread slot. The same number as `id`, unless threads share CPUs. */
   readonly thread: number;
+  /** The node that the CPU belongs to. */
   readonly node: number;
+  /** @internal */
   readonly record: ThreadRecordPtr;
+  /** @internal */
   readonly locks: Locks;
-  /** Who hears what could go wrong with locks; nobody, unless the arena was made with lockdep. */
+  /** Who hears what could go wrong with locks; nobody, unless the arena was made with lockdep. @internal */
   readonly lockdep: LockdepOff;
+  /** Whether the thread is this CPU still. */
   online = true;
-  /** Nesting of sheaf allocations on this thread; see allocEmptySheaf. */
+  /** Nesting of sheaf allocations on this thread; see allocEmptySheaf. @internal */
   sheafAllocDepth = 0;
   /** From the counters beside this CPU's sheaves to this thread's, in doubles; 0 unless threads share CPUs. */
   private readonly toCounters: number;
-  /** Frees what this CPU deferred; the layer that knows slabs sets it. */
+  /** Frees what this CPU deferred; the layer that knows slabs sets it. @internal */
   drainDeferred: () => void = () => {};
-  /** Whether this thread is in drainDeferred. */
+  /** Whether this thread is in drainDeferred. @internal */
   inDrain = false;
-  /** Runs constructors and destructors that were put off; the layer that knows slabs sets it. */
+  /** Runs constructors and destructors that were put off; the layer that knows slabs sets it. @internal */
   runCallbacks: () => void = () => {};
-  /** Whether any were put off. */
+  /** Whether any were put off. @internal */
   callbacksDue = false;
   /** The caches that operations of this thread are under way on, from the outermost. */
   private readonly entered = new Int32Array(ENTERED_MAX);
@@ -123,7 +132,7 @@ export class ThisCpu {
     );
   }
 
-  /** Adds to one of this thread's counters for the cache whose sheaves on this CPU are at `pcs`. */
+  /** Adds to one of this thread's counters for the cache whose sheaves on this CPU are at `pcs`. @internal */
   count(pcs: PcsPtr, item: number, n: number): void {
     const { f64 } = this;
     const at = statsOf(pcs) + this.toCounters + item;
@@ -133,6 +142,7 @@ export class ThisCpu {
   /**
    * Says what this thread is in the middle of, for whoever reaps it: between taking something from one place and putting
    * it into another, nothing else in the arena leads to it. The outermost of nested operations is what is said.
+   * @internal
    */
   enter(op: number, slot: number): void {
     const { m, record } = this;
@@ -145,7 +155,7 @@ export class ThisCpu {
     this.enterNolock(op, slot);
   }
 
-  /** The same for a restricted context, which may be anywhere and makes up for nothing. */
+  /** The same for a restricted context, which may be anywhere and makes up for nothing. @internal */
   enterNolock(op: number, slot: number): void {
     const { m } = this;
     const at = this.record + INTENT;
@@ -157,7 +167,7 @@ export class ThisCpu {
     m[at + INTENT_OP] = op;
   }
 
-  /** Ends what the matching enter began. */
+  /** Ends what the matching enter began. @internal */
   leave(): void {
     const { m } = this;
     const at = this.record + INTENT;
@@ -173,7 +183,7 @@ export class ThisCpu {
     return this.m[this.record + INTENT + INTENT_DEPTH]!;
   }
 
-  /** Whether an operation on that cache is under way on this thread, in which a restricted context interrupts it. */
+  /** Whether an operation on that cache is under way on this thread, in which a restricted context interrupts it. @internal */
   isBusy(slot: number): boolean {
     const { depth, entered } = this;
     if (depth > ENTERED_MAX) return true;
@@ -181,35 +191,35 @@ export class ThisCpu {
     return false;
   }
 
-  /** Names the sheaf that is in this thread's hands and in no list; 0 when it has a place again. */
+  /** Names the sheaf that is in this thread's hands and in no list; 0 when it has a place again. @internal */
   inHand(sheaf: number): void {
     this.m[this.record + INTENT + INTENT_SHEAF] = sheaf;
   }
 
-  /** What inHand named last. */
+  /** What inHand named last. @internal */
   get sheafInHand(): number {
     return this.m[this.record + INTENT + INTENT_SHEAF]!;
   }
 
-  /** Registers something to be given up when this turn ends. */
+  /** Registers something to be given up when this turn ends. @internal */
   holdForTurn(holder: TurnHolder): void {
     this.holders.push(holder);
     this.queueTurnEnd();
   }
 
-  /** Puts a free off to the end of this turn or the next operation; `link` is the word in it that names the next. */
+  /** Puts a free off to the end of this turn or the next operation; `link` is the word in it that names the next. @internal */
   defer(p: number, link: number): void {
     pushDeferred(this.m, this.record, p, link);
     // What is deferred while we drain would queue a turn's end without end.
     if (!this.inDrain) this.queueTurnEnd();
   }
 
-  /** Gives up every CPU's sheaves that this turn holds, for code of the user that is to run within an operation. */
+  /** Gives up every CPU's sheaves that this turn holds, for code of the user that is to run within an operation. @internal */
   giveUpSheaves(): void {
     for (const holder of this.holders) holder.letGo?.();
   }
 
-  /** Callbacks were put off: they run at the end of this turn, or at the start of the next operation. */
+  /** Callbacks were put off: they run at the end of this turn, or at the start of the next operation. @internal */
   callbacksAreDue(): void {
     this.callbacksDue = true;
     this.queueTurnEnd();
@@ -238,25 +248,26 @@ export class ThisCpu {
     if (failure !== undefined) throw failure.error;
   };
 
-  /** Another CPU asked for something: give up what was asked for, keep the rest. */
+  /** Another CPU asked for something: give up what was asked for, keep the rest. @internal */
   serveRequests(): void {
     // Pairs with the fetchOr in requestThread: the requests that were made before it are visible.
     if (exchange(this.m, this.record, 0) === 0) return;
     for (const holder of this.holders) holder.releaseIfRequested();
   }
 
-  /** Asks another thread to look at what it holds. It polls; there is no answer if it is blocked. */
+  /** Asks another thread to look at what it holds. It polls; there is no answer if it is blocked. @internal */
   requestThread(thread: number): void {
     fetchOr(this.m, threadRecordOf(this.geometry, thread), REQUESTED);
   }
 
-  /** Gives the slot back. The thread has left its CPU. */
+  /** Gives the slot back. The thread has left its CPU. @internal */
   goOffline(): void {
     this.online = false;
     releaseThread(this.m, this.geometry, this.thread);
     futexWake(this.m, this.record + ThreadRecord.state, 1);
   }
 
+  /** Throws CpuError when the thread has gone offline. */
   assertOnline(): void {
     if (!this.online) throw new CpuError(`this thread has left CPU ${this.id}: call arena.online() again`);
   }

@@ -25,6 +25,7 @@ export const INVARIANTS = {
   COUNTERS: 'what is on the list of percpu counters is a percpu counter',
   PAGES: 'pages are free in exactly one block, and the counts agree',
 } as const;
+/** The name of a rule of {@link INVARIANTS}. */
 export type Invariant = keyof typeof INVARIANTS;
 
 /** One violated invariant at one place. */

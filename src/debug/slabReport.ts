@@ -19,6 +19,7 @@ export interface ReportedObject {
   dumps: Array<{ name: string; address: number; bytes: Uint8Array }>;
 }
 
+/** A slab that a report is about. Kernel: `print_slab_info`. */
 export interface ReportedSlab {
   address: number;
   objects: number;
@@ -28,14 +29,17 @@ export interface ReportedSlab {
   flags: number;
 }
 
+/** What was found wrong in a debug cache or with a guarded object, as `arena.onSlabReport` gets it. */
 export interface SlabReport {
   /** `trace` is no error: an object of a cache with SLAB_TRACE was allocated or freed. */
   kind: 'bug' | 'fix' | 'trace';
+  /** Name of the cache. */
   cache: string;
   /** `Right Redzone overwritten`, `Object already free`, `Object count adjusted`. */
   what: string;
   /** All of it, as the kernel would print it. */
   text: string;
+  /** The slab, the object and the bytes that it is about, where it is about one. */
   slab?: ReportedSlab;
   object?: ReportedObject;
   damage?: DamagedBytes;

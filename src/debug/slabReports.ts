@@ -2,6 +2,7 @@
 import { describe } from '../struct/index.js';
 import type { SlabReport } from './slabReport.js';
 
+/** What `arena.onSlabReport` takes: called with each report that this thread makes, when it holds no lock. */
 export type SlabReportHandler = (report: SlabReport) => void;
 
 export class SlabReports {

@@ -2,17 +2,27 @@
 import type { Caches, KmemCache } from '../cache/index.js';
 import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { SLAB_PANIC } from '../slab/index.js';
-import { describe, requireInteger, requireObject, SlabBugError, WORD_BYTES } from '../struct/index.js';
+import {
+  describe,
+  requireInteger,
+  requireKnown,
+  requireObject,
+  SlabBugError,
+  WORD_BYTES,
+} from '../struct/index.js';
 import { type MapleTreePtr, MapleTreeStruct, MT_FLAGS_ALLOC_RANGE, MT_FLAGS_USE_RCU } from './mapleTree.js';
 import { MAPLE_NODE_BYTES } from './node.js';
 import { MapleTree } from './tree.js';
 
+/** What `arena.maple.create` takes. */
 export interface MapleTreeOptions {
   /** Keep gaps, to find free ranges by their size; true by default. Kernel: MT_FLAGS_ALLOC_RANGE. */
   gaps?: boolean;
   /** Readers on other CPUs without the lock; true by default. Kernel: MT_FLAGS_USE_RCU. */
   rcu?: boolean;
 }
+
+const KNOWN = Object.keys({ gaps: true, rcu: true } satisfies Record<keyof MapleTreeOptions, true>);
 
 /** The cache of nodes, with the capacity that the kernel asks for. */
 const NODE_CACHE = 'maple_node';
@@ -21,6 +31,7 @@ const STRUCT_BYTES = MapleTreeStruct.SIZEOF * WORD_BYTES;
 
 const perThread = new WeakMap<Caches, Maple>();
 
+/** The maple trees of an arena, for one thread: `arena.maple`. */
 export class Maple {
   private readonly caches: Caches;
   private cache: KmemCache | undefined;
@@ -59,6 +70,7 @@ export class Maple {
    */
   create(options: MapleTreeOptions = {}): MapleTree | null {
     requireObject('options', options);
+    requireKnown('options', options, KNOWN);
     const { gaps = true, rcu = true } = options;
     const nodes = this.nodes;
     const p = this.caches.kmallocs.alloc(STRUCT_BYTES, GFP_KERNEL | __GFP_ZERO);

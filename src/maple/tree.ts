@@ -1,7 +1,4 @@
-/**
- * A maple tree: a map from ranges of keys to entries, in the arena. One writer at a time, under the tree's lock; readers
- * on any CPU without one.
- */
+/** Maple trees, which lie in the arena, as a thread calls them. */
 import type { Caches, KmemCache } from '../cache/index.js';
 import { __GFP_DIRECT_RECLAIM, __GFP_NOWARN, checkGfp, GFP_KERNEL, GFP_NOWAIT } from '../page/index.js';
 import type { Rcu } from '../rcu/index.js';
@@ -39,6 +36,9 @@ interface ExternLock {
   readonly cls: LockClassId;
 }
 
+/**
+ * A map from ranges of keys to entries. One writer at a time, under its lock; readers on any CPU. Kernel: `struct maple_tree`.
+ */
 export class MapleTree {
   private readonly caches: Caches;
   private readonly m: Words;
@@ -74,7 +74,7 @@ export class MapleTree {
   get address(): number {
     return this.tree * 4;
   }
-  /** Whether it lies in the arena of these caches. */
+  /** Whether it lies in the arena of these caches. @internal */
   isOf(caches: Caches): boolean {
     return this.m?.buffer === caches.views.m.buffer;
   }

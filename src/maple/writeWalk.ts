@@ -35,6 +35,7 @@ import {
   typeOf,
 } from './node.js';
 
+/** How a store can go about it, from the cheapest on. Kernel: `enum store_type`. */
 export const STORE_TYPES = [
   'store_root',
   'exact_fit',
@@ -46,6 +47,7 @@ export const STORE_TYPES = [
   'rebalance',
   'spanning_store',
 ] as const;
+/** One of them. */
 export type StoreType = (typeof STORE_TYPES)[number];
 
 const LEAF_SLOTS = SLOTS[NodeType.LEAF]!;

@@ -59,7 +59,11 @@ export const MMAP_MIN = 0x10000;
 /** The end of the space: the greatest that is a page's begin. */
 export const TASK_SIZE = 0x7ffff000;
 
+/** What is in the area may be read. */
 export const VM_READ = 1;
+/** It may be written. */
 export const VM_WRITE = 2;
+/** It may be executed; nothing here does. */
 export const VM_EXEC = 4;
+/** The area is a stack: {@link Mm.growDown} extends it to lower addresses. */
 export const VM_GROWSDOWN = 0x100;

@@ -5,7 +5,14 @@
 import type { Caches, KmemCache } from '../cache/index.js';
 import { MapleTree, type MapleTreePtr } from '../maple/index.js';
 import { GFP_KERNEL } from '../page/index.js';
-import { CpuError, optionError, requireInteger, requireObject, type Words } from '../struct/index.js';
+import {
+  CpuError,
+  optionError,
+  requireInteger,
+  requireKnown,
+  requireObject,
+  type Words,
+} from '../struct/index.js';
 import { LockClass, type LockPtr } from '../sync/index.js';
 import { Areas } from './areas.js';
 import {
@@ -28,6 +35,8 @@ const { mapCount: MAP_COUNT, startBrk: START_BRK, brk: BRK } = MmStruct;
 const ATTEMPTS_MAX = 16;
 const COPY_NODES = 32;
 const DEFAULT_FLAGS = VM_READ | VM_WRITE;
+type MapOptions = { at?: number; flags?: number };
+const MAP_KNOWN = Object.keys({ at: true, flags: true } satisfies Record<keyof MapOptions, true>);
 
 /** An area, as it was when it was looked at. */
 export interface Area {
@@ -45,6 +54,7 @@ export interface FaultStats {
   underMmapLock: number;
 }
 
+/** An address space, for one thread; from `arena.mms`. Kernel: `struct mm_struct`. */
 export class Mm {
   private readonly caches: Caches;
   private readonly m: Words;
@@ -82,7 +92,7 @@ export class Mm {
   get address(): number {
     return this.mm * 4;
   }
-  /** Whether it lies in the arena of these caches. */
+  /** Whether it lies in the arena of these caches. @internal */
   isOf(caches: Caches): boolean {
     return this.m?.buffer === caches.views.m.buffer;
   }
@@ -101,8 +111,9 @@ export class Mm {
    * @example
    * const start = mm.map(1 << 20);
    */
-  map(bytes: number, options: { at?: number; flags?: number } = {}): number {
+  map(bytes: number, options: MapOptions = {}): number {
     requireObject('options', options);
+    requireKnown('options', options, MAP_KNOWN);
     const { at, flags = DEFAULT_FLAGS } = options;
     const size = pagesOf('bytes', bytes);
     checkFlags(flags);

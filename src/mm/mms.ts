@@ -14,6 +14,7 @@ const VMA_SHEAF_CAPACITY = 32;
 
 const perThread = new WeakMap<Caches, Mms>();
 
+/** The address spaces of an arena, for one thread: `arena.mms`. */
 export class Mms {
   private readonly caches: Caches;
   private vmaCache: KmemCache | undefined;

@@ -32,6 +32,7 @@ const KEYS = {
 
 /** By what a report is sorted, the largest first. */
 export type PerfLockKey = keyof typeof KEYS;
+/** All of them. */
 export const PERF_LOCK_KEYS = Object.keys(KEYS) as PerfLockKey[];
 
 /** Each unit, and how many nanoseconds it begins at. */

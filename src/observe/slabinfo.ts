@@ -26,25 +26,35 @@ import type { Layer } from '../struct/index.js';
 /** Attributes by their sysfs names, and the 26 counters; then what the kernel does not count, by names of our own. */
 export interface CacheInfo extends TrylockStats {
   name: string;
+  /** Bytes of an object as it was asked for, and from one to the next. */
   object_size: number;
   slab_size: number;
+  /** Bytes. */
   align: number;
+  /** A slab has 2^order pages. */
   order: number;
   objs_per_slab: number;
+  /** Objects in a sheaf; 0 without sheaves. */
   sheaf_capacity: number;
   layer: Layer;
   /** Objects in the array of a CPU, in the layer `percpu-array`. */
   array_size: number;
+  /** Empty slabs that a node keeps. */
   min_partial: number;
+  /** Slabs there are. */
   slabs: number;
   /** Slabs on partial lists. */
   partial: number;
+  /** Objects on these that are allocated. */
   objects_partial: number;
+  /** Objects that there is room for in its slabs. */
   total_objects: number;
   /** Allocated, in the kernel's sense: objects in sheaves count. */
   objects: number;
+  /** Full and empty sheaves in the barns of all nodes. */
   barn_full: number;
   barn_empty: number;
+  /** Flags that it was made with. */
   hwcache_align: 0 | 1;
   reclaim_account: 0 | 1;
   cache_dma: 0 | 1;
@@ -57,6 +67,7 @@ export interface CacheInfo extends TrylockStats {
   failslab: 0 | 1;
   /** Reports about the cache, repairs included. */
   slab_errors: number;
+  /** SLAB_TYPESAFE_BY_RCU. */
   destroy_by_rcu: 0 | 1;
   /** Names of the constructor and the destructor, `name [slab]` for the batching forms; empty without. Seed 001. */
   ctor: string;
@@ -78,11 +89,13 @@ export interface CacheInfo extends TrylockStats {
   cpu_slabs: number;
   /** Slabs and objects by node. */
   nodes: NodeInfo[];
+  /** The 26 counters. */
   stats: Stats;
   /** What the layer counts beyond the 26. */
   layer_stats: Record<string, number>;
 }
 
+/** The part of a cache that lies on one node; counts of slabs and objects. */
 export interface NodeInfo {
   slabs: number;
   partial: number;

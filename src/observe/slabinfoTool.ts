@@ -4,12 +4,13 @@
  * the memory that allocated objects fill.
  */
 import type { CacheDebug } from '../cache/index.js';
-import { requireObject, requireRows } from '../struct/index.js';
+import { requireKnown, requireObject, requireRows } from '../struct/index.js';
 import type { CacheInfo } from './slabinfo.js';
 import { opsText, reportText, trackingText } from './slabinfoReport.js';
 import { left, lossOf, right, spaceOf, storeSize, usedOf } from './slabinfoSizes.js';
 import { totalsText } from './slabinfoTotals.js';
 
+/** What the rows are sorted by. */
 export type SlabinfoSort = 'name' | 'size' | 'activity' | 'loss' | 'partial';
 
 /** The tool's options, with its letters. */
@@ -53,6 +54,28 @@ export interface SlabinfoOptions {
   /** Only names that match. */
   pattern?: RegExp;
 }
+
+const KNOWN = Object.keys({
+  aliases: true,
+  single: true,
+  firstAlias: true,
+  bytes: true,
+  activity: true,
+  empty: true,
+  zero: true,
+  inverted: true,
+  loss: true,
+  numa: true,
+  report: true,
+  sort: true,
+  tracking: true,
+  ops: true,
+  lines: true,
+  totals: true,
+  extended: true,
+  unreclaimable: true,
+  pattern: true,
+} satisfies Record<keyof SlabinfoOptions, true>);
 
 const allocsOf = ({ stats }: CacheInfo): number => stats.ALLOC_FASTPATH + stats.ALLOC_SLOWPATH;
 const freesOf = ({ stats }: CacheInfo): number => stats.FREE_FASTPATH + stats.FREE_SLOWPATH;
@@ -185,6 +208,7 @@ function extendedText(caches: readonly CacheInfo[], options: SlabinfoOptions): s
 export function slabinfoTool(caches: readonly CacheInfo[], options: SlabinfoOptions = {}): string {
   requireRows('caches', caches);
   requireObject('options', options);
+  requireKnown('options', options, KNOWN);
   const chosen = selectCaches(caches, options);
   let lines: string[];
   if (options.extended) lines = extendedText(caches, options);

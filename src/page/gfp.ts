@@ -4,6 +4,7 @@
  */
 import { describe } from '../struct/index.js';
 
+/** What is handed out is zero. */
 export const __GFP_ZERO = 1 << 0;
 /** The caller may wait for memory to be reclaimed. */
 export const __GFP_DIRECT_RECLAIM = 1 << 1;
@@ -27,8 +28,11 @@ export const __GFP_DMA = 1 << 9;
 /** From the accounted caches, if the arena has them. */
 export const __GFP_ACCOUNT = 1 << 10;
 
+/** The default: may wait for memory to be reclaimed. */
 export const GFP_KERNEL = __GFP_DIRECT_RECLAIM;
+/** Waits for nothing. */
 export const GFP_NOWAIT = 0;
+/** Waits for nothing, and may use the reserve. */
 export const GFP_ATOMIC = __GFP_HIGH;
 
 /** Internal, for restricted contexts: zone->lock is only tried. */

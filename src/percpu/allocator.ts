@@ -39,9 +39,13 @@ const { nrInHand: NR_IN_HAND, inHand: IN_HAND } = PcpuThread;
 /** For objects that say nothing of it: doubles are aligned. */
 const ALIGN_DEFAULT = 8;
 
+/** Memory of which every CPU slot has a copy: `arena.percpu`, for one thread. Kernel: mm/percpu.c. */
 export class PercpuAllocator {
+  /** @internal */
   readonly v: PcpuView;
+  /** @internal */
   readonly cpu: ThisCpu;
+  /** Counters with a part per CPU. Kernel: `percpu_counter`. */
   readonly counters: PercpuCounters;
   private readonly source: AreaSource;
   private readonly areas: AreaCache | undefined;
@@ -257,7 +261,7 @@ export class PercpuAllocator {
     return this.source.withLock(() => percpuInfo(this.v));
   }
 
-  /** Gives back what the area cache of a CPU keeps. */
+  /** Gives back what the area cache of a CPU keeps. @internal */
   drainAreas(cpu: number = this.cpu.id): void {
     this.areas?.drain(cpu, (p) => this.source.giveBack(p));
   }
@@ -265,6 +269,7 @@ export class PercpuAllocator {
   /**
    * Clears up after a dead thread, whose locks are marked: completes or undoes what it was at, rebuilds what follows from
    * the maps, and gives back what it had in hand. Returns what it found, in words.
+   * @internal
    */
   reap(thread: number, owner: number, cpu: number): string[] {
     const notes = repairPercpu(this.source, owner);
@@ -275,7 +280,7 @@ export class PercpuAllocator {
     return notes;
   }
 
-  /** This thread has left its CPU: what the CPU keeps is given back, unless other threads run there. */
+  /** This thread has left its CPU: what the CPU keeps is given back, unless other threads run there. @internal */
   leaveCpu(): void {
     const { cpu, v, counters } = this;
     if (hasOtherThread(v.m, v.geometry, cpu.id, cpu.thread)) return;

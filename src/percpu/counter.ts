@@ -247,6 +247,7 @@ export class PercpuCounters {
   /**
    * A CPU has no thread any more: what it has in its parts is folded into the counts. Returns what could not be, in words.
    * Kernel: `percpu_counter_cpu_dead`.
+   * @internal
    */
   cpuDead(cpu: number): string[] {
     const notes: string[] = [];

@@ -19,9 +19,12 @@ export interface PercpuChunkInfo {
   isolated: boolean;
 }
 
+/** All chunks, by the kernel's names. Sizes in bytes of one unit. */
 export interface PercpuInfo {
+  /** The share of one CPU in a chunk. */
   unitBytes: number;
   cpus: number;
+  /** Areas that are allocated, and the most that were. */
   nrAlloc: number;
   nrAllocMax: number;
   nrChunks: number;
@@ -30,6 +33,7 @@ export interface PercpuInfo {
   nrEmptyPop: number;
   /** Pages of a unit that have memory; each is a page of every CPU. */
   nrPopulated: number;
+  /** In all chunks. */
   freeBytes: number;
   chunks: PercpuChunkInfo[];
 }

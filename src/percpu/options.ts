@@ -1,5 +1,5 @@
 /** How an arena's percpu memory is to be: checked, and as its superblock has it. */
-import { describe, type Geometry, optionError, requireInteger } from '../struct/index.js';
+import { describe, type Geometry, optionError, requireInteger, requireKnown } from '../struct/index.js';
 import { AREA_CACHE_MAX, areaCacheWords } from './areaCache.js';
 import { IN_HAND_MAX, PCPU_MIN_UNIT_SIZE, pcpuWords, UNIT_PAGES_MAX } from './layout.js';
 
@@ -17,6 +17,13 @@ export interface PercpuOptions {
 
 type PercpuGeometry = Pick<Geometry, 'pcpuUnitPages' | 'pcpuAreaCache' | 'pcpuAreaBatch' | 'pcpuAreaCpus'>;
 
+const KNOWN = Object.keys({
+  unitPages: true,
+  areaCache: true,
+  areaBatch: true,
+  cpusPerAreaCache: true,
+} satisfies Record<keyof PercpuOptions, true>);
+
 const CPUS_PER_CACHE_MAX = 256;
 const UNIT_PAGES_MIN = PCPU_MIN_UNIT_SIZE >> 12;
 
@@ -25,6 +32,7 @@ export function planPercpu(options: PercpuOptions = {}): PercpuGeometry {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`percpu is ${describe(options)}; it must be an object`);
   }
+  requireKnown('percpu', options, KNOWN);
   const unitPages = requireInteger(
     'percpu.unitPages',
     options.unitPages ?? UNIT_PAGES_MIN,

@@ -4,6 +4,7 @@
  */
 import type { GracePeriods } from './gracePeriod.js';
 
+/** What {@link Rcu.call} takes. */
 export type RcuCallback = () => void;
 
 export class RcuCallbacks {

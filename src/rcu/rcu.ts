@@ -29,11 +29,16 @@ const DEBUGGING = -2;
 const BACKSTOP_MS = 20;
 const POLL_MS = 1;
 
+/**
+ * Read-copy-update, for one thread: readers take no lock, and what they may be looking at is freed after a grace period,
+ * when all who read are done.
+ */
 export class Rcu implements TurnHolder {
   private readonly cpu: ThisCpu;
   private readonly m: Words;
   private readonly own: RcuCpuPtr;
   private readonly sleeps: boolean;
+  /** @internal */
   readonly gracePeriods: GracePeriods;
   private readonly callbacks: RcuCallbacks;
   private state = QUIET;
@@ -176,13 +181,18 @@ export class Rcu implements TurnHolder {
     this.armTimer();
   }
 
-  /** A grace period that begins now, as a number for {@link poll}. */
+  /**
+   * A grace period that begins now, as a number for {@link poll}. Kernel: `start_poll_synchronize_rcu`.
+   * @example
+   * const number = rcu.request(); // after the last pointer to it was overwritten
+   * if (rcu.poll(number)) cache.free(old);
+   */
   request(): number {
     this.cpu.assertOnline();
     return this.gracePeriods.request();
   }
 
-  /** Whether that grace period is over. */
+  /** Whether that grace period is over. Waits for nothing. Kernel: `poll_state_synchronize_rcu`. */
   poll(number: number): boolean {
     return this.gracePeriods.poll(number);
   }
@@ -236,7 +246,7 @@ export class Rcu implements TurnHolder {
     );
   }
 
-  /** The turn ends. Kernel: a context switch, and "sleeping in a read-side critical section" if one is open. */
+  /** The turn ends. Kernel: a context switch, and "sleeping in a read-side critical section" if one is open. @internal */
   release(): void {
     this.held = false;
     const open = this.nesting !== 0;
@@ -247,10 +257,10 @@ export class Rcu implements TurnHolder {
     if (open) throw new CpuError(text, { cause: this.openedAt });
   }
 
-  /** Read sections are not what other CPUs ask for. */
+  /** Read sections are not what other CPUs ask for. @internal */
   releaseIfRequested(): void {}
 
-  /** Before the slot is given back: runs what it still has to. */
+  /** Before the slot is given back: runs what it still has to. @internal */
   goOffline(): void {
     this.becomeQuiescent('offline() was called');
     this.drainOwn();

@@ -51,6 +51,7 @@ const SHEAF_COUNTERS: MainCounters = {
 };
 
 export class PcsLock implements TurnHolder {
+  /** @internal */
   readonly desc: CacheDesc;
   protected readonly cpu: ThisCpu;
   protected readonly m: Words;
@@ -63,14 +64,14 @@ export class PcsLock implements TurnHolder {
   protected readonly tag: number;
   /** Objects a sheaf of this cache holds; 0 for caches without sheaves. */
   sheafCapacity = 0;
-  /** Objects that main holds, sheaf or array; 0 for caches that have neither. */
+  /** Objects that main holds, sheaf or array; 0 for caches that have neither. @internal */
   mainCapacity = 0;
   /** Main while we hold the lock, else the bootstrap sheaf. */
   protected main: SheafPtr = BOOT_SHEAF;
   /** The same as mainCapacity while we hold the lock, else 0. */
   protected capacity = 0;
   protected locked = false;
-  /** What counts the objects that main gave, took, and had flushed. */
+  /** What counts the objects that main gave, took, and had flushed. @internal */
   readonly counters: MainCounters;
   /** Whether the end of this turn will call release. */
   private queued = false;
@@ -88,7 +89,7 @@ export class PcsLock implements TurnHolder {
     this.learnCapacity();
   }
 
-  /** Reads how much main holds; again, when the layer of a cache came after its handle. */
+  /** Reads how much main holds; again, when the layer of a cache came after its handle. @internal */
   learnCapacity(): void {
     this.sheafCapacity = this.m[this.desc.ptr + KmemCacheStruct.sheafCapacity]!;
     this.mainCapacity = this.sheafCapacity;
@@ -140,16 +141,18 @@ export class PcsLock implements TurnHolder {
     if (m[pcs + REQUEST] !== 0) futexWake(m, pcs + LOCK, 1);
   }
 
-  /** The turn ends. A release of what was already given up in between is nothing. */
+  /** The turn ends. A release of what was already given up in between is nothing. @internal */
   release(): void {
     this.queued = false;
     if (this.locked) this.unlockPcs();
   }
 
+  /** @internal */
   releaseIfRequested(): void {
     if (this.locked && this.m[this.pcs + REQUEST] !== 0) this.unlockPcs();
   }
 
+  /** @internal */
   releaseIfIdle(): void {
     if (this.locked && !this.cpu.isBusy(this.desc.slot)) this.unlockPcs();
   }
@@ -169,6 +172,7 @@ export class PcsLock implements TurnHolder {
     m[pcs + BASE] = size;
   }
 
+  /** @internal */
   letGo(): void {
     if (this.locked) this.unlockPcs();
   }

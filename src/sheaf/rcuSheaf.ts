@@ -167,7 +167,7 @@ export abstract class RcuSheaves extends PcsLayer {
     else this.sheaves.freeEmptySheaf(this.desc, sheaf);
   }
 
-  /** Brings back what is ripe in the barns of all nodes; between operations. */
+  /** Brings back what is ripe in the barns of all nodes; between operations. @internal */
   recycleAllRcuSheaves(): void {
     if (this.sheafCapacity === 0) return;
     const { cpu, desc } = this;
@@ -183,7 +183,7 @@ export abstract class RcuSheaves extends PcsLayer {
     }
   }
 
-  /** Whether any barn has sheaves that wait. */
+  /** Whether any barn has sheaves that wait. @internal */
   get rcuSheavesWait(): boolean {
     if (this.sheafCapacity === 0) return false;
     for (let node = 0; node < this.desc.nodes; node++) {

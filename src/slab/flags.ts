@@ -1,4 +1,5 @@
 /** SLAB_* flags, with the kernel's names; the values are ours. */
+/** Objects begin at a cache line of 64 bytes, small ones at a half or quarter of one. */
 export const SLAB_HWCACHE_ALIGN = 1 << 0;
 /**
  * A freed object may be used again at once, but stays an object of this cache for whoever reads it in an RCU read
@@ -6,19 +7,29 @@ export const SLAB_HWCACHE_ALIGN = 1 << 0;
  * looked for.
  */
 export const SLAB_TYPESAFE_BY_RCU = 1 << 1;
+/** Its memory can be reclaimed, by a shrinker: it counts as that, and merges with its like alone. */
 export const SLAB_RECLAIM_ACCOUNT = 1 << 2;
+/** Objects are charged to the memory group that their thread works for; see {@link MemoryGroups}. */
 export const SLAB_ACCOUNT = 1 << 3;
 /** Failure to create the cache throws instead of returning: here every failure throws, so it only documents. */
 export const SLAB_PANIC = 1 << 4;
+/** The cache shares its slabs with no other. */
 export const SLAB_NO_MERGE = 1 << 5;
+/** For DMA, of which an arena has no zone: it merges with its like alone. */
 export const SLAB_CACHE_DMA = 1 << 6;
+/** The same below 4 GiB. */
 export const SLAB_CACHE_DMA32 = 1 << 7;
-/** Debugging: `F`, `Z`, `P`, `U`, `T`, `A` of slab_debug, see docs/slab-debug.md. */
+/** Debugging, `F` of slab_debug: checks at each allocation and free. See docs/slab-debug.md. */
 export const SLAB_CONSISTENCY_CHECKS = 1 << 8;
+/** `Z`: what lies around an object is known, and looked at. */
 export const SLAB_RED_ZONE = 1 << 9;
+/** `P`: free objects are filled with a pattern, and looked at. */
 export const SLAB_POISON = 1 << 10;
+/** `U`: who allocated and freed an object is kept. */
 export const SLAB_STORE_USER = 1 << 11;
+/** `T`: each allocation and free is reported. */
 export const SLAB_TRACE = 1 << 12;
+/** `A`: allocations fail as `arena.failslab` says. */
 export const SLAB_FAILSLAB = 1 << 13;
 /** A checker's own cache: keeps no tracks but where slabDebug names it, and does not merge. */
 export const SLAB_NOLEAKTRACE = 1 << 14;

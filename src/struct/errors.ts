@@ -4,6 +4,8 @@
  * in the arena has changed, unless the class says otherwise.
  */
 
+import { nearestName } from './nearest.js';
+
 /** Base of every error that Granary itself raises. */
 export class GranaryError extends Error {
   override name = 'GranaryError';
@@ -143,7 +145,9 @@ export function describe(value: unknown): string {
     return JSON.stringify(value.length > 64 ? `${value.slice(0, 64)}...` : value);
   if (typeof value === 'bigint') return `${value}n`;
   if (typeof value === 'function' || typeof value === 'object') {
-    return value === null ? 'null' : `a ${value.constructor?.name ?? typeof value}`;
+    if (value === null) return 'null';
+    const name = String(value.constructor?.name ?? typeof value);
+    return `${/^[AEIO]/i.test(name) ? 'an' : 'a'} ${name}`;
   }
   return String(value);
 }
@@ -173,6 +177,19 @@ export function requireFunction(name: string, value: unknown): void {
 export function requireObject(name: string, value: unknown): void {
   if (typeof value === 'object' && value !== null) return;
   throw new TypeError(`${name} is ${describe(value)}; it must be an object`);
+}
+
+/**
+ * Throws TypeError when `options` has a property that is none of `known`, and says which was meant if that can be told: a
+ * misspelt option would be as good as none, silently.
+ */
+export function requireKnown(what: string, options: object, known: readonly string[]): void {
+  for (const name of Object.keys(options)) {
+    if (known.includes(name)) continue;
+    const nearest = nearestName(name, known);
+    const meant = nearest === undefined ? 'it' : `did you mean ${nearest}? It`;
+    throw new TypeError(`${what} has ${name.slice(0, 64)}; ${meant} may have ${known.join(', ')}`);
+  }
 }
 
 /** Throws unless `value` is an integer in `[min, max]`. */

@@ -7,6 +7,7 @@ import { struct } from './struct.js';
 import type { Words } from './views.js';
 
 export const LOCK_POLICIES = ['turn', 'op'] as const;
+/** How long a thread keeps the lock of its CPU's sheaves: for a run of JavaScript or for one operation. */
 export type LockPolicy = (typeof LOCK_POLICIES)[number];
 /** What newer kernels added to the slab path, a bit each; an arena can be made without, to see what each brings. */
 export const REFINEMENTS = ['lazyFreelist', 'returnFreelist', 'batchDetach'] as const;
@@ -18,6 +19,7 @@ export const hasRefinement = (geometry: Geometry, name: Refinement): boolean =>
 
 /** What stands in front of a cache's slabs: the kernel's sheaves, the two designs before them, or nothing. */
 export const LAYERS = ['sheaves', 'percpu-array', 'cpu-slab', 'none'] as const;
+/** What stands in front of the slabs of a cache. */
 export type Layer = (typeof LAYERS)[number];
 /** When memory is zeroed: bits of `init`. */
 export const INIT_ON_ALLOC = 1 << 0;
@@ -27,9 +29,11 @@ export const FREELIST_RANDOM = 1 << 0;
 export const FREELIST_HARDENED = 1 << 1;
 /** Whether caches that suit each other share their slabs, and who is then whose alias. */
 export const MERGE_MODES = ['off', 'kernel', 'primary'] as const;
+/** Which caches share their slabs. */
 export type MergeMode = (typeof MERGE_MODES)[number];
 /** Types of kmalloc caches beside the normal one; an arena can have each. */
 export const KMALLOC_TYPES = ['dma', 'reclaimable', 'cgroup'] as const;
+/** A type of kmalloc caches beside the normal one. */
 export type KmallocType = (typeof KMALLOC_TYPES)[number];
 
 /** Whether an arena has kmalloc caches of a type. */
@@ -38,9 +42,11 @@ export const hasKmallocType = (geometry: Pick<Geometry, 'kmallocTypes'>, type: K
 
 /** What chooses among the copies of the normal kmalloc caches: who calls, or the type of what is allocated. */
 export const KMALLOC_COPY_RULES = ['site', 'type'] as const;
+/** What chooses among the copies of the normal kmalloc caches. */
 export type KmallocCopyRule = (typeof KMALLOC_COPY_RULES)[number];
 
 export const CHECK_LEVELS = ['none', 'free', 'full'] as const;
+/** What a free checks. */
 export type CheckLevel = (typeof CHECK_LEVELS)[number];
 
 /** Word 0 stays 0 for ever, since address 0 is NULL; the bootstrap sheaf is a line that nobody writes. */

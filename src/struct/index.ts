@@ -1,5 +1,6 @@
 export * from './errors.js';
 export * from './geometry.js';
 export * from './hex.js';
+export * from './nearest.js';
 export * from './struct.js';
 export * from './views.js';

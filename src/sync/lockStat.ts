@@ -12,6 +12,7 @@ import type { LockPoint } from './lockSites.js';
 import { UNLOCKED } from './lockWord.js';
 
 export const LOCK_STAT_TIERS = ['off', 'contended', 'sampled', 'full'] as const;
+/** How much is counted about locks. */
 export type LockStatTier = (typeof LOCK_STAT_TIERS)[number];
 
 /** Per thread and class; in doubles (two words), exact to 2^53. Times in nanoseconds. */

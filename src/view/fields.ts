@@ -16,6 +16,7 @@ const SCALAR_BYTES = {
   addr: 4,
 } as const;
 
+/** A number in memory, by its bits; i64 and u64 are bigints. */
 export type Scalar = keyof typeof SCALAR_BYTES;
 
 /** `length` elements, one behind the other. Made by {@link arrayOf}. */
@@ -44,6 +45,7 @@ export interface StructShape<F extends FieldTypes = FieldTypes> {
 // biome-ignore lint/suspicious/noExplicitAny: a struct within a struct within a struct: TypeScript needs an end
 export type ElementType = Scalar | StructShape<any>;
 export type FieldType = ElementType | ArrayType | TextType;
+/** The fields of a struct, in their order. */
 export type FieldTypes = Readonly<Record<string, FieldType>>;
 
 /** Where a field lies in its struct, in bytes. */

@@ -16,6 +16,7 @@ export interface ViewSource {
   readonly geometry: Geometry;
 }
 
+/** What {@link structOf} returns. */
 export interface StructType<F extends FieldTypes = FieldTypes> extends StructShape<F> {
   /**
    * A cursor of its own. Take one for each object that is looked at at the same time. In a hardened arena it accepts only

@@ -181,7 +181,7 @@ describe.each(['turn', 'op'] as const)('lists, policy %s', (lockPolicy) => {
   const held = Int32Array.from(allocMany(cache, 4));
 
   it.each<[string, unknown, unknown, typeof RangeError | typeof TypeError, RegExp]>([
-    ['an array', [1, 2, 3, 4], 4, TypeError, /(out|list) is a Array; it must be an Int32Array of addresses/],
+    ['an array', [1, 2, 3, 4], 4, TypeError, /(out|list) is an Array; it must be an Int32Array of addresses/],
     ['a Uint32Array', new Uint32Array(4), 4, TypeError, /(out|list) is a Uint32Array/],
     ['a Float64Array', new Float64Array(4), 4, TypeError, /(out|list) is a Float64Array/],
     ['nothing', undefined, 4, TypeError, /(out|list) is undefined/],
@@ -223,7 +223,7 @@ describe.each(['turn', 'op'] as const)('lists, policy %s', (lockPolicy) => {
       /n is 5; it must be an integer from 0 to 4/,
     );
     expectRefused(arena, () => arena.kfreeBulk(undefined as never, 1), TypeError, /list is undefined/);
-    expectRefused(arena, () => arena.kfreeBulk([4096] as never, 1), TypeError, /list is a Array/);
+    expectRefused(arena, () => arena.kfreeBulk([4096] as never, 1), TypeError, /list is an Array/);
   });
 });
 

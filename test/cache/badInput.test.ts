@@ -49,7 +49,7 @@ describe('Arena.create', () => {
       'buffer',
       new ArrayBuffer(8 * MiB),
       TypeError,
-      /buffer is a ArrayBuffer; it must be a SharedArrayBuffer/,
+      /buffer is an ArrayBuffer; it must be a SharedArrayBuffer/,
     ],
     ['buffer', new Uint8Array(8), TypeError, /buffer is a Uint8Array/],
     ['buffer', null, TypeError, /buffer is null/],
@@ -113,9 +113,14 @@ describe('Arena.attach', () => {
     [null, /cannot attach to null/],
     [7, /cannot attach to 7/],
     ['x', /cannot attach to "x"/],
-    [{}, /cannot attach to a Object/],
-    [{ granary: 1, buffer: new ArrayBuffer(8192) }, /cannot attach to a Object/],
-    [new ArrayBuffer(8192), /cannot attach to a ArrayBuffer/],
+    [{}, /cannot attach to an Object; pass arena.handle/],
+    [{ granary: 1, buffer: new ArrayBuffer(8192) }, /cannot attach to an Object; pass arena.handle/],
+    [
+      { buffer: new SharedArrayBuffer(8192) },
+      /cannot attach to an Object, whose granary is undefined and not 1; pass arena\.handle/,
+    ],
+    [{ granary: 2, buffer: new SharedArrayBuffer(8192) }, /whose granary is 2 and not 1/],
+    [new ArrayBuffer(8192), /cannot attach to an ArrayBuffer/],
     [new SharedArrayBuffer(0), /not an arena: a buffer of 0 bytes/],
     [new SharedArrayBuffer(100), /not an arena: a buffer of 100 bytes/],
     [new SharedArrayBuffer(5000), /not an arena: a buffer of 5000 bytes; an arena is a multiple of 4096/],
@@ -255,13 +260,12 @@ describe('CPU slots', () => {
     const arena = boot({ cpus: 3 });
     expectRefused(arena, () => arena.cpuDead(0), CpuError, /CPU 0 is this thread; call offline\(\)/);
     expectRefused(arena, () => arena.cpuDead(1), CpuError, /CPU 1 has no thread/);
-    for (const cpu of [3, -1, 0.5, Number.NaN, '1', undefined]) {
-      expectRefused(
-        arena,
-        () => arena.cpuDead(cpu as number),
-        CpuError,
-        /cpu is .*; it must be an integer from 0 to 2/,
-      );
+    for (const thread of [3, -1, 0.5, Number.NaN]) {
+      const range = /thread is .*; it must be an integer from 0 to 2/;
+      expectRefused(arena, () => arena.cpuDead(thread), RangeError, range);
+    }
+    for (const thread of ['1', undefined]) {
+      expectRefused(arena, () => arena.cpuDead(thread as never), TypeError, /thread is .* must be a number/);
     }
   });
 });
@@ -320,7 +324,7 @@ describe('createCache', () => {
     ['a\u00a0b', RangeError, /it must be free of white space/],
     [undefined, TypeError, /a cache's name is undefined; it must be a string/],
     [5, TypeError, /a cache's name is 5/],
-    [['x'], TypeError, /a cache's name is a Array/],
+    [['x'], TypeError, /a cache's name is an Array/],
     ['taken', RangeError, /name is "taken"; a cache of that name exists, use openCache/],
     ['kmalloc-64', RangeError, /name is "kmalloc-64"; a cache of that name exists/],
     ['kmem_cache', RangeError, /a cache of that name exists/],

@@ -106,7 +106,7 @@ describe('a thread slot', () => {
     const late = Arena.attach(arena.handle);
     expectRefused(arena, () => late.online({ thread: 8 }), RangeError, /thread is 8; .* from 0 to 7/);
     expectRefused(arena, () => late.online({ cpu: 2 }), RangeError, /cpu is 2; .* from 0 to 1/);
-    expectRefused(arena, () => arena.cpuDead(8), CpuError, /thread is 8; .* from 0 to 7/);
+    expectRefused(arena, () => arena.cpuDead(8), RangeError, /thread is 8; .* from 0 to 7/);
     expectRefused(arena, () => arena.cpuDead(0), CpuError, /thread slot 0 is this thread; call offline\(\)/);
     expectRefused(arena, () => arena.cpuDead(5), CpuError, /thread slot 5 has no thread/);
   });

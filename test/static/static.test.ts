@@ -154,7 +154,7 @@ describe('definitions are checked before anything is made', () => {
     Arena.create({ bytes: MiB, cpus: 1, buffer, caches: definitions as never, ...more });
 
   it.each<[string, () => unknown, RegExp]>([
-    ['no array', () => create({}), /^caches is a Object; it must be an array/],
+    ['no array', () => create({}), /^caches is an Object; it must be an array/],
     ['no definition', () => create([7]), /^caches\[0\] is 7; it must be what defineCache returns/],
     ['a bad option', () => create([{ name: 'a', size: 0 }]), /^caches\[0\], a: size is 0/],
     ['a name twice', () => create([vma, vma]), /^caches has "vm_area_struct" twice/],

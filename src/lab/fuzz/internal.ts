@@ -1,4 +1,7 @@
-/** What is on the prototypes of cache handles for the layers below and above them, and not for users. */
+/**
+ * What is on the prototypes of cache handles for the layers below and above them, and not for users. Where TypeScript
+ * shows it, it is marked as internal there; a test compares the two.
+ */
 export const CACHE_INTERNAL = [
   'allocAgain allocAll allocBulkSlow allocCachedOn allocDirect allocFromSlab allocFrozen allocIfTopIsOn',
   'allocLocked allocNolock allocOp allocRequested allocRest allocSlow assertAlive assertAllocated',

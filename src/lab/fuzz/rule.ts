@@ -33,7 +33,7 @@ export interface Surface {
   /** How often it is drawn. */
   readonly weight: number;
   readonly rules: Rules;
-  /** Names on its prototypes that are not public, and public ones that no call can try, with the reason. */
+  /** Names that are not public: hidden by TypeScript, or marked as internal. And public ones that no call can try, with the reason. */
   readonly internal: string;
   readonly elsewhere?: Readonly<Record<string, string>>;
 }

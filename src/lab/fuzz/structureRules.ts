@@ -234,11 +234,12 @@ export const RCU: Surface = {
   internal:
     'nesting setNesting readLockSlow readUnlockSlow release releaseIfRequested goOffline beginReading stopReading ' +
     'holdForTurn becomeQuiescent openText waitFor until stalled drainOwn runCallbacks runOrDefer armTimer ' +
-    'disarmTimer mark outstanding isDone sleepUntil onStall',
+    'disarmTimer mark outstanding isDone sleepUntil',
   elsewhere: {
     synchronizeAsync: 'waits for what synchronize waits for',
     barrierAsync: 'waits for what barrier waits for',
     'set debug': 'takes stacks at each section',
+    onStall: 'a function of the user`s, which Rcu calls',
   },
 };
 
