@@ -178,10 +178,6 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
 /** Where CPUs are shared, a thread that came to the CPU just now: the sheaves are its own from now on. */
 const lockedByOther = ({ geometry }: Caches, note: string): string[] => (sharesCpus(geometry) ? [] : [note]);
 
-/** Whether a thread that is gone died in an operation. */
-export const diedInOperation = ({ geometry, views }: Caches, thread: number): boolean =>
-  views.m[threadRecordOf(geometry, thread) + ThreadRecord.locks + LockRecord.intentDepth] !== 0;
-
 /** Whether the operation that the thread died in may have been moving sheaves of this pcs, whose lock it had. */
 function mayHaveDiedIn(caches: Caches, cache: KmemCache, thread: number): boolean {
   const { desc } = cache;

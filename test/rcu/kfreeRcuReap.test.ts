@@ -1,0 +1,79 @@
+/** The records that a dead thread's reaper goes by (K1 and K2 in src/cache/kfreeRcuLists.ts), at the moments that they are for. */
+import { expect, it } from 'vitest';
+import type { KfreeRcuBatch } from '#src/cache/kfreeRcuBatch.js';
+import { type Arena, type CacheOptions, type KmemCache, SLAB_ACCOUNT } from '#src/index.js';
+import { allocMany, boot, expectSound, inside, secondCpu } from '../cache/support/arena.js';
+
+/** Ends the thread that is in `body` where that calls `die`: memory stays as it is then, whatever unwinding does. */
+function dying(arena: Arena, body: (die: () => never) => void): void {
+  let image: Uint8Array | undefined;
+  const die = (): never => {
+    image = arena.u8.slice();
+    throw new Error('killed');
+  };
+  expect(() => body(die)).toThrow('killed');
+  arena.u8.set(image!);
+}
+
+function setup(options: CacheOptions): { arena: Arena; cache: KmemCache; other: Arena; theirs: KmemCache } {
+  const arena = boot({ bytes: 4 << 20, maxCaches: 30 });
+  const cache = arena.createCache('c', options);
+  const other = secondCpu(arena);
+  return { arena, cache, other, theirs: other.openCache('c') };
+}
+
+function expectEachOnce(cache: KmemCache, n: number): void {
+  const got = allocMany(cache, n);
+  expect(new Set(got).size, 'objects handed out twice').toBe(got.length);
+}
+
+it('objects that are free already are not freed again, between the free and the note that says so', () => {
+  const { arena, cache, other, theirs } = setup({ size: 64, layer: 'none', flags: SLAB_ACCOUNT });
+  for (const p of allocMany(theirs, 6)) theirs.freeRcu(p);
+  other.endTurn();
+  dying(arena, (die) => {
+    inside(other).accounting.uncharge = die; // what comes after the free
+    other.kfreeRcuBarrier();
+  });
+  expect(arena.cpuDead(1).notes).toContain('6 objects of c that kfree_rcu was freeing may be lost');
+  expectEachOnce(cache, 40);
+});
+
+it('nor when their slab is gone with them', () => {
+  const { arena, cache, other, theirs } = setup({ size: 1024, layer: 'none', flags: SLAB_ACCOUNT });
+  cache.minPartial = 0;
+  for (const p of allocMany(theirs, cache.objsPerSlab)) theirs.freeRcu(p);
+  other.endTurn();
+  dying(arena, (die) => {
+    inside(other).accounting.uncharge = die;
+    other.kfreeRcuBarrier();
+  });
+  const notes = arena.cpuDead(1).notes.join();
+  expect(notes).toContain(`${cache.objsPerSlab} objects of kmalloc that kfree_rcu was freeing may be lost`);
+  expectEachOnce(cache, 40);
+});
+
+it('what goes through the batch by itself is freed once, and what that held before is not freed again', () => {
+  const { arena, cache, other, theirs } = setup({ size: 64, layer: 'none' });
+  for (const p of allocMany(theirs, 6)) theirs.freeRcu(p);
+  other.kfreeRcuBarrier();
+  const owned = allocMany(cache, 40);
+  arena.endTurn();
+  const [p] = allocMany(theirs, 1) as [number];
+  inside(other).pages.refuseEach(1);
+  dying(arena, (die) => {
+    const { batch } = inside(other).kfreeRcu as unknown as { batch: KfreeRcuBatch };
+    const { putOne } = batch;
+    batch.putOne = (krcp, object) => {
+      putOne.call(batch, krcp, object);
+      die(); // still in hand
+    };
+    theirs.freeRcu(p);
+  });
+  expect(arena.cpuDead(1).notes).toEqual([]);
+  arena.kfreeRcuBarrier();
+  for (const q of owned) cache.free(q);
+  arena.endTurn();
+  expectSound(arena);
+  expectEachOnce(cache, 80);
+});
