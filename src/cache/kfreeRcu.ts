@@ -49,6 +49,8 @@ export class KfreeRcu {
   private readonly m: Words;
   /** K1: where an object is noted that counts as freed from now on, and is about to be added. */
   readonly hand: number;
+  /** Where the word for the object is noted before it is in `hand`, which makes it count. */
+  readonly handHead: number;
   /** The same with the word of one that a restricted context adds. */
   readonly handNolock: number;
   private leaving = false;
@@ -70,16 +72,16 @@ export class KfreeRcu {
     this.m = views.m;
     this.own = krcpOf(geometry, cpu.thread);
     this.hand = this.own + HAND;
+    this.handHead = this.own + HAND_HEAD;
     this.handNolock = this.own + HAND_NOLOCK;
   }
 
   /**
-   * Takes an object whose mark is gone already, and which the caller has noted in `hand`; `head` is the address of a word of
-   * it, or HEADLESS.
+   * Takes an object whose mark is gone already, and which the caller has noted in `hand`; `head`, which the caller has
+   * noted in `handHead` before, is the address of a word of it, or HEADLESS.
    */
   add(p: number, channel: ChannelId = Channel.SLAB, head = HEADLESS): void {
     const { lists, own } = this;
-    this.m[own + HAND_HEAD] = head;
     if ((++this.calls & LOOK_MASK) === 0 && performance.now() > this.dueAt) this.monitor();
     const appended = lists.append(own, channel, p);
     if (appended === 'waits') return this.armDrain(own);

@@ -16,7 +16,8 @@
  * What a thread has in hand on its way into a list or out of one is on record, and who reaps the thread goes on with it:
  *
  *  K1  `hand` is set right after the object was marked as free, with no call in between, and cleared under the lock, when
- *      the object is in the page; `handNolock` and the hand of what is linked, right after the compare-exchange.
+ *      the object is in the page; `handNolock` and the hand of what is linked, right after the compare-exchange. `handHead`
+ *      is set before `hand`: what it held belongs to an earlier object, which may be somebody's again.
  *  K2  Addresses that are taken out are in `batch` before the lock is given up. `to` moves on before those of one cache are
  *      freed, `from` when they are free. A thread that died may have freed any between; those behind are untouched.
  *

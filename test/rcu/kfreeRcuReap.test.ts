@@ -1,7 +1,15 @@
 /** The records that a dead thread's reaper goes by (K1 and K2 in src/cache/kfreeRcuLists.ts), at the moments that they are for. */
 import { expect, it } from 'vitest';
 import type { KfreeRcuBatch } from '#src/cache/kfreeRcuBatch.js';
-import { type Arena, type CacheOptions, type KmemCache, SLAB_ACCOUNT } from '#src/index.js';
+import {
+  type Arena,
+  type ArenaOptions,
+  type CacheOptions,
+  type KmemCache,
+  SLAB_ACCOUNT,
+  SLAB_TYPESAFE_BY_RCU,
+} from '#src/index.js';
+import { KfreeRcuCpu, krcpOf } from '#src/rcu/index.js';
 import { allocMany, boot, expectSound, inside, secondCpu } from '../cache/support/arena.js';
 
 /** Ends the thread that is in `body` where that calls `die`: memory stays as it is then, whatever unwinding does. */
@@ -15,8 +23,11 @@ function dying(arena: Arena, body: (die: () => never) => void): void {
   arena.u8.set(image!);
 }
 
-function setup(options: CacheOptions): { arena: Arena; cache: KmemCache; other: Arena; theirs: KmemCache } {
-  const arena = boot({ bytes: 4 << 20, maxCaches: 30 });
+function setup(
+  options: CacheOptions,
+  arenaOptions: Partial<ArenaOptions> = {},
+): { arena: Arena; cache: KmemCache; other: Arena; theirs: KmemCache } {
+  const arena = boot({ bytes: 4 << 20, maxCaches: 30, ...arenaOptions });
   const cache = arena.createCache('c', options);
   const other = secondCpu(arena);
   return { arena, cache, other, theirs: other.openCache('c') };
@@ -76,4 +87,73 @@ it('what goes through the batch by itself is freed once, and what that held befo
   arena.endTurn();
   expectSound(arena);
   expectEachOnce(cache, 80);
+});
+
+type Give = (theirs: KmemCache, p: number) => void;
+
+const GIVERS: Record<string, { cache: CacheOptions; arena?: Partial<ArenaOptions>; give: Give }> = {
+  'no sheaves': { cache: { size: 64, layer: 'none' }, give: (theirs, p) => theirs.freeRcu(p) },
+  'a quarantine': { cache: { size: 64, quarantine: 256 }, give: (theirs, p) => theirs.freeRcu(p) },
+  'guarded objects': {
+    cache: { size: 64 },
+    arena: { guard: { every: 1, objects: 60 } },
+    give: (theirs, p) => theirs.freeRcu(p),
+  },
+  'late frees': {
+    cache: { size: 64, layer: 'none', flags: SLAB_TYPESAFE_BY_RCU, rcuDebug: true },
+    give: (theirs, p) => theirs.free(p),
+  },
+};
+
+it.each(Object.keys(GIVERS))('the word of an object before is not that of the one in hand: %s', (kind) => {
+  const { cache: options, arena: arenaOptions, give } = GIVERS[kind]!;
+  const { arena, other, theirs } = setup(options, arenaOptions);
+  const [p] = allocMany(theirs, 1) as [number];
+  const krcp = krcpOf(arena.geometry, 1);
+  arena.i32[krcp + KfreeRcuCpu.handHead] = 4711; // a word of what is somebody's again by now
+  other.endTurn();
+  dying(arena, (die) => {
+    inside(other).kfreeRcu.add = die;
+    give(theirs, p);
+  });
+  expect(arena.i32[krcp + KfreeRcuCpu.hand]).toBe(p);
+  inside(arena).pages.refuseEach(1);
+  expect(() => arena.cpuDead(1)).toThrow(/no memory for the list of what thread slot 1/);
+});
+
+it("nor is a word of a large block that is somebody's again", () => {
+  const { arena, other } = setup({ size: 64 });
+  const p = other.kmalloc(64 << 10);
+  arena.i32[krcpOf(arena.geometry, 1) + KfreeRcuCpu.handHead] = 4711;
+  dying(arena, (die) => {
+    inside(other).kfreeRcu.add = die;
+    other.kfreeRcu(p);
+  });
+  inside(arena).pages.refuseEach(1);
+  expect(() => arena.cpuDead(1)).toThrow(/no memory for the list of what thread slot 1/);
+});
+
+it('nothing is linked through a word of an object that is alive', () => {
+  const { arena, cache, other, theirs } = setup({ size: 64, layer: 'none' });
+  const [p, q] = allocMany(theirs, 2) as [number, number];
+  theirs.freeRcu(p, 8);
+  other.endTurn();
+  arena.kfreeRcuBarrier();
+  expect(allocMany(cache, 100)).toContain(p);
+  arena.i32[(p + 8) >> 2] = 4711;
+  arena.endTurn();
+  dying(arena, (die) => {
+    inside(other).kfreeRcu.add = die;
+    theirs.freeRcu(q);
+  });
+  inside(arena).pages.refuseEach(1);
+  expect(() => arena.cpuDead(1)).toThrow(/no memory for the list/);
+  inside(arena).pages.refuseEach(0);
+  expect(arena.cpuDead(1).notes).toEqual([]);
+  expect(arena.i32[(p + 8) >> 2]).toBe(4711);
+  arena.kfreeRcuBarrier();
+  arena.endTurn();
+  cache.free(p); // was nobody else's to free
+  arena.endTurn();
+  expectSound(arena);
 });
