@@ -199,8 +199,8 @@ function guardedClass(Base: typeof BulkKmemCache): KmemCacheClass {
       if (!this.guards.owns(p)) return super.freeRcu(p, head);
       this.assertAlive();
       const word = head === undefined ? HEADLESS : p + checkHead(head, this.objectSize);
-      this.m[this.context.kfreeRcu.handHead] = word;
       this.guards.freeLater(this.desc, p, head === undefined ? 0 : head + WORD_BYTES);
+      this.m[this.context.kfreeRcu.handHead] = word;
       this.m[this.context.kfreeRcu.hand] = p; // K1
       this.context.kfreeRcu.add(p, Channel.SLAB, word);
       this.slabs.checks.sink.flush();

@@ -72,8 +72,8 @@ function quarantinedClass(Base: typeof BulkKmemCache): KmemCacheClass {
     override freeRcu(p: number, head?: number): void {
       this.assertAlive();
       const word = head === undefined ? HEADLESS : p + checkHead(head, this.objectSize);
-      this.m[this.context.kfreeRcu.handHead] = word;
       this.takeBack(p);
+      this.m[this.context.kfreeRcu.handHead] = word;
       this.m[this.context.kfreeRcu.hand] = p; // K1
       this.context.kfreeRcu.add(p, Channel.SLAB, word);
     }

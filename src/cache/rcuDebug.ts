@@ -19,8 +19,8 @@ export function withRcuDebug(base: KmemCacheClass): KmemCacheClass {
     override free(p: number): void {
       if (this.due) return super.free(p);
       this.assertAlive();
-      this.m[this.context.kfreeRcu.handHead] = HEADLESS;
       this.takeBack(p); // it counts as free from now on: a second free is refused
+      this.m[this.context.kfreeRcu.handHead] = HEADLESS;
       this.m[this.context.kfreeRcu.hand] = p; // K1
       this.context.kfreeRcu.add(p);
     }
