@@ -189,10 +189,16 @@ function mayHaveDiedIn(caches: Caches, cache: KmemCache, thread: number): boolea
   return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;
 }
 
-/** Forgets what the pcs leads to, and gives its lock up. */
+/**
+ * Forgets what the pcs leads to, and gives its lock up. But for rcu_free: that sheaf is nowhere else at any moment, and
+ * may be full, or have no object yet, which is not what its next owner expects.
+ */
 function abandonPcs(caches: Caches, cache: KmemCache, dead: DeadThread): string[] {
+  const pcs = pcsOf(caches.geometry, dead.cpu, cache.desc.slot);
   const lost = LAYER_REAP[cache.layer].abandon(caches, cache, dead);
-  unlockRemotePcs(caches.cpu, pcsOf(caches.geometry, dead.cpu, cache.desc.slot));
+  cache.detachRcuSheaf(pcs);
+  unlockRemotePcs(caches.cpu, pcs);
+  cache.flushDetachedPcs();
   return [`${cache.name}: ${lost}`];
 }
 

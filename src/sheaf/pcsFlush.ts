@@ -102,7 +102,7 @@ export abstract class PcsFlush extends PcsLock {
     this.nrDetached = 0;
     this.detachedSpare = 0 as SheafPtr;
     this.detachedRcu = 0 as SheafPtr;
-    if (detachedRcu !== 0) this.submitRcuSheaf(detachedRcu, this.detachedRcuNode);
+    if (detachedRcu !== 0) this.submitDetachedRcu(detachedRcu);
     if (spare !== 0) {
       this.cpu.inHand(spare);
       this.flushSheaf(spare);
@@ -112,5 +112,10 @@ export abstract class PcsFlush extends PcsLock {
     if (nrDetached === 0) return;
     this.slabs.freeObjects(this.desc, this.detachedObjects!, 0, nrDetached);
     this.count(this.counters.flush, nrDetached);
+  }
+  /** A thread that died before its first object was in leaves one without any, which would come back as a full one. */
+  private submitDetachedRcu(sheaf: SheafPtr): void {
+    if (sheafSize(this.m, sheaf) === 0) this.sheaves.freeEmptySheaf(this.desc, sheaf);
+    else this.submitRcuSheaf(sheaf, this.detachedRcuNode);
   }
 }

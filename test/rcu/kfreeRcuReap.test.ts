@@ -11,17 +11,7 @@ import {
 } from '#src/index.js';
 import { KfreeRcuCpu, krcpOf } from '#src/rcu/index.js';
 import { allocMany, boot, expectSound, inside, secondCpu } from '../cache/support/arena.js';
-
-/** Ends the thread that is in `body` where that calls `die`: memory stays as it is then, whatever unwinding does. */
-function dying(arena: Arena, body: (die: () => never) => void): void {
-  let image: Uint8Array | undefined;
-  const die = (): never => {
-    image = arena.u8.slice();
-    throw new Error('killed');
-  };
-  expect(() => body(die)).toThrow('killed');
-  arena.u8.set(image!);
-}
+import { dying } from './support.js';
 
 function setup(
   options: CacheOptions,
