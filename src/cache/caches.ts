@@ -250,7 +250,7 @@ export class Caches implements CacheContext {
     assertMayEnd(this, cache.desc);
     const { ptr, slot } = cache.desc;
     this.endings.assertPossible(cache.desc);
-    this.kfreeRcu.barrier(cache.primary);
+    this.kfreeRcu.settle(() => [cache.primary]);
     const report = this.withSlabMutex(() => {
       this.nolock.drainAll();
       const dropped = dropCache(this, this.current(slot));

@@ -10,14 +10,14 @@ import {
 } from '../sheaf/index.js';
 import { type CacheDesc, SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
-import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
+import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
 import type { KmemCache } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
 import { type DeadThread, LAYER_REAP } from './reapLayer.js';
 import { publishSlot } from './registry.js';
-import { forEachPcs, lockRemotePcs, noteRemotePcs, unlockRemotePcs } from './remote.js';
+import { forEachPcs, lockRemotePcs, noteRemotePcs, unlockRemotePcs, whyKept } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
 /** Empties both lists of every barn. Kernel: `barn_shrink`. */
@@ -131,12 +131,8 @@ function lockAll(caches: Caches, cache: KmemCache): void {
   for (let id = 0; id < geometry.cpus; id++) {
     const pcs = pcsOf(geometry, id, cache.desc.slot);
     if (lockRemotePcs(cpu, pcs)) continue;
-    const holder = ownerThread(loadAcquire(cpu.m, pcs + Pcs.lock));
+    const why = whyKept(cpu, pcs, caches.policy);
     for (let taken = 0; taken < id; taken++) unlockRemotePcs(cpu, pcsOf(geometry, taken, cache.desc.slot));
-    const why =
-      caches.policy === 'turn'
-        ? 'it is blocked within a turn; call arena.endTurn() before a thread waits'
-        : `thread slot ${holder} has their lock; if its thread is gone, call arena.cpuDead(${holder})`;
     throw new CpuError(
       `CPU ${id} did not give up its ${cache.layer} of ${cache.name}: ${why}, and destroy again`,
     );

@@ -21,7 +21,7 @@ import { KfreeRcuBatch } from './kfreeRcuBatch.js';
 import { Channel, type ChannelId, KfreeRcuLists } from './kfreeRcuLists.js';
 import type { KmemCache } from './kmemCache.js';
 import { RegistrySlot, registrySlot } from './registry.js';
-import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
+import { forEachPcs, keepsRcuObjects, lockRemotePcs, unlockRemotePcs, whyKept } from './remote.js';
 
 /** Kernel: KFREE_DRAIN_JIFFIES. */
 const DRAIN_MS = 5_000;
@@ -38,6 +38,22 @@ export function checkHead(head: number, bytes: number): number {
   requireInteger('head', head, 0, bytes - WORD_BYTES);
   if (head % WORD_BYTES !== 0) throw optionError('head', head, `a multiple of ${WORD_BYTES}`);
   return head;
+}
+
+/** A CPU that a barrier has asked for its rcu_free sheaf in vain. */
+interface Kept {
+  cpu: number;
+  cache: string;
+  why: string;
+}
+
+function throwIfKept(kept: readonly Kept[]): void {
+  const [first, ...others] = kept;
+  if (first === undefined) return;
+  const nor = others.map(({ cpu, cache }) => `, nor CPU ${cpu} its of ${cache}`).join('');
+  throw new CpuError(
+    `CPU ${first.cpu} did not give up its rcu_free sheaf of ${first.cache}${nor}: ${first.why}, and wait again`,
+  );
 }
 
 export class KfreeRcu {
@@ -112,22 +128,25 @@ export class KfreeRcu {
 
   /**
    * Waits until what was given so far is free. It frees what other CPUs have gathered, so it need not wait for their
-   * threads. Kernel: `kvfree_rcu_barrier_on_cache`.
+   * threads. Throws CpuError, with the rest free, when one keeps its rcu_free sheaf. Kernel: `kvfree_rcu_barrier_on_cache`.
    */
   barrier(cache: KmemCache): void {
-    this.barrierOn(() => [cache]);
+    throwIfKept(this.settle(() => [cache]));
   }
 
-  /** Kernel: `kvfree_rcu_barrier`. */
+  /** The same for all caches. Kernel: `kvfree_rcu_barrier`. */
   barrierAll(): void {
-    this.barrierOn(() => this.caches.all());
+    const kept = this.settle(() => this.caches.all());
     this.eachList((krcp) => this.lists.dropCachedPages(krcp, 0)); // so that nothing at all is left of it
+    throwIfKept(kept);
   }
 
-  private barrierOn(which: () => readonly KmemCache[]): void {
+  /** What a barrier does. Returns who may have kept objects: the end of a cache sees for itself. */
+  settle(which: () => readonly KmemCache[]): Kept[] {
+    const kept: Kept[] = [];
     const caches = this.caches.withSlabMutex(() => {
       const live = which();
-      for (const cache of live) this.flushSheaves(cache);
+      for (const cache of live) kept.push(...this.flushSheaves(cache));
       return live;
     });
     this.eachList((krcp) => this.lists.startWaiting(krcp));
@@ -135,6 +154,7 @@ export class KfreeRcu {
     this.eachList((krcp) => this.drain(krcp));
     for (const cache of caches) this.recycle(cache);
     this.rcu.synchronize(); // others may have had a batch in their hands
+    return kept;
   }
 
   /** Frees what a CPU has gathered, now or when its grace period is over. Kernel: the shrinker slab-kvfree-rcu. */
@@ -182,16 +202,24 @@ export class KfreeRcu {
     if (this.timer !== undefined) clearTimeout(this.timer);
   }
 
-  /** Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Kernel: `flush_rcu_sheaves_on_cache`. */
-  private flushSheaves(cache: KmemCache): void {
-    this.caches.cpu.endTurn();
-    if (cache.sheafCapacity === 0 || !cache.isAlive) return;
-    forEachPcs(
-      this.caches.cpu,
-      cache.desc.slot,
+  /**
+   * Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Returns who may have kept objects. Kernel:
+   * `flush_rcu_sheaves_on_cache`.
+   */
+  private flushSheaves(cache: KmemCache): Kept[] {
+    const { cpu, geometry, policy } = this.caches;
+    cpu.endTurn();
+    if (cache.sheafCapacity === 0 || !cache.isAlive) return [];
+    const { slot } = cache.desc;
+    const skipped = forEachPcs(
+      cpu,
+      slot,
       (pcs) => cache.detachRcuSheaf(pcs),
       () => cache.flushDetachedPcs(),
     );
+    return skipped
+      .filter((id) => keepsRcuObjects(cpu, pcsOf(geometry, id, slot)))
+      .map((id) => ({ cpu: id, cache: cache.name, why: whyKept(cpu, pcsOf(geometry, id, slot), policy) }));
   }
 
   /** Visits every object that any CPU has gathered, or in hand; others are quiet. */
