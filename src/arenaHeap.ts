@@ -96,7 +96,10 @@ export abstract class ArenaHeap {
     this.caches.kmallocs.freeRcu(p, head);
   }
 
-  /** Waits, blocking, until everything that was given to kfreeRcu and freeRcu is free. Kernel: `kvfree_rcu_barrier`. */
+  /**
+   * Waits, blocking, until everything that was given to kfreeRcu and freeRcu is free. Throws CpuError as
+   * {@link KmemCache.rcuBarrier} does, with all else free. Kernel: `kvfree_rcu_barrier`.
+   */
   kfreeRcuBarrier(): void {
     this.caches.kfreeRcu.barrierAll();
   }

@@ -11,6 +11,7 @@ import type { Words } from '../struct/index.js';
 import type { BulkKmemCache } from './bulk.js';
 import type { CacheContext } from './context.js';
 import type { KmemCacheClass } from './fastPath.js';
+import { checkHead } from './kfreeRcu.js';
 import type { KmemCache } from './kmemCache.js';
 import { type GroupPtr, STOCK_BYTES } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
@@ -127,6 +128,7 @@ export function withAccounting(base: KmemCacheClass, m: Words, record: number): 
 
     /** Counts as freed at once; the free after the grace period finds no group. */
     override freeRcu(p: number, head?: number): void {
+      if (head !== undefined) checkHead(head, this.objectSize);
       this.assertAllocated(p);
       const at = (p + this.ext) >> 2;
       const owner = m[at]!;

@@ -31,7 +31,7 @@ import { Endings, withDefinition } from './callbacks.js';
 import type { CacheContext } from './context.js';
 import { countSheaf } from './create.js';
 import { DefinedCache, whatToMake } from './define.js';
-import { diedInOperation, reapPcs, shrinkCache } from './drain.js';
+import { reapPcs, shrinkCache } from './drain.js';
 import { Failslab } from './failslab.js';
 import { classOf, type HotCode } from './fastPath.js';
 import { MemoryGroups } from './groups.js';
@@ -249,7 +249,7 @@ export class Caches implements CacheContext {
     assertMayEnd(this, cache.desc);
     const { ptr, slot } = cache.desc;
     this.endings.assertPossible(cache.desc);
-    this.kfreeRcu.barrier(cache.primary);
+    this.kfreeRcu.settle(() => [cache.primary]);
     const report = this.withSlabMutex(() => {
       this.nolock.drainAll();
       const dropped = dropCache(this, this.current(slot));
@@ -339,7 +339,7 @@ export class Caches implements CacheContext {
       const notes = this.slabs.callbacks.inherit(thread);
       this.accounting.inherit(thread);
       this.kfreeRcu.shrink(thread);
-      notes.push(...this.kfreeRcu.inherit(thread, diedInOperation(this, thread)));
+      notes.push(...this.kfreeRcu.inherit(thread));
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
       this.nolock.drainDead(thread);
       leaveCpu(m, geometry, thread);

@@ -10,14 +10,14 @@ import {
 } from '../sheaf/index.js';
 import { type CacheDesc, SLAB_KMALLOC } from '../slab/index.js';
 import { CpuError } from '../struct/index.js';
-import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire, ownerThread } from '../sync/index.js';
+import { cmpxchg, Intent, isOwnedBy, LockRecord, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
 import type { KmemCache } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
 import { type DeadThread, LAYER_REAP } from './reapLayer.js';
 import { publishSlot } from './registry.js';
-import { forEachPcs, lockRemotePcs, noteRemotePcs, unlockRemotePcs } from './remote.js';
+import { forEachPcs, lockRemotePcs, noteRemotePcs, unlockRemotePcs, whyKept } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
 /** Empties both lists of every barn. Kernel: `barn_shrink`. */
@@ -131,12 +131,8 @@ function lockAll(caches: Caches, cache: KmemCache): void {
   for (let id = 0; id < geometry.cpus; id++) {
     const pcs = pcsOf(geometry, id, cache.desc.slot);
     if (lockRemotePcs(cpu, pcs)) continue;
-    const holder = ownerThread(loadAcquire(cpu.m, pcs + Pcs.lock));
+    const why = whyKept(cpu, pcs, caches.policy);
     for (let taken = 0; taken < id; taken++) unlockRemotePcs(cpu, pcsOf(geometry, taken, cache.desc.slot));
-    const why =
-      caches.policy === 'turn'
-        ? 'it is blocked within a turn; call arena.endTurn() before a thread waits'
-        : `thread slot ${holder} has their lock; if its thread is gone, call arena.cpuDead(${holder})`;
     throw new CpuError(
       `CPU ${id} did not give up its ${cache.layer} of ${cache.name}: ${why}, and destroy again`,
     );
@@ -178,10 +174,6 @@ export function reapPcs(caches: Caches, cache: KmemCache, dead: DeadThread): str
 /** Where CPUs are shared, a thread that came to the CPU just now: the sheaves are its own from now on. */
 const lockedByOther = ({ geometry }: Caches, note: string): string[] => (sharesCpus(geometry) ? [] : [note]);
 
-/** Whether a thread that is gone died in an operation. */
-export const diedInOperation = ({ geometry, views }: Caches, thread: number): boolean =>
-  views.m[threadRecordOf(geometry, thread) + ThreadRecord.locks + LockRecord.intentDepth] !== 0;
-
 /** Whether the operation that the thread died in may have been moving sheaves of this pcs, whose lock it had. */
 function mayHaveDiedIn(caches: Caches, cache: KmemCache, thread: number): boolean {
   const { desc } = cache;
@@ -193,10 +185,16 @@ function mayHaveDiedIn(caches: Caches, cache: KmemCache, thread: number): boolea
   return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;
 }
 
-/** Forgets what the pcs leads to, and gives its lock up. */
+/**
+ * Forgets what the pcs leads to, and gives its lock up. But for rcu_free: that sheaf is nowhere else at any moment, and
+ * may be full, or have no object yet, which is not what its next owner expects.
+ */
 function abandonPcs(caches: Caches, cache: KmemCache, dead: DeadThread): string[] {
+  const pcs = pcsOf(caches.geometry, dead.cpu, cache.desc.slot);
   const lost = LAYER_REAP[cache.layer].abandon(caches, cache, dead);
-  unlockRemotePcs(caches.cpu, pcsOf(caches.geometry, dead.cpu, cache.desc.slot));
+  cache.detachRcuSheaf(pcs);
+  unlockRemotePcs(caches.cpu, pcs);
+  cache.flushDetachedPcs();
   return [`${cache.name}: ${lost}`];
 }
 

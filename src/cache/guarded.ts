@@ -200,6 +200,7 @@ function guardedClass(Base: typeof BulkKmemCache): KmemCacheClass {
       this.assertAlive();
       const word = head === undefined ? HEADLESS : p + checkHead(head, this.objectSize);
       this.guards.freeLater(this.desc, p, head === undefined ? 0 : head + WORD_BYTES);
+      this.m[this.context.kfreeRcu.handHead] = word;
       this.m[this.context.kfreeRcu.hand] = p; // K1
       this.context.kfreeRcu.add(p, Channel.SLAB, word);
       this.slabs.checks.sink.flush();

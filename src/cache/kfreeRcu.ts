@@ -12,15 +12,16 @@
  * lies in the arena. A thread that blocks for ever holds back at most what it has gathered, until one of those.
  */
 import { Pcs, pcsOf } from '../cpu/index.js';
-import { KFREE_RCU_BATCH, KfreeRcuCpu, type KfreeRcuCpuPtr, krcpOf, type Rcu } from '../rcu/index.js';
+import { KfreeRcuCpu, type KfreeRcuCpuPtr, krcpOf, type Rcu } from '../rcu/index.js';
 import type { CacheDesc } from '../slab/index.js';
 import { CpuError, optionError, requireInteger, WORD_BYTES, type Words } from '../struct/index.js';
 import { Intent, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
+import { KfreeRcuBatch } from './kfreeRcuBatch.js';
 import { Channel, type ChannelId, KfreeRcuLists } from './kfreeRcuLists.js';
 import type { KmemCache } from './kmemCache.js';
 import { RegistrySlot, registrySlot } from './registry.js';
-import { forEachPcs, lockRemotePcs, unlockRemotePcs } from './remote.js';
+import { forEachPcs, keepsRcuObjects, lockRemotePcs, unlockRemotePcs, whyKept } from './remote.js';
 
 /** Kernel: KFREE_DRAIN_JIFFIES. */
 const DRAIN_MS = 5_000;
@@ -30,7 +31,7 @@ const LOOK_MASK = 63;
 export const HEADLESS = -1;
 
 const { hand: HAND, handHead: HAND_HEAD, handNolock: HAND_NOLOCK } = KfreeRcuCpu;
-const { batch: BATCH, from: FROM, end: END } = KfreeRcuCpu;
+const { from: FROM, end: END, batch: BATCH } = KfreeRcuCpu;
 
 /** Throws unless a whole word of an object of `bytes` bytes lies at byte `head`. */
 export function checkHead(head: number, bytes: number): number {
@@ -39,14 +40,33 @@ export function checkHead(head: number, bytes: number): number {
   return head;
 }
 
+/** A CPU that a barrier has asked for its rcu_free sheaf in vain. */
+interface Kept {
+  cpu: number;
+  cache: string;
+  why: string;
+}
+
+function throwIfKept(kept: readonly Kept[]): void {
+  const [first, ...others] = kept;
+  if (first === undefined) return;
+  const nor = others.map(({ cpu, cache }) => `, nor CPU ${cpu} its of ${cache}`).join('');
+  throw new CpuError(
+    `CPU ${first.cpu} did not give up its rcu_free sheaf of ${first.cache}${nor}: ${first.why}, and wait again`,
+  );
+}
+
 export class KfreeRcu {
   private readonly caches: Caches;
   private readonly rcu: Rcu;
   readonly lists: KfreeRcuLists;
+  private readonly batch: KfreeRcuBatch;
   private readonly own: KfreeRcuCpuPtr;
   private readonly m: Words;
   /** K1: where an object is noted that counts as freed from now on, and is about to be added. */
   readonly hand: number;
+  /** Where the word for the object is noted before it is in `hand`, which makes it count. */
+  readonly handHead: number;
   /** The same with the word of one that a restricted context adds. */
   readonly handNolock: number;
   private leaving = false;
@@ -64,19 +84,20 @@ export class KfreeRcu {
     this.rcu = rcu;
     const { views, geometry, cpu, pages } = caches;
     this.lists = new KfreeRcuLists(views.m, geometry, cpu.locks, pages, rcu.gracePeriods);
+    this.batch = new KfreeRcuBatch(caches);
     this.m = views.m;
     this.own = krcpOf(geometry, cpu.thread);
     this.hand = this.own + HAND;
+    this.handHead = this.own + HAND_HEAD;
     this.handNolock = this.own + HAND_NOLOCK;
   }
 
   /**
-   * Takes an object whose mark is gone already, and which the caller has noted in `hand`; `head` is the address of a word of
-   * it, or HEADLESS.
+   * Takes an object whose mark is gone already, and which the caller has noted in `hand`; `head`, which the caller has
+   * noted in `handHead` before, is the address of a word of it, or HEADLESS.
    */
   add(p: number, channel: ChannelId = Channel.SLAB, head = HEADLESS): void {
     const { lists, own } = this;
-    this.m[own + HAND_HEAD] = head;
     if ((++this.calls & LOOK_MASK) === 0 && performance.now() > this.dueAt) this.monitor();
     const appended = lists.append(own, channel, p);
     if (appended === 'waits') return this.armDrain(own);
@@ -107,22 +128,25 @@ export class KfreeRcu {
 
   /**
    * Waits until what was given so far is free. It frees what other CPUs have gathered, so it need not wait for their
-   * threads. Kernel: `kvfree_rcu_barrier_on_cache`.
+   * threads. Throws CpuError, with the rest free, when one keeps its rcu_free sheaf. Kernel: `kvfree_rcu_barrier_on_cache`.
    */
   barrier(cache: KmemCache): void {
-    this.barrierOn(() => [cache]);
+    throwIfKept(this.settle(() => [cache]));
   }
 
-  /** Kernel: `kvfree_rcu_barrier`. */
+  /** The same for all caches. Kernel: `kvfree_rcu_barrier`. */
   barrierAll(): void {
-    this.barrierOn(() => this.caches.all());
+    const kept = this.settle(() => this.caches.all());
     this.eachList((krcp) => this.lists.dropCachedPages(krcp, 0)); // so that nothing at all is left of it
+    throwIfKept(kept);
   }
 
-  private barrierOn(which: () => readonly KmemCache[]): void {
+  /** What a barrier does. Returns who may have kept objects: the end of a cache sees for itself. */
+  settle(which: () => readonly KmemCache[]): Kept[] {
+    const kept: Kept[] = [];
     const caches = this.caches.withSlabMutex(() => {
       const live = which();
-      for (const cache of live) this.flushSheaves(cache);
+      for (const cache of live) kept.push(...this.flushSheaves(cache));
       return live;
     });
     this.eachList((krcp) => this.lists.startWaiting(krcp));
@@ -130,6 +154,7 @@ export class KfreeRcu {
     this.eachList((krcp) => this.drain(krcp));
     for (const cache of caches) this.recycle(cache);
     this.rcu.synchronize(); // others may have had a batch in their hands
+    return kept;
   }
 
   /** Frees what a CPU has gathered, now or when its grace period is over. Kernel: the shrinker slab-kvfree-rcu. */
@@ -177,16 +202,24 @@ export class KfreeRcu {
     if (this.timer !== undefined) clearTimeout(this.timer);
   }
 
-  /** Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Kernel: `flush_rcu_sheaves_on_cache`. */
-  private flushSheaves(cache: KmemCache): void {
-    this.caches.cpu.endTurn();
-    if (cache.sheafCapacity === 0 || !cache.isAlive) return;
-    forEachPcs(
-      this.caches.cpu,
-      cache.desc.slot,
+  /**
+   * Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Returns who may have kept objects. Kernel:
+   * `flush_rcu_sheaves_on_cache`.
+   */
+  private flushSheaves(cache: KmemCache): Kept[] {
+    const { cpu, geometry, policy } = this.caches;
+    cpu.endTurn();
+    if (cache.sheafCapacity === 0 || !cache.isAlive) return [];
+    const { slot } = cache.desc;
+    const skipped = forEachPcs(
+      cpu,
+      slot,
       (pcs) => cache.detachRcuSheaf(pcs),
       () => cache.flushDetachedPcs(),
     );
+    return skipped
+      .filter((id) => keepsRcuObjects(cpu, pcsOf(geometry, id, slot)))
+      .map((id) => ({ cpu: id, cache: cache.name, why: whyKept(cpu, pcsOf(geometry, id, slot), policy) }));
   }
 
   /** Visits every object that any CPU has gathered, or in hand; others are quiet. */
@@ -247,79 +280,29 @@ export class KfreeRcu {
     let taken = false;
     this.rcu.briefly(() => {
       taken = this.lists.take(krcp, this.own);
-      if (taken) this.freeBatch();
+      if (taken) this.batch.free(this.own);
     });
     return taken;
   }
 
-  /** Frees what this thread's batch holds: those of one cache that follow one another, in one call (K2). */
-  private freeBatch(): void {
-    const { m, own } = this;
-    const batch = m.subarray(own + BATCH, own + BATCH + m[own + END]!);
-    const { kmallocs } = this.caches;
-    try {
-      for (let i = m[own + FROM]!; i < batch.length; i++) batch[i] = kmallocs.objectAt(batch[i]!);
-      while (m[own + FROM]! < batch.length) this.freeRun(batch, m[own + FROM]!);
-    } finally {
-      m[own + FROM] = batch.length; // after an error nobody goes on with it
-    }
-  }
-
-  private freeRun(batch: Int32Array, from: number): void {
-    const { m, own } = this;
-    const { kmallocs } = this.caches;
-    const cache = kmallocs.cacheOf(batch[from]!);
-    const to = this.endOfRun(batch, from, cache);
-    if (cache === undefined) {
-      m[own + FROM] = to; // before: afterwards it may be somebody's
-      kmallocs.freeAfterGracePeriod(batch[from]!);
-      return;
-    }
-    if (to === from + 1) cache.freeAfterGracePeriod(batch[from]!);
-    else cache.freeBulkAfterGracePeriod(batch.subarray(from, to), to - from);
-    m[own + FROM] = to;
-  }
-
-  /** Where those end that are freed in one operation with the first. */
-  private endOfRun(batch: Int32Array, from: number, cache: KmemCache | undefined): number {
-    let to = from + 1;
-    if (cache === undefined || cache.freesSingly) return to;
-    while (to < batch.length && this.caches.kmallocs.cacheOf(batch[to]!) === cache) to++;
-    return to;
-  }
-
   /**
-   * Goes on with what a thread that is gone had in hand, its lists apart. `inOperation` says that it died in one, which may
-   * have been the free of the first of its batch. Returns what is lost, in words. Throws CpuError without memory.
+   * Goes on with what a thread that is gone had in hand, its lists apart. Returns what may be lost, in words. Throws CpuError
+   * without memory.
    */
-  inherit(thread: number, inOperation: boolean): string[] {
-    const { m, own, lists } = this;
+  inherit(thread: number): string[] {
+    const { m, own, lists, batch } = this;
     const dead = lists.of(thread);
-    const notes = inOperation ? this.skipRun(dead) : [];
+    const notes = batch.skipRun(dead);
     if (m[dead + FROM]! < m[dead + END]!) {
-      m.copyWithin(own + BATCH, dead + BATCH, dead + BATCH + KFREE_RCU_BATCH);
-      m[own + FROM] = m[dead + FROM]!;
-      m[own + END] = m[dead + END]!;
-      m[dead + FROM] = m[dead + END]!;
-      this.freeBatch();
+      // It may have died between the two places of an object that no page took.
+      if (m[dead + HAND] === m[dead + BATCH + m[dead + FROM]!]) m[dead + HAND] = 0;
+      batch.free(dead);
     }
     const word = m[dead + HAND_NOLOCK]!;
     if (word !== 0) lists.pushHead(own, word >> 2, dead + HAND_NOLOCK);
     if (m[dead + HAND] !== 0) this.addFrom(thread);
     this.armMonitor();
     return notes;
-  }
-
-  /** Passes by what may be free already. */
-  private skipRun(dead: KfreeRcuCpuPtr): string[] {
-    const { m } = this;
-    const batch = m.subarray(dead + BATCH, dead + BATCH + m[dead + END]!);
-    const from = m[dead + FROM]!;
-    if (from >= batch.length) return [];
-    const cache = this.caches.kmallocs.cacheOf(batch[from]!);
-    const to = this.endOfRun(batch, from, cache);
-    m[dead + FROM] = to;
-    return [`${to - from} objects of ${cache?.name ?? 'kmalloc'} that kfree_rcu was freeing may be lost`];
   }
 
   /** An object that a thread that is gone has not got into its lists begins to wait in ours. */
@@ -349,11 +332,9 @@ export class KfreeRcu {
       return;
     }
     this.rcu.synchronize();
-    m[own + BATCH] = p;
-    m[own + FROM] = 0;
-    m[own + END] = 1;
+    this.batch.putOne(own, p);
     m[this.hand] = 0;
-    this.freeBatch();
+    this.batch.free(own);
   }
 
   /**

@@ -16,9 +16,10 @@
  * What a thread has in hand on its way into a list or out of one is on record, and who reaps the thread goes on with it:
  *
  *  K1  `hand` is set right after the object was marked as free, with no call in between, and cleared under the lock, when
- *      the object is in the page; `handNolock` and the hand of what is linked, right after the compare-exchange.
- *  K2  Addresses that are taken out are in `batch` before the lock is given up. `from` moves on when those of one cache are
- *      free. A thread that died in an operation may have freed any of these; those behind are untouched.
+ *      the object is in the page; `handNolock` and the hand of what is linked, right after the compare-exchange. `handHead`
+ *      is set before `hand`: what it held belongs to an earlier object, which may be somebody's again.
+ *  K2  Addresses that are taken out are in `batch` before the lock is given up. `to` moves on before those of one cache are
+ *      freed, `from` when they are free. A thread that died may have freed any between; those behind are untouched.
  *
  * Who has taken addresses out frees them in the same read section. So whoever waits for a grace period after he found
  * the lists empty knows that they are free.
@@ -48,8 +49,8 @@ const CACHE_BACKOFF_S = 5;
 
 const { slab: SLAB, large: LARGE, waiting: WAITING, waitingTail: WAITING_TAIL } = KfreeRcuCpu;
 const { heads: HEADS, waitingHeads: WAITING_HEADS, headsWaitFor: HEADS_WAIT_FOR } = KfreeRcuCpu;
-const { hand: HAND, handNolock: HAND_NOLOCK, from: FROM, end: END } = KfreeRcuCpu;
-const { batch: BATCH } = KfreeRcuCpu;
+const { hand: HAND, handNolock: HAND_NOLOCK } = KfreeRcuCpu;
+const { from: FROM, to: TO, end: END, batch: BATCH } = KfreeRcuCpu;
 const { cached: CACHED, nrCached: NR_CACHED, cacheAgainAt: CACHE_AGAIN_AT } = KfreeRcuCpu;
 
 /** Kernel: FREE_N_CHANNELS. The numbers are fields of KfreeRcuCpu. */
@@ -177,7 +178,9 @@ export class KfreeRcuLists {
     const { m } = this;
     if (!this.waits(krcp) || m[mine + FROM] !== m[mine + END]) return false;
     return this.locked(krcp, () => {
+      m[mine + END] = 0; // first: what the batch held before is not to be had again
       m[mine + FROM] = 0;
+      m[mine + TO] = 0;
       m[mine + END] = this.takeFromPage(krcp, mine + BATCH) || this.takeHeads(krcp, mine + BATCH);
       return m[mine + END] !== 0;
     });

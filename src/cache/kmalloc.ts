@@ -217,6 +217,7 @@ export class Kmallocs {
     this.caches.cpu.assertOnline();
     const page = this.largePage(p); // says what is wrong with it now, not after the grace period
     const word = head === undefined ? HEADLESS : p + checkHead(head, this.caches.views.m[page + Page.size]!);
+    this.caches.views.m[this.caches.kfreeRcu.handHead] = word;
     this.caches.views.m[this.caches.kfreeRcu.hand] = p; // until here the block is the caller's
     this.caches.kfreeRcu.add(p, Channel.LARGE, word);
   }

@@ -126,7 +126,11 @@ export abstract class KmemCache extends InnerKmemCache {
   /** freeRcu in a restricted context, which needs the word. Kernel: `kfree_rcu_nolock`. */
   abstract freeRcuNolock(p: number, head: number): void;
 
-  /** Waits, blocking, until what freeRcu was given is free. Kernel: `kvfree_rcu_barrier_on_cache`. */
+  /**
+   * Waits, blocking, until what freeRcu was given is free. Throws CpuError that names the CPUs whose threads are blocked
+   * within a turn, or gone, with objects in their sheaf for freeRcu; all others are free then. Kernel:
+   * `kvfree_rcu_barrier_on_cache`.
+   */
   abstract rcuBarrier(): void;
 
   /**

@@ -73,6 +73,7 @@ function quarantinedClass(Base: typeof BulkKmemCache): KmemCacheClass {
       this.assertAlive();
       const word = head === undefined ? HEADLESS : p + checkHead(head, this.objectSize);
       this.takeBack(p);
+      this.m[this.context.kfreeRcu.handHead] = word;
       this.m[this.context.kfreeRcu.hand] = p; // K1
       this.context.kfreeRcu.add(p, Channel.SLAB, word);
     }

@@ -6,6 +6,7 @@
  */
 import type { BulkKmemCache } from './bulk.js';
 import type { KmemCacheClass } from './fastPath.js';
+import { HEADLESS } from './kfreeRcu.js';
 
 /** The same kind of cache with late frees. Call once per class, thread and arena. */
 export function withRcuDebug(base: KmemCacheClass): KmemCacheClass {
@@ -19,6 +20,7 @@ export function withRcuDebug(base: KmemCacheClass): KmemCacheClass {
       if (this.due) return super.free(p);
       this.assertAlive();
       this.takeBack(p); // it counts as free from now on: a second free is refused
+      this.m[this.context.kfreeRcu.handHead] = HEADLESS;
       this.m[this.context.kfreeRcu.hand] = p; // K1
       this.context.kfreeRcu.add(p);
     }
@@ -32,6 +34,7 @@ export function withRcuDebug(base: KmemCacheClass): KmemCacheClass {
     protected override freeAll(list: Int32Array, n: number): void {
       if (this.due) return super.freeAll(list, n);
       for (let i = 0; i < n; i++) {
+        this.m[this.context.kfreeRcu.handHead] = HEADLESS;
         this.m[this.context.kfreeRcu.hand] = list[i]!;
         this.context.kfreeRcu.add(list[i]!);
       }

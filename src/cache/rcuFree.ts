@@ -18,6 +18,7 @@ export abstract class RcuKmemCache extends KmemCache {
       this.takeBack(p);
       if (this.sheafCapacity > 0 && this.isLocal(p) && this.lockForRcu() && this.pushRcu(p)) return;
       this.count(FREE_RCU_SHEAF_FAIL);
+      this.m[this.context.kfreeRcu.handHead] = word;
       this.m[this.context.kfreeRcu.hand] = p; // K1, with an operation on record until then
     } finally {
       if (this.context.policy === 'op') this.release();

@@ -3,8 +3,8 @@
  * One that is blocked elsewhere never answers: its CPU is skipped and reported, not waited for. Under 'op' nobody keeps
  * the lock for longer than an operation, and no thread of the CPU takes it anew while we want it.
  */
-import { Pcs, type PcsPtr, pcsOf, type ThisCpu } from '../cpu/index.js';
-import { LockError } from '../struct/index.js';
+import { Pcs, type PcsPtr, pcsOf, type ThisCpu, ThreadRecord, threadRecordOf } from '../cpu/index.js';
+import { LockError, type LockPolicy } from '../struct/index.js';
 import {
   cmpxchg,
   futexWait,
@@ -12,6 +12,7 @@ import {
   LockClass,
   type LockClassId,
   type LockPtr,
+  LockRecord,
   loadAcquire,
   OWN_WORD_LOCK_CLASSES,
   ownerThread,
@@ -93,6 +94,26 @@ export function forEachPcs(
     then();
   }
   return skipped;
+}
+
+/** Why a CPU did not give its lock up, and what helps. */
+export function whyKept(cpu: ThisCpu, pcs: PcsPtr, policy: LockPolicy): string {
+  if (policy === 'turn') return 'it is blocked within a turn; call arena.endTurn() before a thread waits';
+  const holder = ownerThread(loadAcquire(cpu.m, pcs + Pcs.lock));
+  return `thread slot ${holder} has their lock; if its thread is gone, call arena.cpuDead(${holder})`;
+}
+
+/**
+ * Whether a CPU that did not give its lock up may have objects for kfree_rcu: in rcu_free, or on the way from there into
+ * the barn, in the hands of a thread that is in an operation.
+ */
+export function keepsRcuObjects(cpu: ThisCpu, pcs: PcsPtr): boolean {
+  const { m, geometry } = cpu;
+  const word = loadAcquire(m, pcs + Pcs.lock);
+  if (loadAcquire(m, pcs + Pcs.rcuFree) !== 0) return true;
+  if (word === 0) return false;
+  const record = threadRecordOf(geometry, ownerThread(word)) + ThreadRecord.locks;
+  return m[record + LockRecord.intentDepth] !== 0;
 }
 
 /** Takes a lock that may be held long; false when it is not ours within a limit. */

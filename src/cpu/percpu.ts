@@ -83,6 +83,11 @@ export function slotOfPcs(geometry: Geometry, pcs: PcsPtr): number {
   return Math.floor((pcs - geometry.percpu) / PERCPU_BLOCK_WORDS) % geometry.maxCaches;
 }
 
+/** The CPU whose sheaves are at `pcs`. */
+export function cpuOfPcs(geometry: Geometry, pcs: PcsPtr): number {
+  return Math.floor((pcs - geometry.percpu) / PERCPU_BLOCK_WORDS / geometry.maxCaches);
+}
+
 /** Index, in doubles, of the counters that go with `pcs`: those of the thread slot with its CPU's number. */
 export function statsOf(pcs: PcsPtr): number {
   return (pcs + PCS_WORDS) >> 1;

@@ -40,7 +40,7 @@ export const RcuCpu = struct(
 export type RcuCpuPtr = Ptr<'rcu_cpu'>;
 
 /** Addresses that a thread takes out of the lists at once: as many as fit into what it has of the arena, three lines. */
-export const KFREE_RCU_BATCH = 31;
+export const KFREE_RCU_BATCH = 30;
 
 /**
  * What one thread's kfree_rcu has gathered past the sheaves, on lines of its own; cache/kfreeRcuLists.ts has the rules.
@@ -71,8 +71,12 @@ export const KfreeRcuCpu = struct(
     hand: 1,
     handHead: 1,
     handNolock: 1,
-    /** Objects whose grace period is over and that are no more in a list: those of `batch` from `from` to `end`. */
+    /**
+     * Objects whose grace period is over and that are no more in a list: those of `batch` from `from` to `end`. Those from
+     * `from` to `to`, if that is greater, are being freed.
+     */
     from: 1,
+    to: 1,
     end: 1,
     batch: KFREE_RCU_BATCH,
   },

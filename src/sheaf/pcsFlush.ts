@@ -2,7 +2,7 @@
  * Taking objects out of sheaves and giving them back to their slabs. That takes list_lock, and zone->lock for slabs that
  * become empty. Here the pcs lock is given back before; pcs.ts keeps this CPU's own where it comes straight back to it.
  */
-import { Pcs, type PcsPtr, Stat, TrylockStat } from '../cpu/index.js';
+import { cpuOfPcs, nodeOfCpu, Pcs, type PcsPtr, Stat, TrylockStat } from '../cpu/index.js';
 import { PcsLock } from './pcsLock.js';
 import { SHEAF_OBJECTS, Sheaf, type SheafPtr, sheafSize } from './sheaf.js';
 
@@ -22,9 +22,11 @@ export abstract class PcsFlush extends PcsLock {
   private nrDetached = 0;
   private detachedSpare = 0 as SheafPtr;
   private detachedRcu = 0 as SheafPtr;
+  /** The node of the CPU that had it, whose objects it has. */
+  private detachedRcuNode = 0;
 
-  /** Lets a sheaf of this CPU's node wait for a grace period. */
-  protected abstract submitRcuSheaf(sheaf: SheafPtr): void;
+  /** Lets a sheaf with objects of `node` wait for a grace period. */
+  protected abstract submitRcuSheaf(sheaf: SheafPtr, node: number): void;
 
   /** Gives all objects of a sheaf that we alone hold back to their slabs. */
   protected flushSheaf(sheaf: SheafPtr): void {
@@ -88,7 +90,9 @@ export abstract class PcsFlush extends PcsLock {
 
   /** Takes rcu_free out of a pcs whose lock is ours. */
   protected detachRcu(pcs: PcsPtr): void {
+    const { geometry } = this.cpu;
     this.detachedRcu = this.m[pcs + RCU_FREE] as SheafPtr;
+    this.detachedRcuNode = nodeOfCpu(geometry, cpuOfPcs(geometry, pcs));
     this.m[pcs + RCU_FREE] = 0;
   }
 
@@ -98,7 +102,7 @@ export abstract class PcsFlush extends PcsLock {
     this.nrDetached = 0;
     this.detachedSpare = 0 as SheafPtr;
     this.detachedRcu = 0 as SheafPtr;
-    if (detachedRcu !== 0) this.submitRcuSheaf(detachedRcu);
+    if (detachedRcu !== 0) this.submitDetachedRcu(detachedRcu);
     if (spare !== 0) {
       this.cpu.inHand(spare);
       this.flushSheaf(spare);
@@ -108,5 +112,10 @@ export abstract class PcsFlush extends PcsLock {
     if (nrDetached === 0) return;
     this.slabs.freeObjects(this.desc, this.detachedObjects!, 0, nrDetached);
     this.count(this.counters.flush, nrDetached);
+  }
+  /** A thread that died before its first object was in leaves one without any, which would come back as a full one. */
+  private submitDetachedRcu(sheaf: SheafPtr): void {
+    if (sheafSize(this.m, sheaf) === 0) this.sheaves.freeEmptySheaf(this.desc, sheaf);
+    else this.submitRcuSheaf(sheaf, this.detachedRcuNode);
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Objects that are freed after a grace period, a sheaf of them at a time. A CPU gathers them in its rcu_free sheaf; a full
- * one waits in the barn of the CPU's node for a grace period, and then is an ordinary full sheaf: the objects go out
+ * one waits in the barn of that CPU's node, whoever submits it, for a grace period, and then is an ordinary full sheaf: the objects go out
  * again without having been in a slab.
  *
  * The queue lies in the barn, so whichever CPU of the node looks first brings a ripe sheaf back, and none is lost with
@@ -81,7 +81,7 @@ export abstract class RcuSheaves extends PcsLayer {
     if (size + 1 === this.sheafCapacity) {
       this.cpu.inHand(sheaf);
       m[pcs + RCU_FREE] = 0;
-      this.submitRcuSheaf(sheaf);
+      this.submitRcuSheaf(sheaf, this.cpu.node);
       this.cpu.inHand(0);
     }
     return true;
@@ -116,9 +116,9 @@ export abstract class RcuSheaves extends PcsLayer {
     return true;
   }
 
-  protected submitRcuSheaf(sheaf: SheafPtr): void {
+  protected submitRcuSheaf(sheaf: SheafPtr, node: number): void {
     const { m, cpu, desc } = this;
-    const barn = barnOf(cpu, desc, cpu.node);
+    const barn = barnOf(cpu, desc, node);
     m[sheaf + GRACE_PERIOD] = this.gracePeriods.request();
     barnPutRcuSheaf(cpu, barn, sheaf);
     this.rcuSheafWaits();

@@ -301,7 +301,7 @@ describe('threads', () => {
     const arena = bootPercpu({ bytes: 32 * MiB, cpus: THREADS + 1, lockdep: false });
     const cache = arena.createCache(mmStructCache);
     const bytes = mmPercpuBytes(THREADS + 1);
-    const above = arena.groups.create('above', { limit: 60 * bytes });
+    const above = arena.groups.create('above', { limit: 20 * bytes });
     const groups = ['a', 'b'].map((name) => arena.groups.create(name, { parent: above }));
     const tasks = Array.from({ length: THREADS }, (_, i) => ({
       group: 'ab'[i % 2]!,

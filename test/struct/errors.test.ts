@@ -21,9 +21,9 @@ describe('describe', () => {
     ['a "b"', '"a \\"b\\""'],
     [true, 'true'],
     [Symbol('s'), 'Symbol(s)'],
-    [[1], 'a Array'],
-    [{}, 'a Object'],
-    [Object.create(null), 'a object'],
+    [[1], 'an Array'],
+    [{}, 'an Object'],
+    [Object.create(null), 'an object'],
     [new Uint8Array(3), 'a Uint8Array'],
     [() => 1, 'a Function'],
   ])('says %o shortly', (value, text) => {
@@ -55,7 +55,7 @@ describe('requireInteger', () => {
     ['4', '"4"'],
     [4n, '4n'],
     [null, 'null'],
-    [{}, 'a Object'],
+    [{}, 'an Object'],
   ])('refuses the type of %o', (value, text) => {
     expect(() => requireInteger('n', value, 3, 5)).toThrow(TypeError);
     expect(() => requireInteger('n', value, 3, 5)).toThrow(`n is ${text}; it must be a number`);

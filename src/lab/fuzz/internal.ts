@@ -18,7 +18,7 @@ export const CACHE_INTERNAL = [
   'pushNolock pushRcu pushRcuNolock putIntoArray rcuSheafWaits rcuSheavesWait rebase recycleAllRcuSheaves',
   'recycleRcuSheaf recycleRcuSheaves refillArray refillSheaf refillSpareAndInstall refillThrough',
   'refusesZero release releaseEarly releaseIfIdle releaseIfRequested relock remoteToFront replaceEmptyMain',
-  'replaceFullMain reported returnToBarn serve setMain sheafClass slabIsOn submitRcuSheaf takeBack',
+  'replaceFullMain reported returnToBarn serve setMain sheafClass slabIsOn submitDetachedRcu submitRcuSheaf takeBack',
   'takeBackAll takeBackSheaf takeFromArray takeScratch takeSheaf topUp trylockPcs undoBulk unlink',
   'unlockAfterBulk unlockPcs whoseIs zero zeroAll',
 ].join(' ');
