@@ -31,6 +31,7 @@ export {
   RegistrySlot,
   registrySlot,
   registryWords,
+  slabMutexDied,
 } from './registry.js';
 export type { BucketsLeakReport, LeakReport, ShrinkReport } from './reports.js';
 export {

@@ -12,6 +12,11 @@
  * | ONLINE  | its own thread, after it left its CPU           | FREE    |
  * | ONLINE  | a survivor that was told the thread is gone     | DYING   |
  * | DYING   | that survivor, after it reaped the thread       | FREE    |
+ * | DYING   | that survivor, when it could not                | ONLINE  |
+ * | DYING   | who reaps that survivor, which is gone as well  | ONLINE  |
+ *
+ * DYING names the survivor, in the same word: there is no moment at which a slot is DYING and nobody's. A slot that is
+ * ONLINE again is reaped from the beginning, so each step of that may be done twice (see reap.ts).
  *
  * `runsOn` is 0 from when the thread has left its CPU, which happens under slab_mutex: of two threads that leave at
  * once, the second sees that it is the last.
@@ -20,7 +25,14 @@
  * thread is recognised.
  */
 import { CpuError, type Geometry, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
-import { cmpxchg, GENERATION_MASK, LockRecord, loadAcquire, storeRelease } from '../sync/index.js';
+import {
+  cmpxchg,
+  GENERATION_MASK,
+  LockRecord,
+  loadAcquire,
+  ownerThread,
+  storeRelease,
+} from '../sync/index.js';
 
 export const ThreadRecord = struct(
   'thread_record',
@@ -48,6 +60,11 @@ export const ThreadRecord = struct(
 export type ThreadRecordPtr = Ptr<'thread_record'>;
 
 export const ThreadState = { FREE: 0, ONLINE: 1, DYING: 2 } as const;
+const STATE_BITS = 2;
+const STATE_MASK = (1 << STATE_BITS) - 1;
+
+/** The state of a slot that the thread with this owner word reaps. */
+const dyingBy = (reaper: number): number => ThreadState.DYING | (reaper << STATE_BITS);
 
 const { state: STATE, runsOn: RUNS_ON } = ThreadRecord;
 
@@ -142,6 +159,35 @@ function whyNoSlot(geometry: Geometry, { cpu, thread }: WantedSlot): string {
   }
   if (cpu !== undefined) return `CPU ${cpu} is taken; omit \`cpu\` to get a free one`;
   return `all ${cpus} CPU slots are taken; make the arena with more \`cpus\`, or call offline() in a thread that is done`;
+}
+
+/** ONLINE becomes DYING, in the hands of `reaper`, an owner word. Throws CpuError that says why it cannot. */
+export function beginReap(m: Words, geometry: Geometry, thread: number, reaper: number): void {
+  const state = threadRecordOf(geometry, thread) + STATE;
+  const seen = cmpxchg(m, state, ThreadState.ONLINE, dyingBy(reaper));
+  if (seen === ThreadState.ONLINE) return;
+  const name = threadName(geometry, thread);
+  if ((seen & STATE_MASK) !== ThreadState.DYING) throw new CpuError(`${name} has no thread`);
+  const other = ownerThread(seen >>> STATE_BITS);
+  throw new CpuError(
+    `${name} is being reaped by another thread, ${threadName(geometry, other)}; if that is gone too, call arena.cpuDead(${other}) before`,
+  );
+}
+
+/** The thread could not be reaped: anybody may try again. */
+export function endReap(m: Words, geometry: Geometry, thread: number): void {
+  storeRelease(m, threadRecordOf(geometry, thread) + STATE, ThreadState.ONLINE);
+}
+
+/** Slots that `reaper`, which is gone, was reaping: anybody may reap them from now on. Returns them. */
+export function endReapsOf(m: Words, geometry: Geometry, reaper: number): number[] {
+  const ended: number[] = [];
+  for (let thread = 0; thread < geometry.threads; thread++) {
+    const state = threadRecordOf(geometry, thread) + STATE;
+    // Nobody else changes it but who reaps us meanwhile, with us gone: to the same.
+    if (cmpxchg(m, state, dyingBy(reaper), ThreadState.ONLINE) === dyingBy(reaper)) ended.push(thread);
+  }
+  return ended;
 }
 
 /** The thread runs on no CPU any more: the sheaves there are the others', or flushed. slab_mutex held. */
