@@ -2,10 +2,10 @@
 import { type Caches, slabMutexDied } from './cache/index.js';
 import {
   beginReap,
-  cpuOfThread,
   endReap,
   endReapsOf,
   hasOtherThread,
+  lastCpuOf,
   releaseThread,
   ThreadRecord,
   threadName,
@@ -51,7 +51,7 @@ export function reapThread(caches: Caches, percpu: PercpuAllocator, thread: numb
     throw new CpuError(`${threadName(geometry, thread)} is this thread; call offline()`);
   }
   beginReap(m, geometry, thread, caches.cpu.locks.owner);
-  const ranOn = cpuOfThread(m, geometry, thread);
+  const ranOn = lastCpuOf(m, geometry, thread);
   const owner = ownerWord(thread, m[record + ThreadRecord.generation]!);
   const heldLocks = markHeldLocks(caches, record + ThreadRecord.locks, owner);
   const notes = intentOf(caches, record + ThreadRecord.locks);
@@ -60,7 +60,7 @@ export function reapThread(caches: Caches, percpu: PercpuAllocator, thread: numb
   }
   try {
     // First: what the caches flush may have percpu areas, which are given back under a lock that died perhaps.
-    notes.push(...percpu.reap(thread, owner, Math.max(0, ranOn)));
+    notes.push(...percpu.reap(thread, owner, ranOn));
     notes.push(...caches.reap(thread, owner));
     caches.guards.reap(thread);
     if (ranOn >= 0 && !hasOtherThread(m, geometry, ranOn, thread))

@@ -19,7 +19,8 @@
  * ONLINE again is reaped from the beginning, so each step of that may be done twice (see reap.ts).
  *
  * `runsOn` is 0 from when the thread has left its CPU, which happens under slab_mutex: of two threads that leave at
- * once, the second sees that it is the last.
+ * once, the second sees that it is the last. `cameTo` stays until the slot is FREE: who dies in leaving has left things on
+ * that CPU, and so has who is reaped for the second time.
  *
  * The generation grows with each claim and is part of every owner word, so a late write in the name of an earlier
  * thread is recognised.
@@ -52,7 +53,9 @@ export const ThreadRecord = struct(
     /** The memory group that this thread works for, and what it has charged ahead; see cache/memoryGroup.ts. */
     stockOf: 1,
     stockBytes: 1,
-    spare: 5,
+    /** The CPU that the slot's thread came to, plus 1. */
+    cameTo: 1,
+    spare: 4,
     locks: LockRecord.SIZEOF,
   },
   { alignWords: LINE_WORDS },
@@ -66,7 +69,7 @@ const STATE_MASK = (1 << STATE_BITS) - 1;
 /** The state of a slot that the thread with this owner word reaps. */
 const dyingBy = (reaper: number): number => ThreadState.DYING | (reaper << STATE_BITS);
 
-const { state: STATE, runsOn: RUNS_ON } = ThreadRecord;
+const { state: STATE, runsOn: RUNS_ON, cameTo: CAME_TO } = ThreadRecord;
 
 export function threadRecordOf(geometry: Geometry, thread: number): ThreadRecordPtr {
   return (geometry.threadRecords + thread * ThreadRecord.SIZEOF) as ThreadRecordPtr;
@@ -88,6 +91,11 @@ export function threadName(geometry: Geometry, thread: number): string {
 /** The CPU that a slot's thread runs on, or -1 when it has left, or not yet come. */
 export function cpuOfThread(m: Words, geometry: Geometry, thread: number): number {
   return loadAcquire(m, threadRecordOf(geometry, thread) + RUNS_ON) - 1;
+}
+
+/** The same until the slot is given back, of a thread that has left, too. For whoever reaps it. */
+export function lastCpuOf(m: Words, geometry: Geometry, thread: number): number {
+  return m[threadRecordOf(geometry, thread) + CAME_TO]! - 1;
 }
 
 /** Whether a thread other than `thread` runs on `cpu`; dead ones count until they are reaped. */
@@ -127,8 +135,10 @@ export function claimThread(m: Words, geometry: Geometry, wanted: WantedSlot, ti
   m[record + ThreadRecord.generation] = (m[record + ThreadRecord.generation]! + 1) & GENERATION_MASK;
   m[record + ThreadRecord.tid] = tid;
   m.fill(0, record + ThreadRecord.locks, record + ThreadRecord.locks + LockRecord.SIZEOF);
+  const cameTo = (wanted.cpu ?? thread % geometry.cpus) + 1;
+  m[record + CAME_TO] = cameTo;
   // Pairs with cpuOfThread: whoever sees it leaves the CPU's sheaves to us.
-  storeRelease(m, record + RUNS_ON, (wanted.cpu ?? thread % geometry.cpus) + 1);
+  storeRelease(m, record + RUNS_ON, cameTo);
   return thread;
 }
 
@@ -198,5 +208,6 @@ export function leaveCpu(m: Words, geometry: Geometry, thread: number): void {
 /** Gives a slot back, for any thread to claim. */
 export function releaseThread(m: Words, geometry: Geometry, thread: number): void {
   leaveCpu(m, geometry, thread);
+  m[threadRecordOf(geometry, thread) + CAME_TO] = 0;
   storeRelease(m, threadRecordOf(geometry, thread) + STATE, ThreadState.FREE);
 }
