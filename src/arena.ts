@@ -154,6 +154,7 @@ export class Arena extends ArenaHeap {
     this.percpu.leaveCpu();
     this.current = undefined;
     this.currentPercpu = undefined;
+    caches.rcu.leave();
     caches.cpu.goOffline();
   }
 

@@ -256,6 +256,15 @@ export class Rcu implements TurnHolder {
     this.drainOwn();
   }
 
+  /** The slot is given back now. Nobody runs what was given since goOffline, so nobody may wait for it either. */
+  leave(): void {
+    this.disarmTimer();
+    this.callbacks.clear();
+    const lost = this.gracePeriods.forget(this.cpu.thread);
+    if (lost > 0)
+      console.warn(`${lost} RCU callbacks were given too late in offline() to run: they are lost`);
+  }
+
   private beginReading(): void {
     if (this.debugging) this.openedAt = new Error('the read section began here');
     if (this.reading) return;
