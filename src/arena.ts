@@ -168,6 +168,7 @@ export class Arena extends ArenaReports {
     this.percpu.leaveCpu();
     this.current = undefined;
     this.currentPercpu = undefined;
+    caches.rcu.leave();
     caches.cpu.goOffline();
   }
 

@@ -1,18 +1,19 @@
 /** Clearing up after a thread that is gone, by a survivor, as CPU hotplug does for a dead CPU. */
-import type { Caches } from './cache/index.js';
+import { type Caches, slabMutexDied } from './cache/index.js';
 import {
-  cpuOfThread,
+  beginReap,
+  endReap,
+  endReapsOf,
   hasOtherThread,
+  lastCpuOf,
   releaseThread,
   ThreadRecord,
-  ThreadState,
   threadName,
   threadRecordOf,
 } from './cpu/index.js';
 import type { PercpuAllocator } from './percpu/index.js';
 import { CpuError, requireInteger } from './struct/index.js';
 import {
-  cmpxchg,
   fetchOr,
   futexWake,
   INTENT_NAMES,
@@ -22,7 +23,6 @@ import {
   NO_CACHE,
   OWNER_DIED,
   ownerWord,
-  storeRelease,
 } from './sync/index.js';
 
 /** What {@link Arena.cpuDead} found of the thread that is gone. */
@@ -39,34 +39,38 @@ export interface ReapReport {
  * The slot goes from ONLINE to DYING to FREE. Its pcs locks are released, and the sheaves drained unless other threads
  * run on the same CPU; locks that it died in are marked, so that whoever comes next gets an error that says so instead
  * of a wait without end.
+ *
+ * A reaper may be stopped by an error, or die, and another begins anew: each step may be done twice. What is given back
+ * leaves the dead thread's record first, so that it is lost at worst, and not given back twice.
  */
 export function reapThread(caches: Caches, percpu: PercpuAllocator, thread: number): ReapReport {
   const { geometry, views } = caches;
   requireInteger('thread', thread, 0, geometry.threads - 1);
   const { m } = views;
   const record = threadRecordOf(geometry, thread);
-  const name = threadName(geometry, thread);
-  if (thread === caches.cpu.thread) throw new CpuError(`${name} is this thread; call offline()`);
-  const state = record + ThreadRecord.state;
-  if (cmpxchg(m, state, ThreadState.ONLINE, ThreadState.DYING) !== ThreadState.ONLINE) {
-    const now =
-      loadAcquire(m, state) === ThreadState.DYING ? 'is being reaped by another thread' : 'has no thread';
-    throw new CpuError(`${name} ${now}`);
+  if (thread === caches.cpu.thread) {
+    throw new CpuError(`${threadName(geometry, thread)} is this thread; call offline()`);
   }
-  const ranOn = cpuOfThread(m, geometry, thread);
+  beginReap(m, geometry, thread, caches.cpu.locks.owner);
+  const ranOn = lastCpuOf(m, geometry, thread);
   const owner = ownerWord(thread, m[record + ThreadRecord.generation]!);
   const heldLocks = markHeldLocks(caches, record + ThreadRecord.locks, owner);
   const notes = intentOf(caches, record + ThreadRecord.locks);
+  for (const victim of endReapsOf(m, geometry, owner)) {
+    notes.push(`died while it reaped ${threadName(geometry, victim)}; call arena.cpuDead(${victim}) again`);
+  }
   try {
     // First: what the caches flush may have percpu areas, which are given back under a lock that died perhaps.
-    notes.push(...percpu.reap(thread, owner, Math.max(0, ranOn)));
+    notes.push(...percpu.reap(thread, owner, ranOn));
     notes.push(...caches.reap(thread, owner));
     caches.guards.reap(thread);
     if (ranOn >= 0 && !hasOtherThread(m, geometry, ranOn, thread))
       notes.push(...percpu.counters.cpuDead(ranOn));
   } catch (error) {
-    // A lock that the flush needs died with the thread. The slot stays taken, and can be reaped again.
-    storeRelease(m, state, ThreadState.ONLINE);
+    // A lock that the flush needs died with the thread. The slot stays taken, and can be reaped again. Nobody can
+    // without slab_mutex: then at least no grace period waits for who reads no more.
+    if (slabMutexDied(m, geometry)) caches.rcu.gracePeriods.forget(thread);
+    endReap(m, geometry, thread);
     throw error;
   }
   const callbacks = caches.rcu.gracePeriods.forget(thread);

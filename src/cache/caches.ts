@@ -1,5 +1,5 @@
 /** The caches of the arena, as one CPU has them open. Lives from online() to offline(). */
-import { cpuOfThread, hasOtherThread, leaveCpu, type ThisCpu, type Views } from '../cpu/index.js';
+import { hasOtherThread, lastCpuOf, leaveCpu, type ThisCpu, type Views } from '../cpu/index.js';
 import { __GFP_NOWARN, GFP_NOWAIT, PageAllocator, sheafMemoryGfp } from '../page/index.js';
 import { Rcu } from '../rcu/index.js';
 import { Sheaf, type SheafPtr, sheafBytes } from '../sheaf/index.js';
@@ -334,7 +334,7 @@ export class Caches implements CacheContext {
     const { geometry } = this;
     const { m } = this.views;
     return this.withSlabMutex(() => {
-      const cpu = cpuOfThread(m, geometry, thread);
+      const cpu = lastCpuOf(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
       const notes = this.slabs.callbacks.inherit(thread);
       this.accounting.inherit(thread);

@@ -14,7 +14,7 @@ const { definedIn: DEFINED_IN } = KmemCacheStruct;
 /** How long destroy waits for another thread's destructors. */
 const OTHERS_LIMIT_MS = 1000;
 const NAP_MS = 2;
-/** Destructors that free into a cache that is ending make it end later, not never. */
+/** Destructors that free into a cache that is ending make it end later, not never; so do those of a thread that leaves. */
 const ROUNDS_MAX = 16;
 
 /** Writes down which module defines a new cache. Without memory for it the cache works, and errors say less. */
@@ -117,8 +117,13 @@ export class Endings {
     if (
       handles.some((cache) => cache !== undefined && (cache.desc.flags & SLAB_DTOR) !== 0 && cache.isAlive)
     ) {
-      caches.withSlabMutex(flush);
-      callbacks.run();
+      // Destructors give RCU callbacks, which free what is to be destructed in turn.
+      for (let round = 0; round < ROUNDS_MAX; round++) {
+        caches.withSlabMutex(flush);
+        callbacks.run();
+        if (!caches.kfreeRcu.submitOwn() && caches.rcu.pending === 0) break;
+        caches.finishRcu();
+      }
     }
     callbacks.closed = true;
     try {

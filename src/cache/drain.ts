@@ -179,7 +179,10 @@ function mayHaveDiedIn(caches: Caches, cache: KmemCache, thread: number): boolea
   const { desc } = cache;
   const { m } = caches.views;
   const record = threadRecordOf(caches.geometry, thread) + ThreadRecord.locks;
-  if (!LAYER_REAP[cache.layer].hasState(cache) || m[record + LockRecord.intentDepth] === 0) return false;
+  const depth = m[record + LockRecord.intentDepth]!;
+  if (!LAYER_REAP[cache.layer].hasState(cache) || depth === 0) return false;
+  // Operations nest on any cache, a constructor's for one, and the record names only the outermost.
+  if (depth > 1) return true;
   if (m[record + LockRecord.intentOp] === Intent.BULK_PUSH) return false;
   // Sheaves come from the kmalloc caches, so an operation on any cache may be one on theirs.
   return m[record + LockRecord.intentSlot] === desc.slot || (desc.flags & SLAB_KMALLOC) !== 0;

@@ -30,6 +30,7 @@ export {
   RegistrySlot,
   registrySlot,
   registryWords,
+  slabMutexDied,
 } from './registry.js';
 export type { BucketsLeakReport, LeakReport, ShrinkReport } from './reports.js';
 export {

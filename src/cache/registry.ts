@@ -12,7 +12,7 @@
  */
 import { type KmemCachePtr, KmemCacheStruct, readName } from '../slab/index.js';
 import { type Geometry, type Ptr, struct, type Words } from '../struct/index.js';
-import { Lock, type LockPtr, loadAcquire, storeRelease } from '../sync/index.js';
+import { Lock, type LockPtr, loadAcquire, OWNER_DIED, storeRelease } from '../sync/index.js';
 
 export const Registry = struct('registry', { slabMutex: Lock.SIZEOF, nextSerial: 1, groups: 1 });
 export const RegistrySlot = struct('registry_slot', { serial: 1, cache: 1 });
@@ -27,6 +27,10 @@ export const registryWords = (maxCaches: number): number => Registry.SIZEOF + ma
 
 export const slabMutex = (geometry: Geometry): LockPtr =>
   (geometry.registry + Registry.slabMutex) as unknown as LockPtr;
+
+/** Whether its holder died, of which nobody knows how far it came: no thread will have it again. */
+export const slabMutexDied = (m: Words, geometry: Geometry): boolean =>
+  (loadAcquire(m, slabMutex(geometry)) & OWNER_DIED) !== 0;
 
 export const registrySlot = (geometry: Geometry, slot: number): RegistrySlotPtr =>
   (geometry.registry + Registry.SIZEOF + slot * RegistrySlot.SIZEOF) as RegistrySlotPtr;

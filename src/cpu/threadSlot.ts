@@ -12,15 +12,28 @@
  * | ONLINE  | its own thread, after it left its CPU           | FREE    |
  * | ONLINE  | a survivor that was told the thread is gone     | DYING   |
  * | DYING   | that survivor, after it reaped the thread       | FREE    |
+ * | DYING   | that survivor, when it could not                | ONLINE  |
+ * | DYING   | who reaps that survivor, which is gone as well  | ONLINE  |
+ *
+ * DYING names the survivor, in the same word: there is no moment at which a slot is DYING and nobody's. A slot that is
+ * ONLINE again is reaped from the beginning, so each step of that may be done twice (see reap.ts).
  *
  * `runsOn` is 0 from when the thread has left its CPU, which happens under slab_mutex: of two threads that leave at
- * once, the second sees that it is the last.
+ * once, the second sees that it is the last. `cameTo` stays until the slot is FREE: who dies in leaving has left things on
+ * that CPU, and so has who is reaped for the second time.
  *
  * The generation grows with each claim and is part of every owner word, so a late write in the name of an earlier
  * thread is recognised.
  */
 import { CpuError, type Geometry, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
-import { cmpxchg, GENERATION_MASK, LockRecord, loadAcquire, storeRelease } from '../sync/index.js';
+import {
+  cmpxchg,
+  GENERATION_MASK,
+  LockRecord,
+  loadAcquire,
+  ownerThread,
+  storeRelease,
+} from '../sync/index.js';
 
 export const ThreadRecord = struct(
   'thread_record',
@@ -40,7 +53,9 @@ export const ThreadRecord = struct(
     /** The memory group that this thread works for, and what it has charged ahead; see cache/memoryGroup.ts. */
     stockOf: 1,
     stockBytes: 1,
-    spare: 5,
+    /** The CPU that the slot's thread came to, plus 1. */
+    cameTo: 1,
+    spare: 4,
     locks: LockRecord.SIZEOF,
   },
   { alignWords: LINE_WORDS },
@@ -48,8 +63,13 @@ export const ThreadRecord = struct(
 export type ThreadRecordPtr = Ptr<'thread_record'>;
 
 export const ThreadState = { FREE: 0, ONLINE: 1, DYING: 2 } as const;
+const STATE_BITS = 2;
+const STATE_MASK = (1 << STATE_BITS) - 1;
 
-const { state: STATE, runsOn: RUNS_ON } = ThreadRecord;
+/** The state of a slot that the thread with this owner word reaps. */
+const dyingBy = (reaper: number): number => ThreadState.DYING | (reaper << STATE_BITS);
+
+const { state: STATE, runsOn: RUNS_ON, cameTo: CAME_TO } = ThreadRecord;
 
 export function threadRecordOf(geometry: Geometry, thread: number): ThreadRecordPtr {
   return (geometry.threadRecords + thread * ThreadRecord.SIZEOF) as ThreadRecordPtr;
@@ -71,6 +91,11 @@ export function threadName(geometry: Geometry, thread: number): string {
 /** The CPU that a slot's thread runs on, or -1 when it has left, or not yet come. */
 export function cpuOfThread(m: Words, geometry: Geometry, thread: number): number {
   return loadAcquire(m, threadRecordOf(geometry, thread) + RUNS_ON) - 1;
+}
+
+/** The same until the slot is given back, of a thread that has left, too. For whoever reaps it. */
+export function lastCpuOf(m: Words, geometry: Geometry, thread: number): number {
+  return m[threadRecordOf(geometry, thread) + CAME_TO]! - 1;
 }
 
 /** Whether a thread other than `thread` runs on `cpu`; dead ones count until they are reaped. */
@@ -110,8 +135,10 @@ export function claimThread(m: Words, geometry: Geometry, wanted: WantedSlot, ti
   m[record + ThreadRecord.generation] = (m[record + ThreadRecord.generation]! + 1) & GENERATION_MASK;
   m[record + ThreadRecord.tid] = tid;
   m.fill(0, record + ThreadRecord.locks, record + ThreadRecord.locks + LockRecord.SIZEOF);
+  const cameTo = (wanted.cpu ?? thread % geometry.cpus) + 1;
+  m[record + CAME_TO] = cameTo;
   // Pairs with cpuOfThread: whoever sees it leaves the CPU's sheaves to us.
-  storeRelease(m, record + RUNS_ON, (wanted.cpu ?? thread % geometry.cpus) + 1);
+  storeRelease(m, record + RUNS_ON, cameTo);
   return thread;
 }
 
@@ -144,6 +171,35 @@ function whyNoSlot(geometry: Geometry, { cpu, thread }: WantedSlot): string {
   return `all ${cpus} CPU slots are taken; make the arena with more \`cpus\`, or call offline() in a thread that is done`;
 }
 
+/** ONLINE becomes DYING, in the hands of `reaper`, an owner word. Throws CpuError that says why it cannot. */
+export function beginReap(m: Words, geometry: Geometry, thread: number, reaper: number): void {
+  const state = threadRecordOf(geometry, thread) + STATE;
+  const seen = cmpxchg(m, state, ThreadState.ONLINE, dyingBy(reaper));
+  if (seen === ThreadState.ONLINE) return;
+  const name = threadName(geometry, thread);
+  if ((seen & STATE_MASK) !== ThreadState.DYING) throw new CpuError(`${name} has no thread`);
+  const other = ownerThread(seen >>> STATE_BITS);
+  throw new CpuError(
+    `${name} is being reaped by another thread, ${threadName(geometry, other)}; if that is gone too, call arena.cpuDead(${other}) before`,
+  );
+}
+
+/** The thread could not be reaped: anybody may try again. */
+export function endReap(m: Words, geometry: Geometry, thread: number): void {
+  storeRelease(m, threadRecordOf(geometry, thread) + STATE, ThreadState.ONLINE);
+}
+
+/** Slots that `reaper`, which is gone, was reaping: anybody may reap them from now on. Returns them. */
+export function endReapsOf(m: Words, geometry: Geometry, reaper: number): number[] {
+  const ended: number[] = [];
+  for (let thread = 0; thread < geometry.threads; thread++) {
+    const state = threadRecordOf(geometry, thread) + STATE;
+    // Nobody else changes it but who reaps us meanwhile, with us gone: to the same.
+    if (cmpxchg(m, state, dyingBy(reaper), ThreadState.ONLINE) === dyingBy(reaper)) ended.push(thread);
+  }
+  return ended;
+}
+
 /** The thread runs on no CPU any more: the sheaves there are the others', or flushed. slab_mutex held. */
 export function leaveCpu(m: Words, geometry: Geometry, thread: number): void {
   storeRelease(m, threadRecordOf(geometry, thread) + RUNS_ON, 0);
@@ -152,5 +208,6 @@ export function leaveCpu(m: Words, geometry: Geometry, thread: number): void {
 /** Gives a slot back, for any thread to claim. */
 export function releaseThread(m: Words, geometry: Geometry, thread: number): void {
   leaveCpu(m, geometry, thread);
+  m[threadRecordOf(geometry, thread) + CAME_TO] = 0;
   storeRelease(m, threadRecordOf(geometry, thread) + STATE, ThreadState.FREE);
 }

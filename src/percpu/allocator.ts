@@ -268,11 +268,13 @@ export class PercpuAllocator {
 
   /**
    * Clears up after a dead thread, whose locks are marked: completes or undoes what it was at, rebuilds what follows from
-   * the maps, and gives back what it had in hand. Returns what it found, in words.
+   * the maps, and gives back what it had in hand. `cpu` is -1 when it died before it had one. Returns what it found, in
+   * words.
    * @internal
    */
   reap(thread: number, owner: number, cpu: number): string[] {
     const notes = repairPercpu(this.source, owner);
+    if (cpu < 0) return notes;
     if (this.areas?.repair(cpu, owner)) notes.push('died in an area cache, which is in use again');
     const freed = this.takeFromHand(thread, cpu);
     if (freed > 0) notes.push(`${freed} percpu areas that it had in hand were given back`);

@@ -26,6 +26,12 @@ export class RcuCallbacks {
     if (this.waiting.length === 0) this.startBatch();
   }
 
+  /** Forgets all of them. */
+  clear(): void {
+    this.waiting = [];
+    this.gathering = [];
+  }
+
   /** Runs what is due. Returns how many ran. What they throw surfaces after all have run, the first one first. */
   run(): number {
     let ran = 0;

@@ -1,6 +1,4 @@
 /**
- * RCU for the calling thread.
- *
  * A turn in which nothing is read is nobody's concern. The first read section of a turn tells the others, once; those
  * after it only change a state, and the end of the turn is the quiescent state. So a read section costs two tests and
  * two stores of constants, and a thread that sits in its event loop, parks, leaves or dies holds no grace period up.
@@ -134,15 +132,13 @@ export class Rcu implements TurnHolder {
 
   /** The turn's first section, a nested one, or one whose place is wanted. */
   private readLockSlow(): void {
-    const { nesting } = this;
-    if (nesting === 0) this.beginReading();
-    this.setNesting(nesting + 1);
+    if (this.nesting === 0) this.beginReading();
+    this.setNesting(this.nesting + 1);
   }
 
   private readUnlockSlow(): void {
-    const { nesting } = this;
-    if (nesting === 0) throw new CpuError('readUnlock without readLock: no read section is open');
-    this.setNesting(nesting - 1);
+    if (this.nesting === 0) throw new CpuError('readUnlock without readLock: no read section is open');
+    this.setNesting(this.nesting - 1);
   }
 
   /** Loads a published pointer, a word index of the arena. Kernel: `rcu_dereference`. */
@@ -249,12 +245,11 @@ export class Rcu implements TurnHolder {
   /** The turn ends. Kernel: a context switch, and "sleeping in a read-side critical section" if one is open. @internal */
   release(): void {
     this.held = false;
-    const open = this.nesting !== 0;
-    const text = open ? this.openText('the turn ended') : '';
+    const text = this.nesting === 0 ? '' : this.openText('the turn ended');
     this.stopReading();
     this.setNesting(0);
     if (this.callbacks.pending > 0) this.runOrDefer();
-    if (open) throw new CpuError(text, { cause: this.openedAt });
+    if (text !== '') throw new CpuError(text, { cause: this.openedAt });
   }
 
   /** Read sections are not what other CPUs ask for. @internal */
@@ -264,6 +259,15 @@ export class Rcu implements TurnHolder {
   goOffline(): void {
     this.becomeQuiescent('offline() was called');
     this.drainOwn();
+  }
+
+  /** The slot is given back now. Nobody runs what was given since goOffline, so nobody may wait for it. @internal */
+  leave(): void {
+    this.disarmTimer();
+    this.callbacks.clear();
+    const lost = this.gracePeriods.forget(this.cpu.thread);
+    if (lost > 0)
+      console.warn(`${lost} RCU callbacks were given too late in offline() to run: they are lost`);
   }
 
   private beginReading(): void {

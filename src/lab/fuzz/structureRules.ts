@@ -232,7 +232,7 @@ export const RCU: Surface = {
     'get depth': getter('number'),
   },
   internal:
-    'nesting setNesting readLockSlow readUnlockSlow release releaseIfRequested goOffline beginReading stopReading ' +
+    'nesting setNesting readLockSlow readUnlockSlow release releaseIfRequested goOffline leave beginReading stopReading ' +
     'holdForTurn becomeQuiescent openText waitFor until stalled drainOwn runCallbacks runOrDefer armTimer ' +
     'disarmTimer mark outstanding isDone sleepUntil',
   elsewhere: {
