@@ -25,7 +25,7 @@ import { Maple } from './maple/index.js';
 import { Mms } from './mm/index.js';
 import { stopReclaim } from './page/index.js';
 import { PercpuAllocator } from './percpu/index.js';
-import { type ArenaOptions, arenaBuffer, planArena } from './plan.js';
+import { type ArenaOptions, arenaBuffer, checkZeroed, planArena } from './plan.js';
 import type { Rcu } from './rcu/index.js';
 import { type ReapReport, reapThread } from './reap.js';
 import { slabDebugText, writeSlabDebug } from './slab/index.js';
@@ -103,6 +103,7 @@ export class Arena extends ArenaReports {
     if (loadAcquire(m, Superblock.booted) === BOOTED || loadAcquire(m, Superblock.magic) !== 0) {
       throw new RangeError('buffer holds an arena already; attach to it, or pass a zeroed buffer');
     }
+    if (options.buffer !== undefined) checkZeroed(m, geometry);
     writeSuperblock(m, geometry, abiHash(ABI));
     writeSlabDebug(m, geometry, slabDebugText(options.slabDebug));
     const definitions = [...(options.caches ?? [])];

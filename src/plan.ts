@@ -35,6 +35,8 @@ import {
   requireInteger,
   requireKnown,
   requireOneOf,
+  WORD_BYTES,
+  type Words,
 } from './struct/index.js';
 import { LOCK_STAT_TIERS, type LockStatTier } from './sync/index.js';
 
@@ -357,4 +359,14 @@ export function arenaBuffer(options: ArenaOptions): SharedArrayBuffer {
     throw new RangeError(`bytes is ${bytes}; the buffer has ${buffer.byteLength}, and they must be the same`);
   }
   return buffer;
+}
+
+/** A buffer that somebody gives: what an arena keeps of its own, in front of its first page, has to begin as zeros. */
+export function checkZeroed(m: Words, { firstPfn }: Geometry): void {
+  const end = (firstPfn * PAGE_SIZE) / WORD_BYTES;
+  for (let at = 0; at < end; at++) {
+    if (m[at] === 0) continue;
+    const found = `buffer has 0x${(m[at]! >>> 0).toString(16)} at byte ${at * WORD_BYTES}`;
+    throw new RangeError(`${found}; it must be zero up to byte ${firstPfn * PAGE_SIZE}, as a new one is`);
+  }
 }

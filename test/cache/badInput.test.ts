@@ -86,6 +86,19 @@ describe('Arena.create', () => {
     arena.kfree(p);
   });
 
+  it.each([4096, 100_000])(
+    'refuses a buffer that is not zero at byte %i, where its own data would be',
+    (at) => {
+      const buffer = new SharedArrayBuffer(8 * MiB);
+      new Uint8Array(buffer)[at] = 165;
+      expect(create({ ...good, buffer })).toThrow(
+        new RegExp(`buffer has 0xa5 at byte ${at}; it must be zero up to byte \\d+, as a new one is`),
+      );
+      new Uint8Array(buffer)[at] = 0;
+      expect(Arena.create({ ...good, buffer }).buffer).toBe(buffer);
+    },
+  );
+
   it('uses a good buffer', () => {
     const buffer = new SharedArrayBuffer(8 * MiB);
     expect(Arena.create({ ...good, buffer }).buffer).toBe(buffer);
