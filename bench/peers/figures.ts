@@ -44,6 +44,13 @@ export class Figures {
     return divide(one, two)?.map((ratio) => 2 * ratio);
   }
 
+  /** The same with the two threads of another variant: what is to be had. */
+  ceiling(one: Variant, two: Variant, row: Row): number[] | undefined {
+    const above = this.samples(one, { ...row, threads: 1 });
+    const below = this.samples(two, { ...row, threads: 2 });
+    return divide(above, below)?.map((ratio) => 2 * ratio);
+  }
+
   /** The native allocator with the lowest median in a row. */
   bestNative(row: Row): Native | undefined {
     const measured = NATIVES.filter((native) => this.samples(native, row));
