@@ -7,12 +7,17 @@ import { boot, inside, secondCpu } from './support/arena.js';
 
 const { SlabMutex } = LockClass;
 
-it('who was woken in the place of another wakes that one when it gives the lock up', () => {
+/** Two CPUs, and slab_mutex in the hands of the other. */
+function held() {
   const arena = boot();
-  const other = secondCpu(arena);
-  const [mine, theirs] = [inside(arena).cpu, inside(other).cpu];
+  const [mine, theirs] = [inside(arena).cpu, inside(secondCpu(arena)).cpu];
   const lock = slabMutex(arena.geometry);
   theirs.locks.lock(lock, SlabMutex);
+  return { arena, mine, theirs, lock };
+}
+
+it('who was woken in the place of another wakes that one when it gives the lock up', () => {
+  const { arena, mine, theirs, lock } = held();
   const { wait } = Atomics;
   let sleeps = 0;
   // The holder gives it up while we sleep. Who sleeps behind us is on no list but the word's.
@@ -34,11 +39,7 @@ it('who was woken in the place of another wakes that one when it gives the lock 
 });
 
 it('gives up after its limit, and leaves the limit of all others as it was', () => {
-  const arena = boot();
-  const other = secondCpu(arena);
-  const [mine, theirs] = [inside(arena).cpu, inside(other).cpu];
-  const lock = slabMutex(arena.geometry);
-  theirs.locks.lock(lock, SlabMutex);
+  const { mine, theirs, lock } = held();
   const { limitMs } = mine.locks;
   expect(lockWithin(mine, lock, SlabMutex, 5)).toBe(false);
   expect(mine.locks.limitMs).toBe(limitMs);
