@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { type Assembly, assemble } from './peers/assemble.js';
-import { barsLine, evaluateBars, type Verdict, verdictLine } from './peers/bars.js';
+import { barsLine, evaluateBars, SCALING_BAR, type Verdict, verdictLine } from './peers/bars.js';
 import { Figures } from './peers/figures.js';
 import * as machines from './peers/machine.js';
 import { type Options, parseOptions, USAGE } from './peers/options.js';
@@ -13,11 +13,14 @@ import { allRows, type Row, WORKLOADS } from './peers/plan.js';
 import { progressLine } from './peers/progress.js';
 import { reportJson, reportText } from './peers/report.js';
 import { FULL, QUICK, Runner, type RunResult } from './peers/runner.js';
+import { FULL_SCALING, measureScaling, QUICK_SCALING, type Scaling } from './peers/scaling.js';
 
 const AT_REST_MS = 1000;
 
 interface Outcome {
   readonly result: RunResult;
+  readonly figures: Figures;
+  readonly scaling: Scaling | undefined;
   readonly machine: machines.MachineState;
   /** What the variants left in a bad state. */
   readonly unsound: readonly string[];
@@ -26,7 +29,7 @@ interface Outcome {
 async function measure(assembly: Assembly, rows: readonly Row[], options: Options): Promise<Outcome> {
   const { peers, probe } = assembly;
   const pace = { ...(options.quick ? QUICK : FULL), rounds: options.rounds };
-  const scaling = async (): Promise<number | undefined> =>
+  const probed = async (): Promise<number | undefined> =>
     probe && availableParallelism() > 1
       ? await machines
           .probeScaling(probe, options.quick ? 3 : 9, options.quick ? 8 : 30)
@@ -34,15 +37,38 @@ async function measure(assembly: Assembly, rows: readonly Row[], options: Option
       : undefined;
   const environment = machines.readEnvironment();
   const busyBefore = await machines.busyShareAtRest(options.quick ? AT_REST_MS / 4 : AT_REST_MS);
-  const scalingBefore = await scaling();
+  const scalingBefore = await probed();
   const progress = progressLine(process.stderr);
   const closeAccount = machines.openAccount();
   const result = await new Runner(peers, rows, pace, options.seed, progress).run();
-  const occupation = closeAccount(peers);
+  const figures = new Figures(result.series);
   progress.clear();
-  const scalingAfter = await scaling();
+  const scaling = await scalingOf(assembly, figures, options).catch((e: Error) => {
+    result.failures.push(`${SCALING_BAR.ours}, two threads against one: ${e.message}`);
+    return undefined;
+  });
+  const occupation = closeAccount(peers);
+  const scalingAfter = await probed();
   const unsound = await assembly.close();
-  return { result, machine: { environment, busyBefore, scalingBefore, scalingAfter, occupation }, unsound };
+  const machine = { environment, busyBefore, scalingBefore, scalingAfter, occupation };
+  return { result, figures, scaling, machine, unsound };
+}
+
+/** Two threads against one, when both were measured. */
+async function scalingOf(
+  { peers, probe }: Assembly,
+  figures: Figures,
+  { quick }: Options,
+): Promise<Scaling | undefined> {
+  const { ours, row } = SCALING_BAR;
+  const peer = peers.find((p) => p.variant === ours);
+  const nsPerOp = figures.median(ours, { ...row, threads: 1 });
+  if (!peer || !probe || nsPerOp === undefined || !figures.samples(ours, row)) return undefined;
+  const progress = progressLine(process.stderr);
+  const pace = quick ? QUICK_SCALING : FULL_SCALING;
+  const scaling = await measureScaling({ peer, probe, row, nsPerOp, pace, progress });
+  progress.clear();
+  return scaling;
 }
 
 /** Measures with everybody who can take part, and leaves nothing behind, not even when interrupted. */
@@ -76,9 +102,8 @@ function print(options: Options, lines: readonly string[]): void {
 
 async function main(options: Options): Promise<number> {
   const { rows, notes } = rowsFor(options);
-  const { result, machine, unsound, assembly } = await gather(rows, options);
-  const figures = new Figures(result.series);
-  const verdicts: Verdict[] = evaluateBars(figures);
+  const { result, figures, scaling, machine, unsound, assembly } = await gather(rows, options);
+  const verdicts: Verdict[] = evaluateBars(figures, scaling);
   const absent = [...assembly.absent, ...notes];
   print(options, [
     ...machines.describe(machine),
@@ -97,7 +122,10 @@ async function main(options: Options): Promise<number> {
     const { rounds, seed, quick } = options;
     const all = [...absent, ...result.failures, ...unsound];
     const { libraries } = assembly;
-    const json = reportJson({ figures, rows, machine, libraries, seed, rounds, quick, notes: all, verdicts });
+    const json = reportJson({
+      ...{ figures, scaling, rows, machine, libraries, seed, rounds, quick, verdicts },
+      notes: all,
+    });
     if (options.json === '-') process.stdout.write(json);
     else writeFileSync(options.json, json);
   }

@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { type BuiltProgram, buildNative, findCompiler, findLibraries } from './build.js';
 import { NativePeer } from './native.js';
 import type { Peer } from './peer.js';
-import { APART, NATIVES, OURS, type Row, SCRIPTED, takesPart } from './plan.js';
+import { NATIVES, OURS, type Row, SCRIPTED, takesPart } from './plan.js';
 import { isOurs, RowTeams, Team } from './team.js';
 
 export interface Assembly {
@@ -27,7 +27,7 @@ export async function assemble(rows: readonly Row[]): Promise<Assembly> {
   const peers: Peer[] = [];
   const absent: string[] = [];
   const libraries: string[] = [];
-  for (const kind of [...OURS, APART, ...SCRIPTED] as const) {
+  for (const kind of [...OURS, ...SCRIPTED] as const) {
     const own = rows.filter((row) => takesPart(kind, row));
     if (own.length === 0) continue;
     const started: Promise<Peer> = isOurs(kind) ? RowTeams.start(kind, own) : Team.start(kind, own);

@@ -1,7 +1,8 @@
 /** What the allocator has to reach, and whether it did. */
 import { bootstrapMedian } from '../../src/lab/stats.js';
 import type { Figures } from './figures.js';
-import { APART, NATIVES, type Native, type Ours, type Row, type Workload } from './plan.js';
+import type { Native, Ours, Row, Workload } from './plan.js';
+import type { Scaling } from './scaling.js';
 
 interface RatioBar {
   readonly ours: Ours;
@@ -10,10 +11,7 @@ interface RatioBar {
   readonly atMost: number;
 }
 
-/**
- * Two threads against one. A host may give two processors less than twice the work of one, whatever they do: when two
- * threads with an arena each, which share nothing, do not get there either, a run that does not is no verdict.
- */
+/** Two threads against one: judged in moments in which the machine had a core for each, or not at all. */
 interface ScalingBar {
   readonly ours: Ours;
   readonly row: Row;
@@ -28,13 +26,16 @@ export interface Verdict {
   readonly limit: string;
   /** The median of the rounds' ratios with its 95 % interval; absent when skipped. */
   readonly value?: { readonly estimate: number; readonly low: number; readonly high: number };
-  /** The same of others, to compare with. */
+  /** What it was formed from. */
   readonly beside?: string;
   /** Why there is no value. */
   readonly why?: string;
 }
 
 const at64 = (workload: Workload, threads: 1 | 2 = 1): Row => ({ workload, size: 64, threads });
+
+/** The one bar of its kind. */
+export const SCALING_BAR: ScalingBar = { ours: 'granary', row: at64('pair', 2), atLeast: 1.8 };
 
 export const BARS: readonly Bar[] = [
   { ours: 'granary', against: 'glibc', row: at64('pair'), atMost: 1 },
@@ -44,48 +45,36 @@ export const BARS: readonly Bar[] = [
   { ours: 'granary-none', against: 'mimalloc', row: at64('pair'), atMost: 1.2 },
   { ours: 'granary-none', against: 'mimalloc', row: at64('batch-16'), atMost: 1 },
   { ours: 'granary-bulk', against: 'best native', row: at64('batch-16'), atMost: 0.7 },
-  { ours: 'granary', row: at64('pair', 2), atLeast: 1.8 },
+  SCALING_BAR,
   { ours: 'granary', against: 'mimalloc', row: at64('producer-consumer', 2), atMost: 1 },
 ];
 
 /** Holds a run's figures against every bar. */
-export const evaluateBars = (figures: Figures, bars: readonly Bar[] = BARS): Verdict[] =>
-  bars.map((bar) => ('atLeast' in bar ? scalingVerdict(figures, bar) : ratioVerdict(figures, bar)));
+export const evaluateBars = (
+  figures: Figures,
+  scaling: Scaling | undefined,
+  bars: readonly Bar[] = BARS,
+): Verdict[] =>
+  bars.map((bar) => ('atLeast' in bar ? scalingVerdict(scaling, bar) : ratioVerdict(figures, bar)));
 
-function scalingVerdict(figures: Figures, bar: ScalingBar): Verdict {
+/** As many rounds as every other median is formed from. */
+const ENOUGH_MOMENTS = 15;
+/** Where calm moments are fewer, they are mostly shorter than a bracket too: calm at both ends, but not between. */
+const CALM_SHARE = 0.05;
+
+function scalingVerdict(scaling: Scaling | undefined, bar: ScalingBar): Verdict {
   const { workload, size } = bar.row;
   const name = `${bar.ours}, two threads / one, ${workload} ${size} B`;
-  const ratios = figures.scaling(bar.ours, bar.row);
-  const absolute = `>= ${bar.atLeast.toFixed(2)}`;
-  if (!ratios) {
-    const why = `no figures of ${bar.ours} for one and two threads`;
-    return { state: 'SKIP', name, limit: absolute, why };
-  }
-  const value = bootstrapMedian(ratios);
-  const natives = scalingOfNatives(figures, bar.row);
-  const apart = figures.ceiling(bar.ours, APART, bar.row);
-  if (!apart) {
-    const state = value.estimate >= bar.atLeast ? 'PASS' : 'MISS';
-    return { state, name, limit: absolute, value, beside: natives };
-  }
-  const ceiling = bootstrapMedian(apart).estimate;
-  const share = bootstrapMedian(figures.ratios(APART, bar.ours, { ...bar.row, threads: 2 })!);
-  const [estimate, low, high] = [share.estimate, share.low, share.high].map((v) => v.toFixed(2));
-  const beside = [
-    `${ceiling.toFixed(2)} with an arena each, of which it did ${estimate}, ${low}..${high}`,
-    natives,
-  ];
-  const judged = ceiling >= bar.atLeast ? 'MISS' : 'SKIP';
-  const state = value.estimate >= bar.atLeast ? 'PASS' : judged;
-  return { state, name, limit: absolute, value, beside: beside.filter(Boolean).join('; ') };
-}
-
-/** What the machine gave the others in the same rounds: two processors may be two threads of one core for a while. */
-function scalingOfNatives(figures: Figures, row: Row): string {
-  return NATIVES.flatMap((native) => {
-    const ratios = figures.scaling(native, row);
-    return ratios ? [`${native} ${bootstrapMedian(ratios).estimate.toFixed(2)}`] : [];
-  }).join(', ');
+  const limit = `>= ${bar.atLeast.toFixed(2)}`;
+  if (!scaling)
+    return { state: 'SKIP', name, limit, why: `no figures of ${bar.ours} for one and two threads` };
+  const kept = scaling.kept();
+  const moments = `${kept.length} of ${scaling.brackets.length} moments had a core for each thread`;
+  const calm = kept.length >= ENOUGH_MOMENTS && kept.length >= CALM_SHARE * scaling.brackets.length;
+  if (!calm) return { state: 'SKIP', name, limit, why: `only ${moments}` };
+  const value = bootstrapMedian(kept);
+  const state = value.estimate >= bar.atLeast ? 'PASS' : 'MISS';
+  return { state, name, limit, value, beside: moments };
 }
 
 function ratioVerdict(figures: Figures, bar: RatioBar): Verdict {

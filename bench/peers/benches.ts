@@ -1,11 +1,10 @@
 /** The JavaScript variants: from a command to the loop that it measures. */
 import type { MemPool } from '@thi.ng/malloc';
 import { Arena } from '../../src/index.js';
-import { fetchAdd } from '../../src/sync/index.js';
 import type { AddressHeap, AddressLoops } from './loops.js';
 import * as loops from './loops.js';
 import { freeOrder, type Workload } from './plan.js';
-import { type Command, cacheName, PROBE_WORDS, type TeamSetup } from './protocol.js';
+import { type Command, cacheName, PROBE_WORD, type TeamSetup } from './protocol.js';
 import { type BeforeSleep, consume, produce } from './ring.js';
 
 export interface Bench {
@@ -154,15 +153,32 @@ function arrayBench(setup: TeamSetup): Bench {
   };
 }
 
-function probeLoop(words: Int32Array, index: number, n: number): void {
-  for (let i = 0; i < n; i++) fetchAdd(words, index, 1);
+/**
+ * Six chains of additions that do not wait for each other: as many instructions at once as a core can do, so a core
+ * that is shared shows. Atomic adds would not do: two threads of one core can wait at the same time.
+ */
+function probeLoop(n: number): number {
+  let [a, b, c, d, e, f] = [1, 2, 3, 4, 5, 6];
+  for (let i = 0; i < n; i++) {
+    a = (a + i) | 0;
+    b = (b ^ i) | 0;
+    c = (c + 3) | 0;
+    d = (d - i) | 0;
+    e = (e ^ (i + 7)) | 0;
+    f = (f + (i ^ 5)) | 0;
+  }
+  return a ^ b ^ c ^ d ^ e ^ f;
 }
+
+const PROBE_WARM_UPS = 300;
+const PROBE_WARM_UP_STEPS = 20_000;
 
 function probeBench(setup: TeamSetup): Bench {
   const words = new Int32Array(setup.control);
-  const index = PROBE_WORDS[setup.thread];
-  return {
-    prepare: (command) => () => probeLoop(words, index, command.operations),
-    close: () => {},
+  // Stored where others can reach it, or the compiler might leave the loop out.
+  const work = (n: number): void => {
+    words[PROBE_WORD] = probeLoop(n);
   };
+  for (let i = 0; i < PROBE_WARM_UPS; i++) work(PROBE_WARM_UP_STEPS);
+  return { prepare: (command) => () => work(command.operations), close: () => {} };
 }

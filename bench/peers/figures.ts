@@ -37,20 +37,6 @@ export class Figures {
     return divide(this.samples(above, row), this.samples(below, row));
   }
 
-  /** What two threads get done in the time of one thread's work, round by round; 2 is perfect. */
-  scaling(variant: Variant, row: Row): number[] | undefined {
-    const one = this.samples(variant, { ...row, threads: 1 });
-    const two = this.samples(variant, { ...row, threads: 2 });
-    return divide(one, two)?.map((ratio) => 2 * ratio);
-  }
-
-  /** The same with the two threads of another variant: what is to be had. */
-  ceiling(one: Variant, two: Variant, row: Row): number[] | undefined {
-    const above = this.samples(one, { ...row, threads: 1 });
-    const below = this.samples(two, { ...row, threads: 2 });
-    return divide(above, below)?.map((ratio) => 2 * ratio);
-  }
-
   /** The native allocator with the lowest median in a row. */
   bestNative(row: Row): Native | undefined {
     const measured = NATIVES.filter((native) => this.samples(native, row));

@@ -98,8 +98,8 @@ export function openAccount(): (peers: readonly Peer[]) => Occupation | undefine
 }
 
 /**
- * How much more two threads do than one when they share nothing: atomic adds, each on a cache line of its own,
- * one thread and two in turns. 2 on an idle machine with two cores to itself.
+ * How much more two threads do than one when they share nothing: additions in registers, one thread and two in
+ * turns. 2 on an idle machine with two cores to itself, little more than 1 on two threads of one core.
  */
 export async function probeScaling(probe: Peer, rounds: number, sampleMs: number): Promise<number> {
   const run = (threads: 1 | 2, operations: number): Promise<number> =>
@@ -168,7 +168,7 @@ export function describe(machine: MachineState): string[] {
     `machine   ${e.cpu}, ${e.cores} processors, ${e.kernel}`,
     `node      ${e.node}, V8 ${e.v8}`,
     `load      ${e.loadAverage.map((l) => l.toFixed(2)).join(' ')}; busy: ${shares.join(', ')}`,
-    `probe     atomic adds on separate lines: two threads do ${scaling[0]} (before), ${scaling[1]} (after) x one`,
+    `probe     additions in registers: two threads do ${scaling[0]} (before), ${scaling[1]} (after) x one`,
     ...warnings(machine).map((line) => `WARNING   ${line}: repeat the run on an idle machine`),
   ];
 }

@@ -14,8 +14,6 @@ export type Workload = (typeof WORKLOADS)[number];
 
 /** This library, in the settings that are compared. */
 export const OURS = ['granary', 'granary-none', 'granary-bulk'] as const;
-/** The default once more, but with an arena for each of the two threads: what the machine allows who shares nothing. */
-export const APART = 'granary-apart';
 /** One C program, with whichever malloc it is started. */
 export const NATIVES = ['glibc', 'jemalloc', 'mimalloc', 'tcmalloc'] as const;
 /** What JavaScript programs use instead. */
@@ -23,7 +21,7 @@ export const SCRIPTED = ['thi.ng', 'Uint8Array'] as const;
 
 export type Ours = (typeof OURS)[number];
 export type Native = (typeof NATIVES)[number];
-export type Variant = Ours | typeof APART | Native | (typeof SCRIPTED)[number];
+export type Variant = Ours | Native | (typeof SCRIPTED)[number];
 export const VARIANTS: readonly Variant[] = [...OURS, ...NATIVES, ...SCRIPTED];
 
 export interface Row {
@@ -63,7 +61,6 @@ export function allRows(filter?: RegExp): Row[] {
 /** Whether a variant has something to measure in a row. */
 export function takesPart(variant: Variant, row: Row): boolean {
   if (variant === 'granary-bulk') return row.workload === 'batch-16';
-  if (variant === APART) return row.workload === 'pair' && row.threads === 2;
   // Its lists carry no lock: two threads on one pool make them cyclic.
   if (variant === 'thi.ng') return row.threads === 1;
   // A typed array cannot be handed to another thread without a message.

@@ -1,10 +1,9 @@
 /** What the main thread and the two workers of a variant say to each other. */
 import type { Arena } from '../../src/index.js';
-import type { APART, Ours, Workload } from './plan.js';
+import type { Ours, Workload } from './plan.js';
 
-/** `probe` does atomic adds on a word of its own: how the machine runs two threads that share nothing. */
-export type GranaryKind = Ours | typeof APART;
-export type TeamKind = GranaryKind | 'thi.ng' | 'Uint8Array' | 'probe';
+/** `probe` adds in registers: how the machine runs two threads that share nothing, not even a core. */
+export type TeamKind = Ours | 'thi.ng' | 'Uint8Array' | 'probe';
 
 export interface TeamSetup {
   readonly kind: TeamKind;
@@ -26,8 +25,8 @@ export type FromWorker = { readonly ready: true } | { readonly ns: number } | { 
 
 /** Word of the control block that counts arrivals at the start line; it grows by two per two-thread command. */
 export const ARRIVED = 0;
-/** Words for the probe, one per thread, on lines of their own. */
-export const PROBE_WORDS = [64, 128] as const;
+/** Word that takes what the probe added up. */
+export const PROBE_WORD = 64;
 export const CONTROL_BYTES = 1024;
 
 /** The name of the cache that a row uses: rows do not inherit each other's free lists. */

@@ -4,6 +4,7 @@ import type { Verdict } from './bars.js';
 import type { Figures } from './figures.js';
 import type { MachineState } from './machine.js';
 import { NATIVES, OURS, type Row, rowKey, SCRIPTED, VARIANTS, type Variant } from './plan.js';
+import type { Scaling } from './scaling.js';
 
 const NONE = '-';
 const THEIRS: readonly Variant[] = [...NATIVES, ...SCRIPTED];
@@ -89,6 +90,7 @@ export function reportText(figures: Figures, rows: readonly Row[]): string {
 
 export interface JsonInput {
   readonly figures: Figures;
+  readonly scaling: Scaling | undefined;
   readonly rows: readonly Row[];
   readonly machine: MachineState;
   readonly libraries: readonly string[];
@@ -101,7 +103,7 @@ export interface JsonInput {
 
 /** Everything that was measured, raw samples included. */
 export function reportJson(input: JsonInput): string {
-  const { figures, rows, machine, libraries, seed, rounds, quick, notes, verdicts } = input;
+  const { figures, rows, machine, libraries, seed, rounds, quick, notes, scaling, verdicts } = input;
   const series = figures.all.map(({ variant, row, operations, nsPerOp }) => {
     const { estimate, low, high } = bootstrapMedian(nsPerOp);
     return { variant, ...row, operations, median: estimate, low, high, nsPerOp };
@@ -118,6 +120,6 @@ export function reportJson(input: JsonInput): string {
   );
   const bars = verdicts;
   const format = 'granary-peers/1';
-  const all = { format, seed, rounds, quick, machine, libraries, notes, series, ratios, bars };
+  const all = { format, seed, rounds, quick, machine, libraries, notes, series, ratios, scaling, bars };
   return `${JSON.stringify(all, null, 1)}\n`;
 }

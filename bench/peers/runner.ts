@@ -42,7 +42,7 @@ export interface Progress {
 export interface RunResult {
   readonly series: readonly Series[];
   /** One line per variant and row that could not be measured to the end. */
-  readonly failures: readonly string[];
+  readonly failures: string[];
 }
 
 const FIRST_TRIAL = 2000;

@@ -2,13 +2,12 @@
 import { Worker } from 'node:worker_threads';
 import { Arena, type Finding, SLAB_NO_MERGE } from '../../src/index.js';
 import { type Peer, withinLimit } from './peer.js';
-import { APART, type Row } from './plan.js';
+import type { Ours, Row } from './plan.js';
 import {
   CONTROL_BYTES,
   type Command,
   cacheName,
   type FromWorker,
-  type GranaryKind,
   type TeamKind,
   type TeamSetup,
   type ToWorker,
@@ -72,31 +71,29 @@ class Member {
 export class Team implements Peer {
   readonly variant: TeamKind;
   readonly #members: readonly Member[];
-  /** By seat; the same one twice, unless they are apart. */
-  readonly #arenas: readonly Arena[];
+  readonly #arena: Arena | undefined;
   /** The seat of the next command for one thread. */
   #next = 0;
   spoilt = false;
 
-  private constructor(kind: TeamKind, members: Member[], arenas: readonly Arena[]) {
+  private constructor(kind: TeamKind, members: Member[], arena: Arena | undefined) {
     this.variant = kind;
     this.#members = members;
-    this.#arenas = arenas;
+    this.#arena = arena;
   }
 
   /** Starts both workers; rejects with the reason when the variant cannot be used here. */
   static async start(kind: TeamKind, rows: readonly Row[]): Promise<Team> {
-    const arenas = isOurs(kind) ? openArenas(kind, rows) : [];
+    const arena = isOurs(kind) ? openArena(kind, rows) : undefined;
     const shared = {
       kind,
       control: new SharedArrayBuffer(CONTROL_BYTES),
       ring: new SharedArrayBuffer(RING_BYTES),
     };
-    const members = ([0, 1] as const).map((thread) => {
-      const arena = arenas[thread];
-      return new Member({ ...shared, thread, ...(arena ? { handle: arena.handle } : {}) });
-    });
-    const team = new Team(kind, members, arenas);
+    const members = ([0, 1] as const).map(
+      (thread) => new Member({ ...shared, thread, ...(arena ? { handle: arena.handle } : {}) }),
+    );
+    const team = new Team(kind, members, arena);
     const hellos = await withinLimit(
       Promise.all(members.map((m) => m.next())),
       `the start of ${kind}`,
@@ -130,7 +127,7 @@ export class Team implements Peer {
       return undefined;
     }
     await Promise.all(this.#members.map((m) => m.stop()));
-    const findings = [...new Set(this.#arenas)].flatMap(findingsOf);
+    const findings = this.#arena ? findingsOf(this.#arena) : [];
     if (findings.length === 0) return undefined;
     return `${this.variant}: the arena has ${findings.length} findings, the first: ${JSON.stringify(findings[0])}`;
   }
@@ -147,15 +144,15 @@ const teamKey = (row: Pick<Row, 'workload' | 'size'>): string => `${row.workload
  * lists, nor what V8 learned from another's loops.
  */
 export class RowTeams implements Peer {
-  readonly variant: GranaryKind;
+  readonly variant: Ours;
   readonly #teams: ReadonlyMap<string, Team>;
 
-  private constructor(kind: GranaryKind, teams: ReadonlyMap<string, Team>) {
+  private constructor(kind: Ours, teams: ReadonlyMap<string, Team>) {
     this.variant = kind;
     this.#teams = teams;
   }
 
-  static async start(kind: GranaryKind, rows: readonly Row[]): Promise<RowTeams> {
+  static async start(kind: Ours, rows: readonly Row[]): Promise<RowTeams> {
     const teams = new Map<string, Team>();
     for (const row of rows) {
       const key = teamKey(row);
@@ -184,7 +181,7 @@ export class RowTeams implements Peer {
   }
 }
 
-export const isOurs = (kind: TeamKind): kind is GranaryKind => kind.startsWith('granary');
+export const isOurs = (kind: TeamKind): kind is Ours => kind.startsWith('granary');
 
 /** What is wrong with an arena whose workers have gone. */
 function findingsOf(arena: Arena): Finding[] {
@@ -194,14 +191,8 @@ function findingsOf(arena: Arena): Finding[] {
   return findings;
 }
 
-/** One for both threads, or one for each. */
-function openArenas(kind: GranaryKind, rows: readonly Row[]): Arena[] {
-  const first = openArena(kind, rows);
-  return [first, kind === APART ? openArena(kind, rows) : first];
-}
-
 /** An arena with one cache per workload and size, made before a worker looks for them. */
-function openArena(kind: GranaryKind, rows: readonly Row[]): Arena {
+function openArena(kind: Ours, rows: readonly Row[]): Arena {
   const check = kind === 'granary-none' ? 'none' : 'free';
   const arena = Arena.create({ bytes: ARENA_BYTES, cpus: ARENA_CPUS, check });
   const names = new Set<string>();

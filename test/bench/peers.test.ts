@@ -23,6 +23,7 @@ import { formatSeconds } from '#bench/peers/progress.js';
 import { reportJson, reportText } from '#bench/peers/report.js';
 import { consume, produce, RING_BYTES } from '#bench/peers/ring.js';
 import { Runner } from '#bench/peers/runner.js';
+import { measureScaling, Scaling } from '#bench/peers/scaling.js';
 
 const pair1: Row = { workload: 'pair', size: 64, threads: 1 };
 const pair2: Row = { workload: 'pair', size: 64, threads: 2 };
@@ -35,7 +36,7 @@ const series = (variant: Variant, row: Row, ...nsPerOp: number[]): Series => ({
   nsPerOp,
 });
 
-const state = (figures: Figures, bar: Bar): string => evaluateBars(figures, [bar])[0]!.state;
+const state = (figures: Figures, bar: Bar): string => evaluateBars(figures, undefined, [bar])[0]!.state;
 
 describe('bars', () => {
   const pairBar: Bar = { ours: 'granary', against: 'glibc', row: pair1, atMost: 1 };
@@ -44,7 +45,7 @@ describe('bars', () => {
 
   it('form the ratio round by round, so that a round which was slow for both does not count', () => {
     const figures = new Figures([series('granary', pair1, 9, 90, 9), series('glibc', pair1, 10, 100, 10)]);
-    const [verdict] = evaluateBars(figures, [pairBar]);
+    const [verdict] = evaluateBars(figures, undefined, [pairBar]);
     expect(verdict).toMatchObject({ state: 'PASS', value: { estimate: 0.9, low: 0.9, high: 0.9 } });
     expect(verdictLine(verdict!)).toBe('PASS granary / glibc, pair 64 B x1: 0.900, 0.900..0.900 (<= 1.00)');
   });
@@ -58,31 +59,37 @@ describe('bars', () => {
     );
   });
 
-  it('turn the time of two threads into throughput', () => {
-    const at = (one: number, two: number): Figures =>
-      new Figures([series('granary', pair1, one), series('granary', pair2, two)]);
-    expect(state(at(9, 10), scaling)).toBe('PASS');
-    expect(state(at(9, 11), scaling)).toBe('MISS');
-    expect(state(new Figures([series('granary', pair1, 9)]), scaling)).toBe('SKIP');
-    const glibc = [series('glibc', pair1, 10), series('glibc', pair2, 12.5)];
-    const [verdict] = evaluateBars(new Figures([...at(9, 10).all, ...glibc]), [scaling]);
-    expect(verdictLine(verdict!)).toMatch(/^PASS .*: 1\.800, .* \(>= 1\.80; glibc 1\.60\)$/);
+  const moments = (...each: [probe: number, scaling: number, times: number][]): Scaling => {
+    const taken = new Scaling(pair2, 1);
+    for (const [probe, ratio, times] of each) {
+      for (let i = 0; i < times; i++) taken.add({ before: 1, after: probe, scaling: ratio });
+    }
+    return taken;
+  };
+  const judge = (taken: Scaling | undefined): string =>
+    verdictLine(evaluateBars(new Figures([]), taken, [scaling])[0]!);
+
+  it('judge two threads by the moments in which each had a core, whatever the others gave', () => {
+    expect(judge(moments([1.09, 1.9, 20], [1.11, 1.2, 100]))).toBe(
+      'PASS granary, two threads / one, pair 64 B: 1.900, 1.900..1.900 ' +
+        '(>= 1.80; 20 of 120 moments had a core for each thread)',
+    );
+    expect(judge(moments([1, 1.79, 20], [2, 2, 100]))).toMatch(/^MISS .*: 1\.790, /);
   });
 
-  it('give no verdict of two threads where two with an arena each do not get there either', () => {
-    const at = (two: number, apart: number): Figures =>
-      new Figures([
-        series('granary', pair1, 9),
-        series('granary', pair2, two),
-        series('granary-apart', pair2, apart),
-      ]);
-    expect(state(at(12, 11), scaling)).toBe('SKIP');
-    expect(state(at(12, 10), scaling)).toBe('MISS');
-    expect(state(at(10, 11), scaling)).toBe('PASS');
-    expect(verdictLine(evaluateBars(at(12, 11), [scaling])[0]!)).toBe(
-      'SKIP granary, two threads / one, pair 64 B: 1.500, 1.500..1.500 ' +
-        '(>= 1.80; 1.64 with an arena each, of which it did 0.92, 0.92..0.92)',
-    );
+  it('give no verdict of two threads where such moments are few, or rare', () => {
+    const few =
+      'SKIP granary, two threads / one, pair 64 B: only 14 of 20 moments had a core for each thread';
+    expect(judge(moments([1, 1.9, 14], [2, 1.2, 6]))).toBe(`${few} (>= 1.80)`);
+    expect(judge(moments([1, 1.9, 15], [2, 1.2, 5]))).toMatch(/^PASS/);
+    expect(judge(moments([1, 1.9, 15], [2, 1.2, 290]))).toMatch(/^SKIP .*only 15 of 305 moments/);
+    expect(judge(undefined)).toMatch(/^SKIP .*no figures of granary for one and two threads/);
+  });
+
+  it('measure a moment by the fastest probe of all', () => {
+    const taken = moments([1, 1.9, 1]);
+    taken.add({ before: 0.8, after: 0.8, scaling: 1.7 });
+    expect(taken.kept()).toEqual([1.7]);
   });
 
   it('take the native allocator with the lowest median as the best one', () => {
@@ -93,19 +100,19 @@ describe('bars', () => {
       series('tcmalloc', batch16, 8, 8, 8),
       series('thi.ng', batch16, 1, 1, 1),
     ]);
-    const [verdict] = evaluateBars(figures, [best]);
+    const [verdict] = evaluateBars(figures, undefined, [best]);
     expect(verdict!.name).toBe('granary-bulk / best native (tcmalloc), batch-16 64 B x1');
     expect(verdict).toMatchObject({ state: 'PASS', value: { estimate: 5 / 8 } });
   });
 
   it('are skipped, with the reason, where somebody was not measured', () => {
-    const noPeer = evaluateBars(new Figures([series('granary', pair1, 5)]), [pairBar])[0]!;
+    const noPeer = evaluateBars(new Figures([series('granary', pair1, 5)]), undefined, [pairBar])[0]!;
     expect(verdictLine(noPeer)).toBe('SKIP granary / glibc, pair 64 B x1: no figures of glibc (<= 1.00)');
-    const noneOfOurs = evaluateBars(new Figures([series('glibc', pair1, 5)]), [pairBar])[0]!;
+    const noneOfOurs = evaluateBars(new Figures([series('glibc', pair1, 5)]), undefined, [pairBar])[0]!;
     expect(noneOfOurs.why).toBe('no figures of granary');
-    const noNative = evaluateBars(new Figures([series('granary-bulk', batch16, 5)]), [best])[0]!;
+    const noNative = evaluateBars(new Figures([series('granary-bulk', batch16, 5)]), undefined, [best])[0]!;
     expect(noNative.why).toBe('no figures of best native');
-    const verdicts = evaluateBars(new Figures([]));
+    const verdicts = evaluateBars(new Figures([]), undefined);
     expect(barsLine(verdicts)).toBe(`bars: 0 hold, 0 missed, ${BARS.length} skipped`);
   });
 
@@ -125,11 +132,6 @@ describe('plan', () => {
     expect(takesPart('thi.ng', pair2)).toBe(false);
     expect(takesPart('granary-bulk', pair1)).toBe(false);
     expect(takesPart('granary-bulk', batch16)).toBe(true);
-    expect([pair1, pair2, batch16].map((row) => takesPart('granary-apart', row))).toEqual([
-      false,
-      true,
-      false,
-    ]);
     expect(takesPart('Uint8Array', { workload: 'producer-consumer', size: 64, threads: 2 })).toBe(false);
   });
 
@@ -326,6 +328,37 @@ describe('the runner', () => {
   });
 });
 
+describe('two threads against one', () => {
+  const probeOf = (nsPerStep: (threads: number) => number): Peer => {
+    const probe = pretend('glibc', () => 0);
+    return { ...probe, variant: 'probe', run: async (c) => nsPerStep(c.threads) * c.operations };
+  };
+  const measured = (probe: Peer, wanted: number, limitMs: number): Promise<Scaling> =>
+    measureScaling({
+      peer: pretend('granary', (row) => (row.threads === 1 ? 9 : 10)),
+      ...{ probe, row: pair2, nsPerOp: 9, progress: silent },
+      pace: { sampleMs: 1, probeMs: 0.2, wanted, limitMs },
+    });
+
+  it('ends when enough moments were calm', async () => {
+    let commands = 0;
+    const probe = probeOf((threads) => (threads === 2 && commands++ % 4 === 1 ? 2 : 1));
+    const found = await measured(probe, 10, 60_000);
+    expect(found.kept()).toEqual(new Array(10).fill(1.8));
+    expect(found.brackets.length).toBe(20);
+  });
+
+  it('ends without where none is', async () => {
+    const found = await measured(
+      probeOf((threads) => threads),
+      10,
+      20,
+    );
+    expect(found.kept()).toEqual([]);
+    expect(found.brackets.length).toBeGreaterThan(0);
+  });
+});
+
 const machine: MachineState = {
   environment: { cpu: 'cpu', cores: 2, kernel: 'linux', node: 'v20', v8: '11', loadAverage: [0, 0, 0] },
   busyBefore: 0.01,
@@ -369,9 +402,10 @@ describe('the report', () => {
 
   it('has the raw samples in its JSON', () => {
     const figures = new Figures([series('granary', pair1, 5, 6, 7), series('glibc', pair1, 10, 12, 14)]);
-    const verdicts = evaluateBars(figures);
+    const verdicts = evaluateBars(figures, undefined);
     const text = reportJson({
       figures,
+      scaling: undefined,
       rows: [pair1],
       machine,
       libraries: ['glibc 2.36'],
