@@ -3,13 +3,12 @@ import { CpuSlab, layerStats, type PcsPtr, Stat } from '../cpu/index.js';
 import { Page, type PagePtr } from '../page/index.js';
 import { cmpxchg, LockClass, loadAcquire } from '../sync/index.js';
 import { Chain, NR_CHAINS } from './freelist.js';
-import { type CacheDesc, KmemCacheNode, KmemCacheStruct, listLock, nodeOf } from './kmemCache.js';
+import { type CacheDesc, hasMinPartial, listLock, nodeOf } from './kmemCache.js';
 import { addPartialTail } from './partialList.js';
 import { BatchSlabs } from './refill.js';
 import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
 const { slabWord: SLAB_WORD, next: NEXT } = Page;
-const { nrPartial: NR_PARTIAL } = KmemCacheNode;
 const { freelist: FREELIST, slabStart: SLAB_START } = CpuSlab;
 const { partial: CPU_PARTIAL, nrPartial: NR_CPU_PARTIAL } = CpuSlab;
 const { HEAD: HEAD_AT, TAIL: TAIL_AT, COUNT: COUNT_AT } = Chain;
@@ -117,7 +116,7 @@ export class CpuPartialSlabs extends BatchSlabs {
           const next = m[page + NEXT] as PagePtr;
           m[page + NEXT] = 0;
           const inuse = inuseOf(this.unfreeze(s, page));
-          if (inuse === 0 && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!) {
+          if (inuse === 0 && hasMinPartial(m, s, n)) {
             this.forgetSlab(n, page);
             m[page + NEXT] = empty;
             empty = page;

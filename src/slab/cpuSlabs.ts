@@ -23,7 +23,7 @@ import { __GFP_THISNODE, NUMA_NO_NODE, Page, type PagePtr } from '../page/index.
 import { PAGE_SIZE } from '../struct/index.js';
 import { cmpxchg, exchange, fetchOr, LockClass, loadAcquire, storeRelease } from '../sync/index.js';
 import { CpuPartialSlabs } from './cpuPartial.js';
-import { type CacheDesc, KmemCacheNode, KmemCacheStruct, listLock, nodeOf } from './kmemCache.js';
+import { type CacheDesc, hasMinPartial, KmemCacheNode, listLock, nodeOf } from './kmemCache.js';
 import { addPartialHead, addPartialTail, removePartial } from './partialList.js';
 import { FROZEN, freelistOf, inuseOf, packSlabWord } from './slabWord.js';
 
@@ -260,7 +260,7 @@ export class CpuSlabs extends CpuPartialSlabs {
     let discard = false;
     cpu.locks.lock(listLock(n), LIST_LOCK_CLASS);
     try {
-      discard = inuseOf(left) === 0 && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!;
+      discard = inuseOf(left) === 0 && hasMinPartial(m, s, n);
       if (discard) this.forgetSlab(n, page);
       else if (toTail) addPartialTail(m, n, page);
       else addPartialHead(m, n, page);

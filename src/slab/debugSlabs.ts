@@ -18,6 +18,7 @@ import type { FreelistLoops } from './freelist.js';
 import { readFreePointer, writeFreePointer } from './freePointer.js';
 import {
   type CacheDesc,
+  hasMinPartial,
   KmemCacheNode,
   type KmemCacheNodePtr,
   KmemCacheStruct,
@@ -313,7 +314,7 @@ export class DebugSlabs extends NolockSlabs {
     const inuse = inuseOf(loadAcquire(m, page + SLAB_WORD)) - 1;
     writeFreePointer(m, s, p, first);
     checks.setSlabWord(s, page, p, inuse);
-    const surplus = inuse === 0 && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!;
+    const surplus = inuse === 0 && hasMinPartial(m, s, n);
     if (first === 0) {
       this.removeFull(s, n, page);
       if (!surplus) {

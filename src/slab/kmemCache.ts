@@ -208,13 +208,19 @@ export function readNameAt(m: Words, at: number): string {
   return new TextDecoder().decode(new Uint8Array(m.buffer, (at + 1) * WORD_BYTES, m[at]!).slice());
 }
 
+const { SIZEOF: CACHE_WORDS, minPartial: MIN_PARTIAL } = KmemCacheStruct;
+const { listLock: LIST_LOCK, nrPartial: NR_PARTIAL } = KmemCacheNode;
+
 /** Word that holds the pointer to the cache's `kmem_cache_node` for `node`. */
-export const nodeSlot = (s: CacheDesc, node: number): number => s.ptr + KmemCacheStruct.SIZEOF + node;
+export const nodeSlot = (s: CacheDesc, node: number): number => s.ptr + CACHE_WORDS + node;
 /** Word that holds the pointer to the cache's barn for `node`. */
-export const barnSlot = (s: CacheDesc, node: number): number =>
-  s.ptr + KmemCacheStruct.SIZEOF + s.nodes + node;
+export const barnSlot = (s: CacheDesc, node: number): number => s.ptr + CACHE_WORDS + s.nodes + node;
 
 export const nodeOf = (m: Words, s: CacheDesc, node: number): KmemCacheNodePtr =>
   m[nodeSlot(s, node)] as KmemCacheNodePtr;
 
-export const listLock = (n: KmemCacheNodePtr): LockPtr => (n + KmemCacheNode.listLock) as unknown as LockPtr;
+export const listLock = (n: KmemCacheNodePtr): LockPtr => (n + LIST_LOCK) as unknown as LockPtr;
+
+/** Whether a node has as many partial slabs as it keeps: one that becomes empty goes back to the pages. */
+export const hasMinPartial = (m: Words, s: CacheDesc, n: KmemCacheNodePtr): boolean =>
+  m[n + NR_PARTIAL]! >= m[s.ptr + MIN_PARTIAL]!;

@@ -13,9 +13,9 @@ import { hasRefinement, type Words } from '../struct/index.js';
 import { LockClass, loadAcquire } from '../sync/index.js';
 import {
   type CacheDesc,
+  hasMinPartial,
   KmemCacheNode,
   type KmemCacheNodePtr,
-  KmemCacheStruct,
   listLock,
   nodeOf,
 } from './kmemCache.js';
@@ -141,7 +141,7 @@ export class PartialBatches extends Slabs {
       const next = m[page + NEXT]!;
       // Pairs with the last push: an empty slab is discarded, all its objects must be seen as free.
       const inuse = inuseOf(loadAcquire(m, page + SLAB_WORD));
-      if (inuse === 0 && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!) {
+      if (inuse === 0 && hasMinPartial(m, s, n)) {
         this.forgetSlab(n, page as PagePtr);
         m[page + NEXT] = empty;
         empty = page;

@@ -19,6 +19,7 @@ import { cmpxchg, LockClass, loadAcquire, storeRelease } from '../sync/index.js'
 import { SLAB_CTOR } from './flags.js';
 import {
   type CacheDesc,
+  hasMinPartial,
   KmemCacheNode,
   type KmemCacheNodePtr,
   KmemCacheStruct,
@@ -367,7 +368,7 @@ export class Slabs extends ReserveSlabs {
   ): boolean {
     const m = this.m;
     const onPartial = (m[page + FLAGS]! & PG_PARTIAL) !== 0;
-    const surplus = isEmpty && m[n + NR_PARTIAL]! >= m[s.ptr + KmemCacheStruct.minPartial]!;
+    const surplus = isEmpty && hasMinPartial(m, s, n);
     if (wasFull ? surplus : onPartial && surplus) {
       if (onPartial) {
         removePartial(m, n, page);
