@@ -6,9 +6,11 @@ import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { type Assembly, assemble } from './peers/assemble.js';
 import { barsLine, evaluateBars, SCALING_BAR, type Verdict, verdictLine } from './peers/bars.js';
+import { Gate } from './peers/calm.js';
 import { Figures } from './peers/figures.js';
 import * as machines from './peers/machine.js';
 import { type Options, parseOptions, USAGE } from './peers/options.js';
+import type { Peer } from './peers/peer.js';
 import { allRows, type Row, WORKLOADS } from './peers/plan.js';
 import { progressLine } from './peers/progress.js';
 import { reportJson, reportText } from './peers/report.js';
@@ -29,44 +31,38 @@ interface Outcome {
 async function measure(assembly: Assembly, rows: readonly Row[], options: Options): Promise<Outcome> {
   const { peers, probe } = assembly;
   const pace = { ...(options.quick ? QUICK : FULL), rounds: options.rounds };
-  const probed = async (): Promise<number | undefined> =>
-    probe && availableParallelism() > 1
-      ? await machines
-          .probeScaling(probe, options.quick ? 3 : 9, options.quick ? 8 : 30)
-          .catch(() => undefined)
-      : undefined;
   const environment = machines.readEnvironment();
   const busyBefore = await machines.busyShareAtRest(options.quick ? AT_REST_MS / 4 : AT_REST_MS);
-  const scalingBefore = await probed();
   const progress = progressLine(process.stderr);
   const closeAccount = machines.openAccount();
-  const result = await new Runner(peers, rows, pace, options.seed, progress).run();
+  const gate = probe && availableParallelism() > 1 ? await Gate.open(probe) : undefined;
+  const result = await new Runner(peers, rows, pace, options.seed, progress, gate).run();
   const figures = new Figures(result.series);
   progress.clear();
-  const scaling = await scalingOf(assembly, figures, options).catch((e: Error) => {
+  const scaling = await scalingOf(peers, gate, figures, options).catch((e: Error) => {
     result.failures.push(`${SCALING_BAR.ours}, two threads against one: ${e.message}`);
     return undefined;
   });
   const occupation = closeAccount(peers);
-  const scalingAfter = await probed();
   const unsound = await assembly.close();
-  const machine = { environment, busyBefore, scalingBefore, scalingAfter, occupation };
+  const machine = { environment, busyBefore, calm: result.calm, occupation };
   return { result, figures, scaling, machine, unsound };
 }
 
 /** Two threads against one, when both were measured. */
 async function scalingOf(
-  { peers, probe }: Assembly,
+  peers: readonly Peer[],
+  gate: Gate | undefined,
   figures: Figures,
   { quick }: Options,
 ): Promise<Scaling | undefined> {
   const { ours, row } = SCALING_BAR;
   const peer = peers.find((p) => p.variant === ours);
   const nsPerOp = figures.median(ours, { ...row, threads: 1 });
-  if (!peer || !probe || nsPerOp === undefined || !figures.samples(ours, row)) return undefined;
+  if (!peer || !gate || nsPerOp === undefined || !figures.samples(ours, row)) return undefined;
   const progress = progressLine(process.stderr);
   const pace = quick ? QUICK_SCALING : FULL_SCALING;
-  const scaling = await measureScaling({ peer, probe, row, nsPerOp, pace, progress });
+  const scaling = await measureScaling({ peer, gate, row, nsPerOp, pace, progress });
   progress.clear();
   return scaling;
 }

@@ -68,11 +68,11 @@ function scalingVerdict(scaling: Scaling | undefined, bar: ScalingBar): Verdict 
   const limit = `>= ${bar.atLeast.toFixed(2)}`;
   if (!scaling)
     return { state: 'SKIP', name, limit, why: `no figures of ${bar.ours} for one and two threads` };
-  const kept = scaling.kept();
-  const moments = `${kept.length} of ${scaling.brackets.length} moments had a core for each thread`;
-  const calm = kept.length >= ENOUGH_MOMENTS && kept.length >= CALM_SHARE * scaling.brackets.length;
-  if (!calm) return { state: 'SKIP', name, limit, why: `only ${moments}` };
-  const value = bootstrapMedian(kept);
+  const { calm, taken } = scaling;
+  const moments = `${calm.length} of ${taken} moments were calm`;
+  const enough = calm.length >= ENOUGH_MOMENTS && calm.length >= CALM_SHARE * taken;
+  if (!enough) return { state: 'SKIP', name, limit, why: `only ${moments}` };
+  const value = bootstrapMedian(calm);
   const state = value.estimate >= bar.atLeast ? 'PASS' : 'MISS';
   return { state, name, limit, value, beside: moments };
 }

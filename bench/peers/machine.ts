@@ -2,7 +2,6 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { median } from '../../src/lab/stats.js';
 import type { Peer } from './peer.js';
 
 export interface Environment {
@@ -97,52 +96,30 @@ export function openAccount(): (peers: readonly Peer[]) => Occupation | undefine
   };
 }
 
-/**
- * How much more two threads do than one when they share nothing: additions in registers, one thread and two in
- * turns. 2 on an idle machine with two cores to itself, little more than 1 on two threads of one core.
- */
-export async function probeScaling(probe: Peer, rounds: number, sampleMs: number): Promise<number> {
-  const run = (threads: 1 | 2, operations: number): Promise<number> =>
-    probe.run({ workload: 'probe', size: 0, threads, operations });
-  const trial = 200_000;
-  await run(2, trial);
-  const operations = Math.ceil((trial * sampleMs * 1e6) / (await run(1, trial)));
-  const ratios: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    const one = await run(1, operations);
-    ratios.push((2 * one) / (await run(2, operations)));
-  }
-  return median(ratios);
-}
-
 export interface MachineState {
   readonly environment: Environment;
   readonly busyBefore: number | undefined;
-  readonly scalingBefore: number | undefined;
-  readonly scalingAfter: number | undefined;
+  /** The share of the samples that were calm. */
+  readonly calm: number | undefined;
   readonly occupation: Occupation | undefined;
 }
 
 const BUSY_LIMIT = 0.1;
-const SCALING_LIMIT = 1.8;
+const CALM_LIMIT = 0.8;
 const STOLEN_LIMIT = 0.02;
 
 const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
 
 /** What makes the figures doubtful, one line each. */
 export function warnings(machine: MachineState): string[] {
-  const { busyBefore, scalingBefore, scalingAfter, occupation } = machine;
+  const { busyBefore, calm, occupation } = machine;
   const lines: string[] = [];
   if (busyBefore !== undefined && busyBefore > BUSY_LIMIT) {
     lines.push(`${percent(busyBefore)} of the processors were busy before the start`);
   }
-  for (const [when, scaling] of [
-    ['before', scalingBefore],
-    ['after', scalingAfter],
-  ] as const) {
-    if (scaling === undefined || scaling >= SCALING_LIMIT) continue;
+  if (calm !== undefined && calm < CALM_LIMIT) {
     lines.push(
-      `two threads that share nothing did ${scaling.toFixed(2)} times the work of one ${when} the run`,
+      `two threads that share nothing ran slower than one around ${percent(1 - calm)} of the samples`,
     );
   }
   if (occupation && occupation.others > BUSY_LIMIT) {
@@ -156,8 +133,7 @@ export function warnings(machine: MachineState): string[] {
 
 /** The lines that open the report. */
 export function describe(machine: MachineState): string[] {
-  const { environment: e, busyBefore, scalingBefore, scalingAfter, occupation } = machine;
-  const scaling = [scalingBefore, scalingAfter].map((s) => (s === undefined ? '-' : s.toFixed(2)));
+  const { environment: e, busyBefore, calm, occupation } = machine;
   const shares = [
     `before ${busyBefore === undefined ? 'unknown' : percent(busyBefore)}`,
     ...(occupation
@@ -168,7 +144,7 @@ export function describe(machine: MachineState): string[] {
     `machine   ${e.cpu}, ${e.cores} processors, ${e.kernel}`,
     `node      ${e.node}, V8 ${e.v8}`,
     `load      ${e.loadAverage.map((l) => l.toFixed(2)).join(' ')}; busy: ${shares.join(', ')}`,
-    `probe     additions in registers: two threads do ${scaling[0]} (before), ${scaling[1]} (after) x one`,
+    `calm      ${calm === undefined ? 'unknown' : percent(calm)} of the samples: two threads that share nothing ran as fast as one around them`,
     ...warnings(machine).map((line) => `WARNING   ${line}: repeat the run on an idle machine`),
   ];
 }
