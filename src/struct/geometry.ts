@@ -152,5 +152,6 @@ export function readSuperblock(m: Words, abi: number): Geometry {
   if (geometry.bytes !== m.byteLength) {
     throw new AttachError(`the arena has ${geometry.bytes} bytes, the buffer ${m.byteLength}`);
   }
-  return geometry as Geometry;
+  // A copy, for the reason given in struct(): slow paths of compiled code read it.
+  return { ...geometry } as Geometry;
 }

@@ -45,7 +45,8 @@ export function struct<const F extends Fields>(
   }
   offsets.SIZEOF = Math.ceil(end / alignWords) * alignWords;
   registry.push(`${name}%${alignWords}{${Object.entries(offsets).map(([field, at]) => `${field}@${at}`)}}`);
-  return Object.freeze(offsets) as Layout<F>;
+  // A copy: V8 makes a dictionary of an object that got many fields one by one, and compiled code searches it by name.
+  return Object.freeze({ ...offsets }) as unknown as Layout<F>;
 }
 
 /**
