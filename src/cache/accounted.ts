@@ -10,9 +10,8 @@ import { objExtOffset } from '../slab/index.js';
 import type { Words } from '../struct/index.js';
 import type { BulkKmemCache } from './bulk.js';
 import type { CacheContext } from './context.js';
-import type { KmemCacheClass } from './fastPath.js';
 import { checkHead } from './kfreeRcu.js';
-import type { KmemCache } from './kmemCache.js';
+import type { KmemCache, KmemCacheClass } from './kmemCache.js';
 import { type GroupPtr, STOCK_BYTES } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
 

@@ -3,7 +3,7 @@ import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { SLAB_KEEPS_STATE, SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
 import { INIT_ON_ALLOC, INIT_ON_FREE } from '../struct/index.js';
 import type { BulkKmemCache } from './bulk.js';
-import type { KmemCacheClass } from './fastPath.js';
+import type { KmemCacheClass } from './kmemCache.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
 
 type BulkClass = new (...args: ConstructorParameters<typeof BulkKmemCache>) => BulkKmemCache;

@@ -7,7 +7,7 @@ import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import type { CheckLevel } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
 import { CpuSlabKmemCache } from './cpuSlabCache.js';
-import type { KmemCacheClass } from './fastPath.js';
+import type { KmemCacheClass } from './kmemCache.js';
 
 class HardenedCpuSlabKmemCache extends CpuSlabKmemCache {
   protected override nextFree(p: number): number {

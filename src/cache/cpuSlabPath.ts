@@ -13,7 +13,7 @@ import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import type { CheckLevel } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
 import { CpuSlabKmemCache } from './cpuSlabCache.js';
-import type { KmemCacheClass } from './fastPath.js';
+import type { KmemCacheClass } from './kmemCache.js';
 
 export function turnCpuSlabClass(views: Views, check: CheckLevel): KmemCacheClass {
   const m = views.m;

@@ -7,7 +7,7 @@ import { checkGfp, GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
 import { requireInteger } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
 import { BulkKmemCache } from './bulk.js';
-import type { KmemCacheClass } from './fastPath.js';
+import type { KmemCacheClass } from './kmemCache.js';
 
 const { ALLOC, FREE } = Intent;
 // Imported names are looked up at each use; module-local constants are folded.

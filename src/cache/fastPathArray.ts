@@ -7,7 +7,7 @@ import { __GFP_ZERO, GFP_KERNEL } from '../page/index.js';
 import { ONE_ALLOC, PercpuArray, SIZE_MASK } from '../sheaf/index.js';
 import type { CheckLevel } from '../struct/index.js';
 import { cmpxchgByte } from '../sync/index.js';
-import type { KmemCacheClass } from './fastPath.js';
+import type { KmemCacheClass } from './kmemCache.js';
 import { ArrayKmemCache } from './percpuArray.js';
 
 /** Call once per thread and arena. */

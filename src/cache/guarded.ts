@@ -28,10 +28,10 @@ import {
 import { Intent } from '../sync/index.js';
 import type { BulkKmemCache } from './bulk.js';
 import type { CacheContext } from './context.js';
-import type { KmemCacheClass } from './fastPath.js';
 import type { Guards } from './guards.js';
 import { checkHead, HEADLESS } from './kfreeRcu.js';
 import { Channel } from './kfreeRcuLists.js';
+import type { KmemCacheClass } from './kmemCache.js';
 
 /** What the arena says of its caches. */
 export interface GuardRule {

@@ -361,3 +361,6 @@ export abstract class KmemCache extends InnerKmemCache {
     return true;
   }
 }
+
+/** A class of such handles; the choice among them is in hotCode.ts. */
+export type KmemCacheClass = new (...args: ConstructorParameters<typeof KmemCache>) => KmemCache;

@@ -8,9 +8,9 @@ import { INIT_ON_FREE } from '../struct/index.js';
 import { Intent } from '../sync/index.js';
 import type { BulkKmemCache } from './bulk.js';
 import type { CacheContext } from './context.js';
-import type { KmemCacheClass } from './fastPath.js';
 import { checkHead, HEADLESS } from './kfreeRcu.js';
 import { Channel } from './kfreeRcuLists.js';
+import type { KmemCacheClass } from './kmemCache.js';
 import { Quarantine } from './quarantine.js';
 
 const { FREE } = Intent;

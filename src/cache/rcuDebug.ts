@@ -5,8 +5,8 @@
  * changes after the section.
  */
 import type { BulkKmemCache } from './bulk.js';
-import type { KmemCacheClass } from './fastPath.js';
 import { HEADLESS } from './kfreeRcu.js';
+import type { KmemCacheClass } from './kmemCache.js';
 
 /** The same kind of cache with late frees. Call once per class, thread and arena. */
 export function withRcuDebug(base: KmemCacheClass): KmemCacheClass {

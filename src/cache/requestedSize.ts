@@ -5,7 +5,7 @@
 import { GFP_KERNEL, NUMA_NO_NODE } from '../page/index.js';
 import { SHEAF_OBJECTS } from '../sheaf/index.js';
 import type { BulkKmemCache } from './bulk.js';
-import type { KmemCacheClass } from './fastPath.js';
+import type { KmemCacheClass } from './kmemCache.js';
 import type { PrefilledSheaf } from './prefilledSheaf.js';
 
 /** Call once per thread and arena, as for the classes that it extends. Kernel: the size that `slab_alloc_node` is given. */
