@@ -2,9 +2,10 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { MAX_CACHES } from '../../cache/index.js';
 import { LOCK_POLICIES, requireInteger } from '../../struct/index.js';
 import type { Progress } from '../progress.js';
-import { compileTrace, type TraceProgram } from '../trace/index.js';
+import { compileTrace, prefixedName, type TraceProgram } from '../trace/index.js';
 import { STUDY_WORKLOADS, WORKLOADS, workloadNamed } from '../workloads/index.js';
 import { Row } from './row.js';
 
@@ -59,8 +60,23 @@ export function traceName(file: string): string {
 export function withOwnCaches(program: TraceProgram, index: number): TraceProgram {
   return {
     ...program,
-    caches: program.caches.map((cache) => ({ ...cache, name: `t${index}:${cache.name}` })),
+    caches: program.caches.map((cache, i) => ({ ...cache, name: prefixedName(`t${index}:`, cache.name, i) })),
   };
+}
+
+/** An arena's own caches, and those of the workloads. */
+export const OTHER_CACHES = 64;
+
+/**
+ * How many caches an arena needs for all traces, beside `others` of its own and of the workloads. Throws RangeError when
+ * it cannot have as many.
+ */
+export function cachesFor(programs: readonly TraceProgram[], others: number): number {
+  const { size } = new Set(programs.flatMap(({ caches }) => caches.map(({ name }) => name)));
+  if (size + others <= MAX_CACHES) return size + others;
+  throw new RangeError(
+    `the traces have ${size} caches together; beside the others that it needs an arena has room for ${MAX_CACHES - others}`,
+  );
 }
 
 export interface Trace {
