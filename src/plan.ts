@@ -142,6 +142,17 @@ export interface ArenaOptions {
   buffer?: SharedArrayBuffer;
 }
 
+/** So many bytes do not hold what the other options ask for; it is a RangeError for those who catch it. */
+export class ArenaTooSmallError extends RangeError {
+  /** Bytes that would do. */
+  readonly least: number;
+
+  constructor(bytes: number, least: number, what: string) {
+    super(`bytes is ${bytes}; ${what} it must be at least ${least}`);
+    this.least = least;
+  }
+}
+
 const KNOWN = Object.keys({
   bytes: true,
   cpus: true,
@@ -253,8 +264,10 @@ export function planArena(options: ArenaOptions, statics?: number): Geometry {
   const shape = { ...slots, check, lockStat, lockdep, layer, slabDebug, requestedSize, percpu, guardObjects };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
-    throw new RangeError(
-      `bytes is ${bytes}; with cpus ${cpus}, threads ${threads}, nodes ${nodes} and maxCaches ${maxCaches} it must be at least ${least}`,
+    throw new ArenaTooSmallError(
+      bytes,
+      least,
+      `with cpus ${cpus}, threads ${threads}, nodes ${nodes} and maxCaches ${maxCaches}`,
     );
   }
   return {

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { replayTrace } from '#src/lab/replay.js';
+import { replayText } from '#src/lab/replayReport.js';
 import { withOwnCaches } from '#src/lab/study/plan.js';
 import { runStudy } from '#src/lab/study.js';
 import {
@@ -256,6 +257,16 @@ describe('errors', () => {
     const names = report.caches.map((cache) => cache.name);
     expect(names).toContain('trace-#1');
     expect(names).toContain(name(238));
+  });
+
+  it('tells in the report of lines that are not replayed', async () => {
+    const lines = `${cacheAlloc(0, 1)} => vfs_read\n => do_syscall_64\n${prefix(0)}sched_switch: x=1\n${kfree(0, 1)}`;
+    const report = await replayTrace(written('chains', lines), { rounds: 1 });
+    expect(report).toMatchObject({ foreignLines: 2, otherEvents: 1 });
+    expect(replayText(report)).toMatch(/^ +2 lines that are no events, such as call chains \(left out\)$/m);
+    expect(replayText(report)).toMatch(/^ +1 events of other kinds \(left out\)$/m);
+    const rest = replayText({ ...report, foreignLines: 0, otherEvents: 0 });
+    expect(rest).not.toMatch(/call chains|other kinds/);
   });
 
   it('says how many caches the traces of a study may have together', async () => {
