@@ -181,7 +181,8 @@ export class Kmallocs {
   cacheOf(p: number): KmemCache | undefined {
     const { m } = this.caches.views;
     const { geometry } = this.caches;
-    if (!(p > 0 && p < geometry.bytes)) return undefined;
+    // A BigInt or a Symbol would throw V8's own error below, and not one that says what it was.
+    if (typeof p !== 'number' || !(p > 0 && p < geometry.bytes)) return undefined;
     const cache = m[virtToPage(geometry, p) + Page.cache]!;
     return cache === 0 ? undefined : this.caches.handle(m[cache + KmemCacheStruct.slot]!);
   }
