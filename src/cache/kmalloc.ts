@@ -35,6 +35,7 @@ import {
   describe,
   hexAddress,
   INIT_ON_ALLOC,
+  INSPECT,
   PAGE_SHIFT,
   PAGE_SIZE,
   requireInteger,
@@ -121,6 +122,11 @@ export class Kmallocs {
 
   constructor(caches: Caches) {
     this.caches = caches;
+  }
+
+  /** For console.log of what has it among its fields. */
+  [INSPECT](): string {
+    return `Kmallocs { CPU ${this.caches.cpu.id} }`;
   }
 
   /** The handles of all families, which lie one after the other from this slot, each in the order of the sizes. */
