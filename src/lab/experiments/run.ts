@@ -11,12 +11,12 @@
  *
  * Each run is followed by a validate of the arena. One finding, and the variant's figures are void.
  */
-import { KMALLOC_SIZES } from '../../cache/index.js';
+import { KMALLOC_SIZES, MAX_CACHES } from '../../cache/index.js';
 import { noProgress, type Progress } from '../progress.js';
 import { arenaBytesFor } from '../replayBytes.js';
 import { Stage } from '../stage.js';
 import { median, rng } from '../stats.js';
-import { cachesFor, OTHER_CACHES } from '../study/plan.js';
+import { cachesFor } from '../study/plan.js';
 import type { Variant } from './experiment.js';
 import { ROUNDS_MIN } from './judge.js';
 import type { ExperimentPlan } from './plan.js';
@@ -132,7 +132,7 @@ export class ExperimentRun {
       ...options,
       threads: most,
       bytes: experiment.bytes ?? arenaBytesFor(programs) + Math.ceil((most * BYTES_PER_THREAD) / MIB) * MIB,
-      maxCaches: cachesFor(programs, OTHER_CACHES + copies * KMALLOC_SIZES.length),
+      maxCaches: Math.min(MAX_CACHES, cachesFor(programs) + copies * KMALLOC_SIZES.length),
     });
     for (const program of programs) stage.addTrace(variants[variant]!.program?.(program) ?? program);
     return stage;

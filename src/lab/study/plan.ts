@@ -65,17 +65,14 @@ export function withOwnCaches(program: TraceProgram, index: number): TraceProgra
 }
 
 /** An arena's own caches, and those of the workloads. */
-export const OTHER_CACHES = 64;
+const OTHER_CACHES = 64;
 
-/**
- * How many caches an arena needs for all traces, beside `others` of its own and of the workloads. Throws RangeError when
- * it cannot have as many.
- */
-export function cachesFor(programs: readonly TraceProgram[], others: number): number {
+/** How many caches an arena needs for all traces, beside the others. Throws RangeError when it cannot have as many. */
+export function cachesFor(programs: readonly TraceProgram[]): number {
   const { size } = new Set(programs.flatMap(({ caches }) => caches.map(({ name }) => name)));
-  if (size + others <= MAX_CACHES) return size + others;
+  if (size + OTHER_CACHES <= MAX_CACHES) return size + OTHER_CACHES;
   throw new RangeError(
-    `the traces have ${size} caches together; beside the others that it needs an arena has room for ${MAX_CACHES - others}`,
+    `the traces have ${size} caches together; beside the others that it needs an arena has room for ${MAX_CACHES - OTHER_CACHES}`,
   );
 }
 
@@ -140,9 +137,11 @@ export async function planStudy(options: StudyOptions): Promise<StudyPlan> {
     }
   }
   if (rows.length === 0) {
-    const known = [...WORKLOADS.map(({ name }) => name), ...traces.map(({ name }) => name)].join(', ');
+    const fit = WORKLOADS.filter(({ threadsMultiple = 1 }) => threads.some((n) => n % threadsMultiple === 0));
+    const known = [...fit, ...traces].map(({ name }) => name).join(', ');
+    const count = `${threads} ${threads.length === 1 && threads[0] === 1 ? 'thread' : 'threads'}`;
     throw new RangeError(
-      `workloads is ${options.workloads}; it matches none of ${known} on ${threads} threads`,
+      `workloads is ${options.workloads}; it matches none of ${known}, which can run on ${count}`,
     );
   }
   return { seconds, seed, threads, rows, programs };
