@@ -32,10 +32,18 @@ function parse(args: string[]): Options | undefined {
     },
   });
   if (values.help) return undefined;
-  const wanted = new RegExp(values.suite);
+  const wanted = suitePattern(values.suite);
   const cases = CASES.filter((one) => wanted.test(caseName(one)));
   if (cases.length === 0) throw new RangeError(`--suite ${values.suite} matches no case`);
   return { cases, quick: values.quick, json: values.json };
+}
+
+function suitePattern(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch {
+    throw new RangeError(`--suite takes a regular expression, got "${text}"`);
+  }
 }
 
 const PACE = { roundMs: 10, time: 400, iterations: 20 };
@@ -97,6 +105,7 @@ try {
   if (options === undefined) process.stdout.write(USAGE);
   else process.exitCode = await main(options);
 } catch (error) {
-  process.stderr.write(`bench: ${error instanceof Error ? error.message : error}\n`);
+  const problem = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`bench: ${problem.replaceAll('\n', ' ')}\n`);
   process.exitCode = 2;
 }

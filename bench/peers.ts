@@ -135,6 +135,7 @@ try {
   if (options.help) process.stdout.write(USAGE);
   else process.exitCode = await main(options);
 } catch (e) {
-  process.stderr.write(`bench:peers: ${e instanceof Error ? e.message : e}\n`);
+  const problem = e instanceof Error ? e.message : String(e);
+  process.stderr.write(`bench:peers: ${problem.replaceAll('\n', ' ')}\n`);
   process.exitCode = 2;
 }

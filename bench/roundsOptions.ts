@@ -1,6 +1,6 @@
 /** The command line of the benchmarks that take a number of rounds. */
 import { Command } from 'commander';
-import { integer } from '../src/cli/options.js';
+import { integer, programInOneLine } from '../src/cli/options.js';
 
 export interface RoundsOptions {
   readonly rounds: number;
@@ -16,12 +16,11 @@ export function roundsOptions(
   about: { readonly measures: string; readonly bar: string; readonly least: number; readonly rounds: number },
 ): RoundsOptions {
   const { measures, bar, least, rounds } = about;
-  return new Command(`npm run ${name} --`)
+  return programInOneLine(new Command(`npm run ${name} --`))
     .description(measures)
     .option('--rounds <n>', `rounds, at least ${least}`, integer(least, ROUNDS_MAX), rounds)
     .option('--check', `exit status 1 when ${bar}`, false)
     .option('--json', 'print one JSON object instead of the table', false)
-    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
     .parse()
     .opts<RoundsOptions>();
 }

@@ -8,6 +8,7 @@ import { bootArena } from './boot.js';
 import {
   type CacheOptions,
   Caches,
+  countCaches,
   type DefinedCache,
   type HotCode,
   type KmemCache,
@@ -32,11 +33,17 @@ import { slabDebugText, writeSlabDebug } from './slab/index.js';
 import {
   abiHash,
   type Bytes,
+  CHECK_LEVELS,
   CpuError,
+  countText,
   type Doubles,
   describe,
   type Geometry,
+  INSPECT,
+  LAYERS,
+  LOCK_POLICIES,
   Superblock,
+  sizeText,
   type Words,
   writeSuperblock,
 } from './struct/index.js';
@@ -171,6 +178,22 @@ export class Arena extends ArenaReports {
     this.currentPercpu = undefined;
     caches.rcu.leave();
     caches.cpu.goOffline();
+  }
+
+  /** One line for console.log, on any thread. */
+  [INSPECT](): string {
+    const { bytes, cpus, layer, lockPolicy, check } = this.geometry;
+    const online = this.onlineCpus.length;
+    const parts = [
+      sizeText(bytes),
+      `${countText(cpus, 'CPU')} (${online} online)`,
+      countText(countCaches(this.i32, this.geometry), 'cache'),
+      LAYERS[layer],
+      `policy ${LOCK_POLICIES[lockPolicy]}`,
+      `check ${CHECK_LEVELS[check]}`,
+      this.current === undefined ? 'this thread is no CPU' : `this thread is CPU ${this.current.cpu.id}`,
+    ];
+    return `Arena { ${parts.join(', ')} }`;
   }
 
   /** Whether this thread is a CPU now. */

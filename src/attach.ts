@@ -1,5 +1,6 @@
 /** From what another thread passed on to an arena's geometry, or the reason why it cannot be. */
 import { checkPlaces, type StaticCache } from './cache/index.js';
+import { checkSuperblock } from './checkSuperblock.js';
 import { sharesCpus, type WantedSlot } from './cpu/index.js';
 import type { ArenaHandle, OnlineOptions } from './handle.js';
 import { isSharedArrayBuffer } from './plan.js';
@@ -54,6 +55,7 @@ export function readArena(
   if (!booted) {
     throw new AttachError('the arena is still being booted; attach after Arena.create has returned');
   }
+  checkSuperblock(m, geometry);
   if (caches !== undefined) checkPlaces(m, geometry, caches);
   return { buffer, geometry };
 }

@@ -142,6 +142,17 @@ export interface ArenaOptions {
   buffer?: SharedArrayBuffer;
 }
 
+/** So many bytes do not hold what the other options ask for; it is a RangeError for those who catch it. */
+export class ArenaTooSmallError extends RangeError {
+  /** Bytes that would do. */
+  readonly least: number;
+
+  constructor(bytes: number, least: number, what: string) {
+    super(`bytes is ${bytes}; ${what} it must be at least ${least}`);
+    this.least = least;
+  }
+}
+
 const KNOWN = Object.keys({
   bytes: true,
   cpus: true,
@@ -189,8 +200,11 @@ export function isSharedArrayBuffer(value: unknown): value is SharedArrayBuffer 
   return Object.prototype.toString.call(value) === '[object SharedArrayBuffer]';
 }
 
-/** Checks the options and lays the arena out. Throws RangeError or TypeError that names the option. */
-export function planArena(options: ArenaOptions): Geometry {
+/**
+ * Checks the options and lays the arena out. Throws RangeError or TypeError that names the option. `statics` is how many
+ * static caches an arena has that is there already: another thread knows their definitions.
+ */
+export function planArena(options: ArenaOptions, statics?: number): Geometry {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(`options is ${describe(options)}; it must be an object with at least \`bytes\``);
   }
@@ -234,15 +248,10 @@ export function planArena(options: ArenaOptions): Geometry {
     throw new RangeError(`quarantine is ${quarantine}; with check 'none' nobody knows what is free`);
   }
   const { guardEvery, guardObjects } = planGuard(options.guard);
-  const nrStatics = checkStaticCaches(options.caches ?? [], {
-    cpus,
-    tiny: tiny ? 1 : 0,
-    layer,
-    merge,
-    quarantine,
-    guardEvery,
-    check: CHECK_LEVELS.indexOf(check),
-  }).length;
+  const staticsFor = { cpus, tiny: tiny ? 1 : 0, layer, merge, quarantine, guardEvery };
+  const nrStatics =
+    statics ??
+    checkStaticCaches(options.caches ?? [], { ...staticsFor, check: CHECK_LEVELS.indexOf(check) }).length;
   if (nrStatics > maxCaches - ownCaches) {
     throw new RangeError(
       `caches has ${nrStatics} definitions; with maxCaches ${maxCaches} there is room for ${maxCaches - ownCaches}`,
@@ -255,8 +264,10 @@ export function planArena(options: ArenaOptions): Geometry {
   const shape = { ...slots, check, lockStat, lockdep, layer, slabDebug, requestedSize, percpu, guardObjects };
   const least = leastBytes(bytes, shape);
   if (bytes < least) {
-    throw new RangeError(
-      `bytes is ${bytes}; with cpus ${cpus}, threads ${threads}, nodes ${nodes} and maxCaches ${maxCaches} it must be at least ${least}`,
+    throw new ArenaTooSmallError(
+      bytes,
+      least,
+      `with cpus ${cpus}, threads ${threads}, nodes ${nodes} and maxCaches ${maxCaches}`,
     );
   }
   return {

@@ -16,6 +16,7 @@ import {
   CHECK_LEVELS,
   type CheckLevel,
   type Geometry,
+  INSPECT,
   LAYERS,
   type Layer,
   LOCK_POLICIES,
@@ -88,6 +89,11 @@ export class Caches implements CacheContext {
   readonly groups: MemoryGroups;
   private readonly code: HotCode;
   private readonly handles: KmemCache[] = [];
+
+  /** For console.log of what has it among its fields. */
+  [INSPECT](): string {
+    return `Caches { CPU ${this.cpu.id} }`;
+  }
 
   constructor(cpu: ThisCpu, code: HotCode, shrinkers: Shrinkers = new Shrinkers(), arena?: unknown) {
     this.cpu = cpu;

@@ -2,11 +2,13 @@
 import { GFP_KERNEL } from '../page/index.js';
 import {
   describe,
+  INSPECT,
   OutOfMemoryError,
   optionError,
   requireInteger,
   requireKnown,
   requireObject,
+  sizeText,
   WORD_BYTES,
 } from '../struct/index.js';
 import { fetchAdd, loadAcquire } from '../sync/index.js';
@@ -53,6 +55,12 @@ export class MemoryGroup {
     const { m, u8 } = caches.views;
     const at = (ptr + G.name) * WORD_BYTES;
     this.name = new TextDecoder().decode(u8.slice(at, at + m[ptr + G.nameBytes]!));
+  }
+
+  /** One line for console.log. */
+  [INSPECT](): string {
+    const limit = this.limit === NO_LIMIT ? 'any' : `at most ${sizeText(this.limit)}`;
+    return `MemoryGroup ${JSON.stringify(this.name)} { ${sizeText(this.usage)} of ${limit} }`;
   }
 
   /** Whether it lies in the arena of these caches. @internal */

@@ -14,6 +14,7 @@ import {
   type Bytes,
   describe,
   hexAddress,
+  INSPECT,
   OutOfMemoryError,
   PAGE_SHIFT,
   SlabBugError,
@@ -85,6 +86,11 @@ export class CacheHandles {
     const indexBits = 32 - Math.clz32((context.geometry.bytes - 1) >>> this.unit);
     this.span = 2 ** indexBits;
     this.generations = 2 ** Math.min(GENERATION_BITS_MAX, HANDLE_BITS - indexBits) - 1;
+  }
+
+  /** One line for console.log. */
+  [INSPECT](): string {
+    return `CacheHandles of ${JSON.stringify(this.cache.name)} { ${this.generations} generations }`;
   }
 
   /** Allocates an object. Returns its handle, or 0 when out of memory. `gfp` and contents as those of the cache's alloc. */

@@ -23,6 +23,7 @@ export { PrefilledSheaf } from './prefilledSheaf.js';
 export { checkQuarantine } from './quarantine.js';
 export { ReclaimWorker, type ReclaimWorkerReport } from './reclaimWorker.js';
 export {
+  countCaches,
   liveSlots,
   MAX_CACHES,
   RESERVE_MARK,

@@ -35,6 +35,7 @@ import {
   describe,
   hexAddress,
   INIT_ON_ALLOC,
+  INSPECT,
   PAGE_SHIFT,
   PAGE_SIZE,
   requireInteger,
@@ -123,6 +124,11 @@ export class Kmallocs {
     this.caches = caches;
   }
 
+  /** For console.log of what has it among its fields. */
+  [INSPECT](): string {
+    return `Kmallocs { CPU ${this.caches.cpu.id} }`;
+  }
+
   /** The handles of all families, which lie one after the other from this slot, each in the order of the sizes. */
   bind(firstSlot: number): void {
     const { caches } = this;
@@ -181,7 +187,8 @@ export class Kmallocs {
   cacheOf(p: number): KmemCache | undefined {
     const { m } = this.caches.views;
     const { geometry } = this.caches;
-    if (!(p > 0 && p < geometry.bytes)) return undefined;
+    // A BigInt or a Symbol would throw V8's own error below, and not one that says what it was.
+    if (typeof p !== 'number' || !(p > 0 && p < geometry.bytes)) return undefined;
     const cache = m[virtToPage(geometry, p) + Page.cache]!;
     return cache === 0 ? undefined : this.caches.handle(m[cache + KmemCacheStruct.slot]!);
   }

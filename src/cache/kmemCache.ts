@@ -15,6 +15,8 @@ import {
 import { __GFP_NOWARN, checkGfp, GFP_KERNEL, NUMA_NO_NODE, Zone, zoneOf } from '../page/index.js';
 import { KmemCacheStruct, oomReport } from '../slab/index.js';
 import {
+  countText,
+  INSPECT,
   type Layer,
   OutOfMemoryError,
   PAGE_SHIFT,
@@ -55,6 +57,17 @@ export abstract class KmemCache extends InnerKmemCache {
     const zone = zoneOf(geometry, cpu.node);
     this.nodeStart = views.m[zone + Zone.startPfn]! << PAGE_SHIFT;
     this.nodeBytes = (views.m[zone + Zone.endPfn]! - views.m[zone + Zone.startPfn]!) * PAGE_SIZE;
+  }
+
+  /** One line for console.log. */
+  [INSPECT](): string {
+    const { name, objectSize, objects, layer, serial } = this.desc;
+    const who = `KmemCache ${JSON.stringify(name)}`;
+    // A hint: another thread may be destroying it now.
+    if (this.m[this.serialWord] !== serial) return `${who} { destroyed }`;
+    const front = this.mainCapacity > 0 ? `${layer} of ${this.mainCapacity}` : layer;
+    const where = this.cpu.online ? `CPU ${this.cpu.id}` : 'its thread went offline';
+    return `${who} { objects of ${countText(objectSize, 'byte')}, ${objects} a slab, ${front}, ${where} }`;
   }
 
   /** The cache whose slabs and sheaves hold its objects: itself, unless it merged into another by `merge: 'primary'`. */

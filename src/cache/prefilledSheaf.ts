@@ -3,7 +3,7 @@ import type { Views } from '../cpu/index.js';
 import { __GFP_ZERO } from '../page/index.js';
 import { BOOT_SHEAF, prefilledCapacity, SHEAF_OBJECTS, Sheaf, type SheafPtr } from '../sheaf/index.js';
 import { SLAB_KEEPS_STATE, SLAB_POISON, SLAB_TYPESAFE_BY_RCU } from '../slab/index.js';
-import { SlabBugError } from '../struct/index.js';
+import { countText, INSPECT, SlabBugError } from '../struct/index.js';
 import type { KmemCache } from './kmemCache.js';
 
 /**
@@ -16,6 +16,13 @@ export abstract class PrefilledSheaf {
 
   constructor(cache: KmemCache) {
     this.cache = cache;
+  }
+
+  /** One line for console.log. */
+  [INSPECT](): string {
+    const of = `PrefilledSheaf of ${JSON.stringify(this.cache.name)}`;
+    if (this.ended !== '') return `${of} { over: it ${this.ended} }`;
+    return `${of} { ${this.size} of ${countText(this.capacity, 'object')} left }`;
   }
 
   /**

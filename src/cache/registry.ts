@@ -46,6 +46,13 @@ export function* liveSlots(m: Words, geometry: Geometry): Generator<{ slot: numb
   }
 }
 
+/** Caches that have a name, aliases too: as many as a thread that is online is told the names of. */
+export function countCaches(m: Words, geometry: Geometry): number {
+  let n = 0;
+  for (const { ptr } of liveSlots(m, geometry)) if (m[ptr + KmemCacheStruct.hidden] === 0) n++;
+  return n;
+}
+
 /** The slot of the live cache `name`, or -1. A hidden cache has no name. */
 export function findByName(m: Words, geometry: Geometry, name: string): number {
   for (const { slot, ptr } of liveSlots(m, geometry)) {

@@ -1,11 +1,12 @@
 #!/usr/bin/env node
 /** The command line of the lab: `granary study`, `granary experiment`, `granary replay`, `granary info`. */
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { NotInThisBuildError } from '../lab/experiments/index.js';
 import { TraceError } from '../lab/trace/index.js';
 import { experimentCommand } from './experiment.js';
 import { infoCommand } from './info.js';
-import { EXIT } from './options.js';
+import { EXIT, inOneLine } from './options.js';
 import { replayCommand } from './replay.js';
 import { studyCommand } from './study.js';
 
@@ -18,17 +19,20 @@ Examples:
 
 Exit status: 0 all is well; 1 something was unsound; 2 wrong options or unreadable input.`;
 
+const PACKAGE = new URL('../../../package.json', import.meta.url);
+const { version } = JSON.parse(readFileSync(PACKAGE, 'utf8')) as { version: string };
+
 function program(): Command {
   const granary = new Command('granary')
     .description("Linux's slab allocator with sheaves on shared memory, and a lab for its lock contention.")
+    .version(version, '-V, --version', 'print the version')
+    .addHelpText('before', `granary ${version}\n`)
     .addHelpText('after', HELP);
   for (const command of [studyCommand(), experimentCommand(), replayCommand(), infoCommand()])
     granary.addCommand(command);
   // Sub-commands that are added take over nothing of this by themselves.
   for (const command of [granary, ...granary.commands]) {
-    command
-      .exitOverride()
-      .showHelpAfterError(`(granary ${command === granary ? '' : `${command.name()} `}--help)`);
+    inOneLine(command, `granary ${command === granary ? '' : `${command.name()} `}--help`).exitOverride();
   }
   return granary;
 }

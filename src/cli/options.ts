@@ -1,9 +1,23 @@
 /** Parsers for the values of command-line options, and how a command ends when it cannot go on. */
-import { InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { type CheckLevel, LOCK_POLICIES, type LockPolicy } from '../struct/index.js';
 
 /** Exit statuses, documented in each command's help. */
 export const EXIT = { ok: 0, unsound: 1, usage: 2 } as const;
+
+/** A command whose errors are one line each, which ends with where its options are described: `help` shows them. */
+export function inOneLine(command: Command, help: string): Command {
+  return command.configureOutput({
+    outputError: (text, write) => write(`${text.trim().replace(/\s*\n\s*/g, ' ')} (${help})\n`),
+  });
+}
+
+/** The same for a program that is one command: it ends with the status of wrong options. */
+export function programInOneLine(command: Command): Command {
+  return inOneLine(command, `${command.name()} --help`).exitOverride(({ exitCode }) =>
+    process.exit(exitCode === 0 ? EXIT.ok : EXIT.usage),
+  );
+}
 
 export function integer(min: number, max: number): (text: string) => number {
   return (text) => {

@@ -6,7 +6,7 @@ import { oracleCommand, runOracle } from './oracle.js';
 const CPUS_MAX = 8192;
 
 const command = oracleCommand(
-  'oracle-layout',
+  'oracle:layout',
   'Compares the layout of slabs with what a live kernel has.',
 ).option('--cpus <n>', 'processors of the machine that the file is from', integer(1, CPUS_MAX), 2);
 

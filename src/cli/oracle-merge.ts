@@ -3,7 +3,7 @@ import { checkMergeOracle, formatMergeOracle } from '../lab/oracleMerge.js';
 import { oracleCommand, runOracle } from './oracle.js';
 
 const command = oracleCommand(
-  'oracle-merge',
+  'oracle:merge',
   'Compares which caches become one with what a live kernel did.',
 );
 

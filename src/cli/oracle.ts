@@ -3,20 +3,20 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { OracleFormatError } from '../lab/oracleTable.js';
+import { programInOneLine } from './options.js';
 
 const DEFAULT_FILE = fileURLToPath(import.meta.resolve('#test/oracle/slab-layout-linux-6.18-2cpu.csv'));
 const EXIT = { agrees: 0, differs: 1, unusable: 2 } as const;
 
 /** A command for one file, without which it takes the one that the tests use. */
 export function oracleCommand(name: string, description: string): Command {
-  return new Command(name)
+  return programInOneLine(new Command(`npm run ${name} --`))
     .description(description)
     .argument('[file]', 'a table in the form of that file', DEFAULT_FILE)
     .addHelpText(
       'after',
       '\nExit status: 0 every row agrees; 1 some differ; 2 the file or the options are not usable.',
-    )
-    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? EXIT.agrees : EXIT.unusable));
+    );
 }
 
 /** Runs it; `check` compares the text of the file and tells what it found. */
@@ -25,7 +25,7 @@ export function runOracle(
   check: (text: string) => { readonly text: string; readonly differ: number },
 ): void {
   const unusable = (why: string): never => {
-    console.error(`${command.name()}: ${why}`);
+    console.error(`${command.name().replace(/^npm run | --$/g, '')}: ${why}`);
     process.exit(EXIT.unusable);
   };
   command.parse();

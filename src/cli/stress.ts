@@ -3,9 +3,9 @@
 import { Command, Option } from 'commander';
 import { STRESS_CONFIGS, stressConfigs, stressName, stressRound } from '../lab/stress/stress.js';
 import { LAYERS, type Layer } from '../struct/index.js';
-import { EXIT, integer } from './options.js';
+import { EXIT, integer, programInOneLine } from './options.js';
 
-const program = new Command('stress')
+const program = programInOneLine(new Command('npm run stress --'))
   .description(
     'Real threads against one arena, with cookies in every object; ends with a validate of everything.',
   )
@@ -18,7 +18,6 @@ const program = new Command('stress')
     'after',
     '\nExit status: 0 when nothing was lost, doubled or overwritten; 1 when something was; 2 wrong options.',
   )
-  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? EXIT.ok : EXIT.usage))
   .parse();
 
 const options = program.opts<{

@@ -4,7 +4,7 @@
  * A turn is one synchronous run of JavaScript on this thread, from the first allocator call until control goes
  * back to the event loop. What a thread holds per turn it gives up in the microtask that ends it.
  */
-import { type Bytes, CpuError, type Doubles, type Geometry, type Words } from '../struct/index.js';
+import { type Bytes, CpuError, type Doubles, type Geometry, INSPECT, type Words } from '../struct/index.js';
 import {
   exchange,
   fetchOr,
@@ -130,6 +130,12 @@ export class ThisCpu {
         lockdep,
       },
     );
+  }
+
+  /** One line for console.log. */
+  [INSPECT](): string {
+    const { id, thread, node, online } = this;
+    return `ThisCpu { CPU ${id}, thread ${thread}, node ${node}, ${online ? 'online' : 'offline'} }`;
   }
 
   /** Adds to one of this thread's counters for the cache whose sheaves on this CPU are at `pcs`. @internal */

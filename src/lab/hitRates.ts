@@ -1,7 +1,7 @@
 /** What sheaves do for the caches that the kernel gave them to first, on recorded allocations: with them, and without. */
 import type { Layer } from '../struct/index.js';
 import { arenaBytesFor } from './replayBytes.js';
-import { Stage } from './stage.js';
+import { checkShape, Stage } from './stage.js';
 import { table } from './stats.js';
 import { compileTrace, type TraceProgram } from './trace/index.js';
 
@@ -39,6 +39,7 @@ type Field = (typeof STAT_FIELDS)[number] | (typeof SHEAF_FIELDS)[number];
 /** Replays a trace under each layer. Rejects as replayTrace does, and when a replay is unsound. */
 export async function hitRates(file: string, options: HitRateOptions = {}): Promise<HitRate[]> {
   const { cpus = 1, kthreadRcu = false, passes = PASSES } = options;
+  checkShape(cpus, cpus, 1, 'turn');
   const program = await compileTrace(file, { cpus, kthreadRcu });
   const rates: HitRate[] = [];
   for (const layer of HIT_RATE_LAYERS) rates.push(...(await ratesOf(program, layer, passes)));

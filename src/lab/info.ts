@@ -7,9 +7,9 @@ import type { Finding, SlabReport } from '../debug/index.js';
 import { type CacheInfo, lockStatText, perfLockContention, perfLockReport } from '../observe/index.js';
 import type { Meminfo } from '../reports.js';
 import { SLAB_ACCOUNT, SLAB_NO_MERGE } from '../slab/index.js';
-import { type LockPolicy, type MergeMode, requireInteger, SlabBugError } from '../struct/index.js';
+import { type LockPolicy, type MergeMode, SlabBugError } from '../struct/index.js';
 import type { LockStatRow } from '../sync/index.js';
-import { Stage } from './stage.js';
+import { checkShape, Stage } from './stage.js';
 import { table } from './stats.js';
 
 interface InfoOptions {
@@ -57,7 +57,6 @@ export interface InfoReport {
 const OPS = 20_000;
 /** Where each call may capture a stack. */
 const DEBUG_OPS = 1000;
-const THREADS_MAX = 64;
 const TASK_LIMIT = 64 << 10;
 
 /** Makes an arena, runs a short load on all CPUs, and tells what is in it then. */
@@ -72,7 +71,7 @@ export async function demoInfo(options: InfoOptions = {}): Promise<InfoReport> {
     merge = 'off',
     slabDebug = '',
   } = options;
-  requireInteger('threads', threads, cpus, THREADS_MAX);
+  checkShape(cpus, threads, nodes, lockPolicy);
   const lockStat = locks ? 'full' : 'off';
   const shared = threads > cpus ? { cpus } : {};
   const stage = new Stage({ bytes, threads, nodes, lockPolicy, lockStat, merge, slabDebug, ...shared });

@@ -38,6 +38,8 @@ export function parseRows(text: string, columns: readonly string[]): Row[] {
   for (let i = 1; i < lines.length; i++) {
     if (lines[i]!.trim() !== '') rows.push(parseRow(lines[i]!, i + 1, names));
   }
+  if (rows.length === 0)
+    throw new OracleFormatError('no rows behind the header: there is nothing to compare');
   return rows;
 }
 

@@ -15,8 +15,15 @@ function formatSeconds(seconds: number): string {
   return minutes === 0 ? `${whole}s` : `${minutes}m${String(whole % 60).padStart(2, '0')}s`;
 }
 
+/** What is needed of process.stderr. */
+interface Terminal {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  write(text: string): unknown;
+}
+
 /** Writes where a terminal shows it; in a file these lines would be noise. `totalMs` is what the whole will take. */
-export function progressLine(out: NodeJS.WriteStream, totalMs: number): Progress {
+export function progressLine(out: Terminal, totalMs: number): Progress {
   if (!out.isTTY || process.env.CI !== undefined) return noProgress;
   return {
     step(what, share) {

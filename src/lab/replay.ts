@@ -4,7 +4,7 @@ import type { CheckLevel, Layer, LockPolicy } from '../struct/index.js';
 import type { LockStatRow, LockStatTier } from '../sync/index.js';
 import { noProgress, type Progress } from './progress.js';
 import { arenaBytesFor } from './replayBytes.js';
-import { type ReplayFigures, Stage } from './stage.js';
+import { checkShape, type ReplayFigures, Stage } from './stage.js';
 import { bootstrapMedian, median } from './stats.js';
 import {
   compileTrace,
@@ -210,6 +210,7 @@ class Replay {
 export async function replayTrace(file: string, options: ReplayOptions = {}): Promise<ReplayReport> {
   const { cpus = 1, rounds = 5, nodes = 1, policy = 'turn', check = 'free', seed = 1 } = options;
   const { layer = 'sheaves', kthreadRcu = false } = options;
+  checkShape(cpus, cpus, nodes, policy);
   const progress = options.progress ?? noProgress;
   progress.step('reading the trace', 0);
   const program = await compileTrace(file, { cpus, kthreadRcu });

@@ -60,6 +60,10 @@ function eventLines(report: ReplayReport): string[] {
       `(${r.waitedMs.toFixed(1)} ms)`,
   ];
   if (r.rcuFrees > 0) lines.push(`           ${r.rcuFrees} frees of the kernel's own contexts, by kfree_rcu`);
+  if (r.otherEvents > 0) lines.push(`           ${r.otherEvents} events of other kinds (left out)`);
+  if (r.foreignLines > 0) {
+    lines.push(`           ${r.foreignLines} lines that are no events, such as call chains (left out)`);
+  }
   if (r.lostEvents > 0) lines.push(`           the recorder lost ${r.lostEvents} events`);
   return lines;
 }

@@ -6,8 +6,9 @@ import { Arena } from '../arena.js';
 import { definitionOf } from '../cache/index.js';
 import type { Finding } from '../debug/index.js';
 import { Zone, zoneOf } from '../page/index.js';
-import type { ArenaOptions } from '../plan.js';
+import { type ArenaOptions, ArenaTooSmallError, NODES_MAX } from '../plan.js';
 import { SLAB_NO_MERGE } from '../slab/index.js';
+import { type LockPolicy, requireInteger } from '../struct/index.js';
 import { LOCK_SITES_WORDS, LOCK_STAT_WORDS, type LockStatRow } from '../sync/index.js';
 import type { HeapKind } from './heaps.js';
 import { HISTOGRAM_WORDS, Histogram } from './histogram.js';
@@ -63,9 +64,46 @@ interface RunOptions {
   seed?: number;
 }
 
+/** More than any machine this was made for. */
+const POOL_THREADS_MAX = 64;
+
 const cacheFor = (workload: string): string => `lab-${workload}`;
 /** Whether a workload's caches may merge. */
 const kinOf = (workload: string): boolean => workloadNamed(workload).kin !== undefined;
+
+/** Whoever asked for so many threads has not asked for the one more, and is not told of it as if he had. */
+function createWithOneMore(options: ArenaOptions & { threads: number }): Arena {
+  try {
+    return Arena.create(options);
+  } catch (error) {
+    if (!(error instanceof ArenaTooSmallError)) throw error;
+    const threads = options.threads - 1;
+    throw new ArenaTooSmallError(
+      options.bytes,
+      error.least,
+      `with ${threads} ${threads === 1 ? 'thread' : 'threads'} and the main thread`,
+    );
+  }
+}
+
+/**
+ * Checks what a command was asked for before the arena has a thread and a CPU more for the lab itself. Throws RangeError
+ * or TypeError that names the option.
+ */
+export function checkShape(cpus: number, threads: number, nodes: number, lockPolicy: LockPolicy): void {
+  requireInteger('cpus', cpus, 1, POOL_THREADS_MAX);
+  requireInteger('threads', threads, cpus, POOL_THREADS_MAX);
+  requireInteger('nodes', nodes, 1, NODES_MAX);
+  if (nodes > cpus) {
+    throw new RangeError(`nodes is ${nodes}, more than cpus, ${cpus}; each node has at least one CPU`);
+  }
+  if (threads > cpus && lockPolicy !== 'op') {
+    throw new RangeError(
+      `threads is ${threads}, more than cpus, ${cpus}, and the policy is '${lockPolicy}', which keeps the lock of a CPU's ` +
+        "sheaves for a whole turn; threads can share a CPU only with policy 'op'",
+    );
+  }
+}
 
 export class Stage {
   readonly arena: Arena;
@@ -82,7 +120,7 @@ export class Stage {
 
   constructor(options: StageOptions) {
     const { threads, cpus = threads + 1, waitLimitMs, ...arenaOptions } = options;
-    this.arena = Arena.create({ ...arenaOptions, cpus, threads: threads + 1 });
+    this.arena = createWithOneMore({ ...arenaOptions, cpus, threads: threads + 1 });
     this.arena.online({ thread: threads });
     this.waitLimitMs = waitLimitMs;
     this.pool = new CpuPool(this.arena, waitLimitMs === undefined ? { threads } : { threads, waitLimitMs });

@@ -36,10 +36,10 @@ export async function runStudy(options: StudyOptions = {}): Promise<StudyResult>
   const start = performance.now();
   const progress = options.progress ?? noProgress;
   const plan = await planStudy(options);
+  const run = new StudyRun(plan, progress, start);
   progress.step('looking at the machine', 0);
   const environment = await readEnvironment(Math.min(PROBE_MS, plan.seconds * 20), plan.threads);
   const closeAccount = openAccount();
-  const run = new StudyRun(plan, progress, start);
   const { rounds, sampleMs } = await run.run();
   const othersShare = closeAccount();
   const warnings = [...environment.warnings, ...accountWarning(othersShare)];

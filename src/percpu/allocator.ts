@@ -13,7 +13,7 @@ import {
   Effort,
   GFP_KERNEL,
 } from '../page/index.js';
-import { PAGE_SHIFT, PAGE_SIZE, requireInteger } from '../struct/index.js';
+import { INSPECT, PAGE_SHIFT, PAGE_SIZE, requireInteger } from '../struct/index.js';
 import { Intent, NO_CACHE } from '../sync/index.js';
 import { areaEnd } from './area.js';
 import { AREA_CLASSES, AreaCache, areaClass } from './areaCache.js';
@@ -60,6 +60,11 @@ export class PercpuAllocator {
     this.charges = new PercpuCharges(this.source, caches);
     this.counters = new PercpuCounters(this);
     caches.background = () => this.source.background();
+  }
+
+  /** One line for console.log. */
+  [INSPECT](): string {
+    return `PercpuAllocator { CPU ${this.cpu.id} }`;
   }
 
   /**

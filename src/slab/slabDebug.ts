@@ -3,7 +3,15 @@
  * of caches. A block without names is for all caches, and the last such block counts; of blocks with names the first that
  * matches counts. A name that ends in `*` is a prefix.
  */
-import { describe, type Geometry, LINE_WORDS, struct, WORD_BYTES, type Words } from '../struct/index.js';
+import {
+  describe,
+  type Geometry,
+  LINE_WORDS,
+  requireInteger,
+  struct,
+  WORD_BYTES,
+  type Words,
+} from '../struct/index.js';
 import {
   SLAB_CONSISTENCY_CHECKS,
   SLAB_DEBUG_DEFAULT,
@@ -128,9 +136,18 @@ export function writeSlabDebug(m: Words, { slabDebug }: Geometry, text: string):
   m[slabDebug + SlabDebug.optionBytes] = bytes.length;
 }
 
-export function readSlabDebug(m: Words, { slabDebug }: Geometry): SlabDebugSpec {
+/** The text of the option. Throws RangeError when its length is none that an option can have. */
+export function readSlabDebugText(m: Words, { slabDebug }: Pick<Geometry, 'slabDebug'>): string {
   const at = (slabDebug + SlabDebug.SIZEOF) * WORD_BYTES;
+  const length = requireInteger(
+    'length of slabDebug',
+    m[slabDebug + SlabDebug.optionBytes],
+    0,
+    SLAB_DEBUG_BYTES_MAX,
+  );
   // Some engines refuse to decode a shared view: copy first.
-  const bytes = new Uint8Array(m.buffer, at, m[slabDebug + SlabDebug.optionBytes]!).slice();
-  return parseSlabDebug(new TextDecoder().decode(bytes));
+  return new TextDecoder().decode(new Uint8Array(m.buffer, at, length).slice());
 }
+
+export const readSlabDebug = (m: Words, geometry: Geometry): SlabDebugSpec =>
+  parseSlabDebug(readSlabDebugText(m, geometry));

@@ -106,15 +106,14 @@ export const Superblock = struct('superblock', {
   shadow: 1,
   firstPfn: 1,
   endPfn: 1,
+  sum: 1,
 });
 
 /** `GRNY` in ASCII. */
 export const MAGIC = 0x59_4e_52_47;
 
-type GeometryField = Exclude<
-  keyof typeof Superblock,
-  'null' | 'bootSheaf' | 'magic' | 'abi' | 'booted' | 'SIZEOF'
->;
+const NO_FIELDS = ['null', 'bootSheaf', 'magic', 'abi', 'booted', 'sum', 'SIZEOF'] as const;
+type GeometryField = Exclude<keyof typeof Superblock, (typeof NO_FIELDS)[number]>;
 
 /**
  * The numbers of a superblock. `shadow` is a byte address (0: no allocated-state is kept), the rest words. Regions that an
@@ -123,12 +122,24 @@ type GeometryField = Exclude<
 export type Geometry = { readonly [K in GeometryField]: number };
 
 const FIELDS = Object.keys(Superblock).filter(
-  (field) => !['null', 'bootSheaf', 'magic', 'abi', 'booted', 'SIZEOF'].includes(field),
+  (field) => !(NO_FIELDS as readonly string[]).includes(field),
 ) as GeometryField[];
+
+/** FNV-1a over all numbers of a superblock, so that one which is possible but not what boot wrote is noticed, too. */
+export function superblockSum(geometry: Geometry): number {
+  let hash = 0x811c9dc5;
+  for (const field of FIELDS) {
+    for (let shift = 0; shift < 32; shift += 8) {
+      hash = Math.imul(hash ^ ((geometry[field] >>> shift) & 0xff), 0x01000193);
+    }
+  }
+  return hash | 0;
+}
 
 /** Writes everything but `booted`, which the boot stores last and with release. */
 export function writeSuperblock(m: Words, geometry: Geometry, abi: number): void {
   for (const field of FIELDS) m[Superblock[field]] = geometry[field];
+  m[Superblock.sum] = superblockSum(geometry);
   m[Superblock.abi] = abi;
   m[Superblock.magic] = MAGIC;
 }

@@ -4,6 +4,7 @@ const FRAMES_SEEN = 12;
 const FRAMES_SHOWN = 5;
 /** The file that this layer is built into: a lock is taken by who calls it. */
 const OWN_FILE = import.meta.url;
+const THIS_SOURCE = 'sync/place.ts';
 const FRAME = /^\s*at (?:(.*?) \()?(?:.*?[/\\])?([^/\\]+[/\\][^/\\]+?:\d+:\d+)\)?$/;
 
 /** A stack that is put into words only when somebody asks. */
@@ -30,11 +31,23 @@ export class Place {
 
   private frames(most: number): string[] {
     const lines = (this.error.stack ?? '').split('\n').filter((line) => FRAME.test(line));
+    const own = ownPlaces(lines);
     return lines
-      .filter((line) => !line.includes(OWN_FILE))
+      .filter((line) => !own.some((place) => line.includes(place)))
       .slice(0, most)
       .map(frameText);
   }
+}
+
+/**
+ * What the frames of this layer have in them. Under --enable-source-maps they are of source files, in the folder that the
+ * first frame names, which is that of the constructor above.
+ */
+function ownPlaces([first = '']: readonly string[]): string[] {
+  const end = first.indexOf(THIS_SOURCE);
+  if (end < 0) return [OWN_FILE];
+  const root = first.slice(first.lastIndexOf('(', end) + 1, end);
+  return [`${root}sync/`, `${root}struct/`];
 }
 
 function frameText(line: string): string {

@@ -58,15 +58,11 @@ describe('wrong options', () => {
   it.each([
     [[], /Usage: granary/],
     [['bogus'], /unknown command 'bogus'/],
-    [['study', '--threads', '0'], /'0' is invalid\. It must be a whole number from 1 to 64/],
     [
       ['study', '--workloads', 'nothing'],
       /^granary: workloads is \/nothing\/; it matches none of pair, .*\n$/,
     ],
     [['replay'], /missing required argument 'file'/],
-    [['replay', TRACE, '--nodes', '9'], /^granary: nodes is 9; it must be an integer from 1 to 2\n$/],
-    [['info', '--threads', '8'], /^granary: threads is 9, more than cpus, 2, .*only with lockPolicy 'op'\n$/],
-    [['info', '--bytes', '64k'], /^granary: bytes is 65536; .* must be at least \d+\n$/],
     ...(LONG ? MORE_WRONG : []),
   ])('%j end with status 2 and a reason', (args, reason) => {
     const { status, stdout, stderr } = granary(...args);
@@ -165,6 +161,8 @@ describe('info', () => {
     expect(stdout).toMatch(/^MemUsedMax: +\d+ kB$/m);
     expect(stdout).toMatch(/^ALLOC_FASTPATH +\d+$/m);
     expect(stdout).toContain('validate: 0 findings\n');
+    // The lab's threads have source maps: a caller is whoever took the lock there, too.
+    expect(stdout).not.toMatch(/(?:sync|struct)\/\w+\.(?:ts|js):\d+:\d+\) of /);
     expect(stdout).toMatch(/^ contended +total wait +max wait +avg wait +type +(caller|symbol)$/m);
   });
 

@@ -50,7 +50,7 @@ describe('a study', () => {
     [{ threads: [0] }, /threads is 0; it must be an integer from 1/],
     [{ seed: -1 }, /seed is -1/],
     [{ workloads: /nothing/ }, /matches none of pair, .*replay-git/],
-    [{ workloads: /producer/, threads: [1] }, /matches none/],
+    [{ workloads: /producer/, threads: [1] }, /none of pair, (?!.*producer).*, which can run on 1 thread$/],
     [{ traces: ['/no/such/file'], workloads: /pair/ }, /\/no\/such\/file: no such file/],
   ])('refuses %o', async (options, message) => {
     await expect(planStudy(options)).rejects.toThrow(message);

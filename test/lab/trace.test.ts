@@ -4,6 +4,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { replayTrace } from '#src/lab/replay.js';
+import { replayText } from '#src/lab/replayReport.js';
+import { withOwnCaches } from '#src/lab/study/plan.js';
+import { runStudy } from '#src/lab/study.js';
 import {
   type CompileOptions,
   compileTrace,
@@ -19,6 +23,7 @@ import {
   PERCPU_SIZE_MASK,
   readTrace,
   readTraceText,
+  TRACE_CACHES_MAX,
   TraceError,
   type TraceProgram,
 } from '#src/lab/trace/index.js';
@@ -216,6 +221,61 @@ describe('errors', () => {
     const reading = compileTrace(file, { cpus: 1 });
     if (isCut) await expect(reading).rejects.toThrow(/:2: the last line has no end: the file is truncated/);
     else expect((await reading).summary.events).toBe(2);
+  });
+
+  const manyCaches = (n: number): string =>
+    Array.from({ length: n }, (_, i) => cacheAlloc(0, i + 1, `cache-${i}`)).join('');
+
+  it('names the line of the first cache that no arena has room for', () => {
+    const text = `${kfree(0, 7)}${manyCaches(TRACE_CACHES_MAX)}${cacheAlloc(0, 1, 'cache-3')}`;
+    expect(compileTraceText(text, { cpus: 1 }).caches).toHaveLength(239);
+    const compile = () => compileTraceText(`${text}${cacheAlloc(0, 1, 'vma')}`, { cpus: 1 }, 'x.txt');
+    expect(compile).toThrow(TraceError);
+    expect(compile).toThrow(
+      /^x\.txt:242: "vma" is cache number 240 of the trace; it may have at most 239: an arena has 254, 15 of them its own$/,
+    );
+  });
+
+  it.each([
+    ['x'.repeat(64), `the cache name "${'x'.repeat(64)}" has 64 bytes; a cache's name may have at most 63`],
+    ['\u00e9'.repeat(32), /has 64 bytes; a cache's name may have at most 63$/],
+    ['a\u00a0b', /:2: the cache name "a\u00a0b" has white space; a cache's name must be free of it$/],
+  ])('names the line of a name that no cache may have: %s', async (name, message) => {
+    const lines = `${kmalloc(0, 1)}${cacheAlloc(0, 2, name)}${kfree(0, 1)}`;
+    const reading = compileTrace(written('names', Buffer.from(lines, 'latin1')), { cpus: 1 });
+    await expect(reading).rejects.toThrow(message);
+    await expect(reading).rejects.toMatchObject({ name: 'TraceError', line: 2 });
+  });
+
+  it('replays as many caches as there may be, with names as long as they may be', async () => {
+    const name = (i: number): string =>
+      `${i < 2 ? 'kmalloc-' : ''}${String(i).padStart(i < 2 ? 55 : 63, 'n')}`;
+    const lines = Array.from({ length: TRACE_CACHES_MAX }, (_, i) => cacheAlloc(0, i + 1, name(i), 64));
+    const report = await replayTrace(written('most', lines.join('')), { rounds: 1 });
+    expect(report.problems).toEqual([]);
+    expect(report.liveAtEnd).toBe(239);
+    const names = report.caches.map((cache) => cache.name);
+    expect(names).toContain('trace-#1');
+    expect(names).toContain(name(238));
+  });
+
+  it('tells in the report of lines that are not replayed', async () => {
+    const lines = `${cacheAlloc(0, 1)} => vfs_read\n => do_syscall_64\n${prefix(0)}sched_switch: x=1\n${kfree(0, 1)}`;
+    const report = await replayTrace(written('chains', lines), { rounds: 1 });
+    expect(report).toMatchObject({ foreignLines: 2, otherEvents: 1 });
+    expect(replayText(report)).toMatch(/^ +2 lines that are no events, such as call chains \(left out\)$/m);
+    expect(replayText(report)).toMatch(/^ +1 events of other kinds \(left out\)$/m);
+    const rest = replayText({ ...report, foreignLines: 0, otherEvents: 0 });
+    expect(rest).not.toMatch(/call chains|other kinds/);
+  });
+
+  it('says how many caches the traces of a study may have together', async () => {
+    const traces = [0, 1].map((i) => written(`half-${i}`, manyCaches(96)));
+    await expect(runStudy({ traces, workloads: /^none$/, threads: [1] })).rejects.toThrow(
+      /^the traces have 192 caches together; beside the others that it needs an arena has room for 190$/,
+    );
+    const longest = compileTraceText(cacheAlloc(0, 1, 'x'.repeat(63)), { cpus: 1 });
+    expect(withOwnCaches(longest, 3).caches[0]!.name).toBe('t3:#0');
   });
 
   it('refuses truncated and damaged gzip, telling how far it came', async () => {

@@ -170,12 +170,17 @@ describe('the command', () => {
     const columns = file('columns.csv', TEXT.replace('min_partial', 'partial'));
     expect(run(columns)).toMatchObject({
       status: 2,
-      stderr: `oracle-layout: ${columns}: line 1: missing columns: min_partial\n`,
+      stderr: `oracle:layout: ${columns}: line 1: missing columns: min_partial\n`,
     });
     const cell = file('cell.csv', altered('filp', 'align', '64b'));
     expect(run(cell)).toMatchObject({
       status: 2,
-      stderr: `oracle-layout: ${cell}: line ${lineOf('filp')}, column align: expected a whole number, got '64b'\n`,
+      stderr: `oracle:layout: ${cell}: line ${lineOf('filp')}, column align: expected a whole number, got '64b'\n`,
+    });
+    const header = file('header.csv', `${TEXT.split('\n')[0]}\n\n`);
+    expect(run(header)).toMatchObject({
+      status: 2,
+      stderr: `oracle:layout: ${header}: no rows behind the header: there is nothing to compare\n`,
     });
     expect(run('--cpus', 'two')).toMatchObject({
       status: 2,

@@ -110,6 +110,11 @@ describe('the command', () => {
     });
     writeFileSync(path, altered('cred', { align: 'x' }));
     expect(run(path)).toMatchObject({ status: 2, stderr: expect.stringContaining('column align') });
+    writeFileSync(path, TEXT.split('\n')[0]!);
+    expect(run(path)).toMatchObject({
+      status: 2,
+      stderr: `oracle:merge: ${path}: no rows behind the header: there is nothing to compare\n`,
+    });
     expect(run(FILE, FILE).status).toBe(2);
     expect(run(join(folder, 'absent.csv')).stderr).toContain('cannot read');
   });

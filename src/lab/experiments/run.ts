@@ -11,11 +11,12 @@
  *
  * Each run is followed by a validate of the arena. One finding, and the variant's figures are void.
  */
-import { KMALLOC_SIZES } from '../../cache/index.js';
+import { KMALLOC_SIZES, MAX_CACHES } from '../../cache/index.js';
 import { noProgress, type Progress } from '../progress.js';
 import { arenaBytesFor } from '../replayBytes.js';
 import { Stage } from '../stage.js';
 import { median, rng } from '../stats.js';
+import { cachesFor } from '../study/plan.js';
 import type { Variant } from './experiment.js';
 import { ROUNDS_MIN } from './judge.js';
 import type { ExperimentPlan } from './plan.js';
@@ -122,7 +123,6 @@ export class ExperimentRun {
     const { experiment, threads, programs, variants } = this.#plan;
     this.#progress.step(`starting ${variants[variant]!.name}`, this.#spent());
     const most = threads.at(-1)!;
-    const traceCaches = new Set(programs.flatMap(({ caches }) => caches.map(({ name }) => name)));
     const copies = variants[variant]!.stage.kmalloc?.copies ?? 0;
     const stage = new Stage({
       // What is compared is the kernel's work, and its barns do not grow.
@@ -132,7 +132,7 @@ export class ExperimentRun {
       ...options,
       threads: most,
       bytes: experiment.bytes ?? arenaBytesFor(programs) + Math.ceil((most * BYTES_PER_THREAD) / MIB) * MIB,
-      maxCaches: Math.min(254, 64 + copies * KMALLOC_SIZES.length + traceCaches.size),
+      maxCaches: Math.min(MAX_CACHES, cachesFor(programs) + copies * KMALLOC_SIZES.length),
     });
     for (const program of programs) stage.addTrace(variants[variant]!.program?.(program) ?? program);
     return stage;

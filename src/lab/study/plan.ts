@@ -2,9 +2,10 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { MAX_CACHES } from '../../cache/index.js';
 import { LOCK_POLICIES, requireInteger } from '../../struct/index.js';
 import type { Progress } from '../progress.js';
-import { compileTrace, type TraceProgram } from '../trace/index.js';
+import { compileTrace, prefixedName, type TraceProgram } from '../trace/index.js';
 import { STUDY_WORKLOADS, WORKLOADS, workloadNamed } from '../workloads/index.js';
 import { Row } from './row.js';
 
@@ -59,8 +60,20 @@ export function traceName(file: string): string {
 export function withOwnCaches(program: TraceProgram, index: number): TraceProgram {
   return {
     ...program,
-    caches: program.caches.map((cache) => ({ ...cache, name: `t${index}:${cache.name}` })),
+    caches: program.caches.map((cache, i) => ({ ...cache, name: prefixedName(`t${index}:`, cache.name, i) })),
   };
+}
+
+/** An arena's own caches, and those of the workloads. */
+const OTHER_CACHES = 64;
+
+/** How many caches an arena needs for all traces, beside the others. Throws RangeError when it cannot have as many. */
+export function cachesFor(programs: readonly TraceProgram[]): number {
+  const { size } = new Set(programs.flatMap(({ caches }) => caches.map(({ name }) => name)));
+  if (size + OTHER_CACHES <= MAX_CACHES) return size + OTHER_CACHES;
+  throw new RangeError(
+    `the traces have ${size} caches together; beside the others that it needs an arena has room for ${MAX_CACHES - OTHER_CACHES}`,
+  );
 }
 
 export interface Trace {
@@ -124,9 +137,11 @@ export async function planStudy(options: StudyOptions): Promise<StudyPlan> {
     }
   }
   if (rows.length === 0) {
-    const known = [...WORKLOADS.map(({ name }) => name), ...traces.map(({ name }) => name)].join(', ');
+    const fit = WORKLOADS.filter(({ threadsMultiple = 1 }) => threads.some((n) => n % threadsMultiple === 0));
+    const known = [...fit, ...traces].map(({ name }) => name).join(', ');
+    const count = `${threads} ${threads.length === 1 && threads[0] === 1 ? 'thread' : 'threads'}`;
     throw new RangeError(
-      `workloads is ${options.workloads}; it matches none of ${known} on ${threads} threads`,
+      `workloads is ${options.workloads}; it matches none of ${known}, which can run on ${count}`,
     );
   }
   return { seconds, seed, threads, rows, programs };

@@ -17,7 +17,7 @@ import { arenaBytesFor } from '../replayBytes.js';
 import type { Sample } from '../sample.js';
 import { Stage } from '../stage.js';
 import { median, rng } from '../stats.js';
-import type { StudyPlan } from './plan.js';
+import { cachesFor, type StudyPlan } from './plan.js';
 import type { Row } from './row.js';
 
 /** Ends of the phases, as shares of the whole time. What is not done by then, on a busy machine, is left out. */
@@ -75,8 +75,7 @@ export class StudyRun {
     this.#progress = progress;
     this.#start = start;
     this.#random = rng(plan.seed);
-    const traceCaches = new Set(plan.programs.flatMap(({ caches }) => caches.map(({ name }) => name)));
-    this.#maxCaches = Math.min(254, 64 + traceCaches.size);
+    this.#maxCaches = cachesFor(plan.programs);
     this.#bytes = arenaBytesFor(plan.programs);
   }
 

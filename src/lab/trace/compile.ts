@@ -1,6 +1,9 @@
 /** From the events of a trace to a program; the rules of slots stand in program.ts. */
+import { KMALLOC_SIZES, MAX_CACHES } from '../../cache/index.js';
 import { PCPU_MIN_UNIT_SIZE } from '../../percpu/index.js';
+import { NAME_BYTES_MAX } from '../../slab/index.js';
 import { PAGE_SIZE } from '../../struct/index.js';
+import { TraceError } from './error.js';
 import { EventKind, type ParserOptions, type TraceEvent } from './event.js';
 import {
   OP_ARG_SHIFT,
@@ -28,6 +31,15 @@ const SLOT_ALIGN = 32;
 const SHEAF_CAPACITY: Readonly<Record<string, number>> = { vm_area_struct: 32, maple_node: 32 };
 /** Names that an arena has caches of its own for. */
 const RESERVED_NAME = /^(?:(?:dma-)?kmalloc-|kmem_cache$|kmem_cache_node$)/;
+
+/** Those of the arena itself: kmem_cache, kmem_cache_node and kmalloc's. */
+const OWN_CACHES = 2 + KMALLOC_SIZES.length;
+/** Distinct caches of one trace. */
+export const TRACE_CACHES_MAX = MAX_CACHES - OWN_CACHES;
+
+/** A name with something in front of it, or with its number where that is too long for a cache. */
+export const prefixedName = (prefix: string, name: string, index: number): string =>
+  Buffer.byteLength(prefix + name) <= NAME_BYTES_MAX ? prefix + name : `${prefix}#${index}`;
 
 export interface CompileOptions extends ParserOptions {
   /** Target CPUs: a CPU of the kernel becomes its number modulo this. */
@@ -107,12 +119,15 @@ export class TraceCompiler {
   readonly #kernelCpus = new Set<number>();
   readonly #summary = emptySummary();
   readonly #kthreadRcu: boolean;
+  readonly #file: string;
   #crossSlots = 0;
   #lastKernelCpu = -1;
   #percpuLive = 0;
 
-  constructor(cpus: number, kthreadRcu = false) {
+  /** `file` is the name that errors give the trace. */
+  constructor(cpus: number, kthreadRcu = false, file = '<text>') {
     this.#kthreadRcu = kthreadRcu;
+    this.#file = file;
     if (!Number.isInteger(cpus) || cpus < 1 || cpus > CPUS_MAX) {
       throw new RangeError(`cpus must be an integer from 1 to ${CPUS_MAX}, got ${cpus}`);
     }
@@ -127,7 +142,7 @@ export class TraceCompiler {
     if (event.kind === EventKind.percpuAlloc || event.kind === EventKind.percpuFree) this.#percpu(event);
     else if (event.isNull) summary.nullEvents++;
     else if (event.kind === EventKind.cacheAlloc) {
-      this.#alloc(event, this.#cacheIndex(event.name, event.bytesAlloc) << OP_ARG_SHIFT);
+      this.#alloc(event, this.#cacheIndex(event) << OP_ARG_SHIFT);
     } else if (event.kind === EventKind.kmalloc) {
       this.#alloc(event, ((event.bytesReq || event.bytesAlloc) << OP_ARG_SHIFT) | OP_KMALLOC);
     } else this.#recordedFree(event);
@@ -241,10 +256,14 @@ export class TraceCompiler {
     return true;
   }
 
-  #cacheIndex(traceName: string, size: number): number {
+  #cacheIndex(event: TraceEvent): number {
+    const { name: traceName, bytesAlloc: size } = event;
     const known = this.#cacheByName.get(traceName);
     if (known === undefined) {
-      const name = RESERVED_NAME.test(traceName) ? `trace-${traceName}` : traceName;
+      this.#checkCache(event);
+      const name = RESERVED_NAME.test(traceName)
+        ? prefixedName('trace-', traceName, this.#caches.length)
+        : traceName;
       const cache: ProgramCache = { name, traceName, size };
       const capacity = SHEAF_CAPACITY[traceName];
       if (capacity !== undefined) cache.sheafCapacity = capacity;
@@ -255,6 +274,24 @@ export class TraceCompiler {
     const cache = this.#caches[known];
     if (cache.size < size) cache.size = size;
     return known;
+  }
+
+  /** What createCache would refuse is refused where it stands in the trace. */
+  #checkCache({ name, line }: TraceEvent): void {
+    const bytes = Buffer.byteLength(name);
+    if (bytes > NAME_BYTES_MAX) {
+      const problem = `the cache name "${name}" has ${bytes} bytes; a cache's name may have at most ${NAME_BYTES_MAX}`;
+      throw new TraceError(this.#file, line, problem);
+    }
+    if (/\s/.test(name)) {
+      const problem = `the cache name ${JSON.stringify(name)} has white space; a cache's name must be free of it`;
+      throw new TraceError(this.#file, line, problem);
+    }
+    if (this.#caches.length < TRACE_CACHES_MAX) return;
+    const problem =
+      `"${name}" is cache number ${TRACE_CACHES_MAX + 1} of the trace; it may have at most ${TRACE_CACHES_MAX}: an arena has ` +
+      `${MAX_CACHES}, ${OWN_CACHES} of them its own`;
+    throw new TraceError(this.#file, line, problem);
   }
 
   /** Where each CPU's slots start in the table (S3), and where the cross slots do. */
@@ -282,7 +319,7 @@ export class TraceCompiler {
 
 /** Compiles a trace file for `options.cpus` target CPUs. Rejects with a TraceError naming file and line. */
 export async function compileTrace(file: string, options: CompileOptions): Promise<TraceProgram> {
-  const compiler = new TraceCompiler(options.cpus, options.kthreadRcu);
+  const compiler = new TraceCompiler(options.cpus, options.kthreadRcu, file);
   return compiler.finish(await readTrace(file, (event) => compiler.add(event), options));
 }
 
@@ -292,6 +329,6 @@ export function compileTraceText(
   options: CompileOptions,
   file?: string,
 ): TraceProgram {
-  const compiler = new TraceCompiler(options.cpus, options.kthreadRcu);
+  const compiler = new TraceCompiler(options.cpus, options.kthreadRcu, file);
   return compiler.finish(readTraceText(text, (event) => compiler.add(event), options, file));
 }

@@ -107,6 +107,8 @@ export interface ParserOptions {
  */
 export class TraceEvent {
   kind: EventKind = FOREIGN;
+  /** Its number in the file, from 1. */
+  line = 0;
   /** The kernel's CPU number. */
   cpu = 0;
   /** The pointer as two words: an identity, which may be a hash, not an address. */

@@ -2,6 +2,8 @@ export {
   type CompileOptions,
   compileTrace,
   compileTraceText,
+  prefixedName,
+  TRACE_CACHES_MAX,
   TraceCompiler,
 } from './compile.js';
 export { ReplayTimeoutError, TraceError } from './error.js';

@@ -45,6 +45,7 @@ class TraceReader {
     const kind = event.parse(buf, start, end);
     if (kind >= EventKind.cacheAlloc) {
       this.counts.events++;
+      event.line = line;
       this.#onEvent(event);
     } else if (kind === EventKind.other) this.counts.otherEvents++;
     else if (kind === EventKind.malformed) {
