@@ -16,8 +16,8 @@
  * | peak, failures, forced | everybody, by plain adds: statistics            |
  */
 import { type ThisCpu, ThreadRecord, type TurnHolder, threadRecordOf } from '../cpu/index.js';
-import { LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
-import { fetchAdd, loadAcquire } from '../sync/index.js';
+import { type Geometry, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
+import { fetchAdd, loadAcquire, storeRelease } from '../sync/index.js';
 
 export const GROUP_NAME_BYTES = 64;
 export const MemoryGroupStruct = struct(
@@ -30,8 +30,6 @@ export const MemoryGroupStruct = struct(
     peak: 1,
     failures: 1,
     forced: 1,
-    /** Threads that work for it, and groups below it. */
-    users: 1,
     nameBytes: 1,
     name: GROUP_NAME_BYTES / 4,
   },
@@ -88,6 +86,18 @@ export function uncharge(m: Words, group: GroupPtr, bytes: number): void {
   }
 }
 
+/**
+ * Threads that work for a group, dead ones until they are reaped. slab_mutex held: no thread begins to. Nobody keeps a
+ * count of them, which could be left too high by one that dies.
+ */
+export function workersOf(m: Words, geometry: Geometry, group: GroupPtr): number {
+  let workers = 0;
+  for (let id = 0; id < geometry.threads; id++) {
+    if (loadAcquire(m, threadRecordOf(geometry, id) + STOCK_OF) === group) workers++;
+  }
+  return workers;
+}
+
 /** The group that this thread works for, and its stock, which lies in the thread's record. */
 export class Accounting implements TurnHolder {
   private readonly cpu: ThisCpu;
@@ -110,7 +120,8 @@ export class Accounting implements TurnHolder {
   /** From now on this thread's allocations count for `group`; 0 is for nobody. */
   workFor(group: GroupPtr): void {
     this.returnStock();
-    this.m[this.stockOf] = group;
+    // Pairs with workersOf: who ends the group that we leave finds our stock given back.
+    storeRelease(this.m, this.stockOf, group);
   }
 
   /**
@@ -213,8 +224,6 @@ export class Accounting implements TurnHolder {
     const bytes = m[record + STOCK]!;
     m[record + STOCK] = 0;
     m[record + STOCK_OF] = 0;
-    if (group === NONE) return;
-    if (bytes !== 0) uncharge(m, group, bytes);
-    fetchAdd(m, group + MemoryGroupStruct.users, -1);
+    if (group !== NONE && bytes !== 0) uncharge(m, group, bytes);
   }
 }
