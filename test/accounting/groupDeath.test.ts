@@ -70,7 +70,7 @@ describe('a thread that dies', () => {
       (other) => other.groups.workFor(other.groups.open('a')),
       (other) => other.groups.workFor(other.groups.open('b')),
     );
-    expect(left.length).toBeGreaterThan(1);
+    expect(left.length).toBeGreaterThan(0);
     expect(left.filter((groups) => groups !== 0)).toEqual([]);
   });
 
