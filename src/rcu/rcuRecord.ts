@@ -86,6 +86,8 @@ export type KfreeRcuCpuPtr = Ptr<'kfree_rcu_cpu'>;
 
 export const FIRST_GRACE_PERIOD = 1;
 export const GRACE_PERIOD_STEP = 2;
+/** How far numbers may run ahead of a reader: half of what comparisons by difference can tell. */
+export const LEAD_MAX = 1 << 30;
 
 /** Words of the region for so many thread slots. */
 export const rcuWords = (threads: number): number =>
