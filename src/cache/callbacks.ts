@@ -1,7 +1,13 @@
 /** Caches with constructors and destructors: who has their functions, and how such a cache ends. */
 
 import { GFP_KERNEL } from '../page/index.js';
-import { type CacheDesc, KmemCacheStruct, type ObjectCallbacks, SLAB_DTOR } from '../slab/index.js';
+import {
+  type CacheDesc,
+  KmemCacheStruct,
+  type ObjectCallbacks,
+  SLAB_CTOR,
+  SLAB_DTOR,
+} from '../slab/index.js';
 import { CpuError, WORD_BYTES } from '../struct/index.js';
 import { canSleep, futexWait, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
@@ -69,7 +75,10 @@ export class Endings {
 
   /** Throws unless this thread can destruct what is left of a cache. */
   assertPossible(s: CacheDesc): void {
-    if ((s.flags & SLAB_DTOR) === 0) return;
+    if ((s.flags & SLAB_DTOR) === 0) {
+      if ((s.flags & SLAB_CTOR) !== 0) this.waitForOthers(s, 'destroy again');
+      return;
+    }
     const fault = definitionFault(s, moduleOf(this.caches, s));
     if (fault !== undefined) throw fault;
     this.caches.slabs.callbacks.runCache(s);

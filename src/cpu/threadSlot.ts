@@ -55,7 +55,9 @@ export const ThreadRecord = struct(
     stockBytes: 1,
     /** The CPU that the slot's thread came to, plus 1. */
     cameTo: 1,
-    spare: 4,
+    /** Counts the changes of `constructing`. */
+    constructions: 1,
+    spare: 3,
     locks: LockRecord.SIZEOF,
   },
   { alignWords: LINE_WORDS },
