@@ -240,6 +240,7 @@ export class Caches implements CacheContext {
 
   shrink(cache: KmemCache): ShrinkReport {
     return this.withSlabMutex(() => {
+      cache.assertAlive(); // another thread may have ended it while we waited
       this.nolock.drainAll();
       return shrinkCache(this, this.current(cache.desc.slot));
     });
@@ -250,18 +251,24 @@ export class Caches implements CacheContext {
     const { ptr, slot } = cache.desc;
     this.endings.assertPossible(cache.desc);
     this.kfreeRcu.settle(() => [cache.primary]);
-    const report = this.withSlabMutex(() => {
+    const dropped = this.withSlabMutex(() => {
+      cache.assertAlive();
       this.nolock.drainAll();
-      const dropped = dropCache(this, this.current(slot));
-      leavePlace(this, ptr);
-      return dropped;
+      const { release, ...rest } = dropCache(this, this.current(slot));
+      const leave = (): void => {
+        release();
+        leavePlace(this, ptr);
+      };
+      if (rest.ended === undefined || rest.leaks) leave();
+      return { ...rest, release: leave };
     });
-    this.endings.finish(cache.desc);
-    return report;
+    this.endings.finish(dropped);
+    return dropped.report;
   }
 
   setupPercpuArray(cache: KmemCache, count: number): KmemCache {
     return this.withSlabMutex(() => {
+      cache.assertAlive();
       setUpArrays(this, this.current(cache.desc.slot), count);
       return this.current(cache.desc.slot);
     });
