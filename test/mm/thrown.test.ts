@@ -37,7 +37,7 @@ it('by the frees at its end: the space can be used, and gives back what it gathe
   const stuck: number[] = [];
   vi.spyOn(nodes, 'freeRcu').mockImplementationOnce((p) => {
     stuck.push(p);
-    throw new SlabBugError('invalid-free', nodes.name, p, 'told to fail');
+    throw new SlabBugError('invalid-pointer', nodes.name, p, 'told to fail');
   });
   expect(() => mm.unmap(BASE, 60 * PAGE)).toThrow('told to fail');
   expect(stuck).toHaveLength(1);
