@@ -382,13 +382,10 @@ export class Caches implements CacheContext {
   }
 
   private ownSlabMutex<T>(body: () => T): T {
-    this.cpu.enter(Intent.CACHES, 0);
     this.ownsSlabMutex = true;
     try {
-      return body();
+      return this.cpu.turnOf(Intent.CACHES, 0, body);
     } finally {
-      this.cpu.endTurn();
-      this.cpu.leave();
       this.ownsSlabMutex = false;
       this.cpu.locks.unlock(slabMutex(this.geometry), LockClass.SlabMutex);
       if (this.cpu.callbacksDue) this.cpu.runCallbacks();

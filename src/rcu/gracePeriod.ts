@@ -16,7 +16,15 @@
  *      thread, ahead of the oldest seq and of `completed`: all that are compared are less than 2^31 apart.
  */
 import type { Geometry, Words } from '../struct/index.js';
-import { cmpxchg, fetchAdd, futexWait, futexWake, loadAcquire, storeRelease } from '../sync/index.js';
+import {
+  cmpxchg,
+  exchange,
+  fetchAdd,
+  futexWait,
+  futexWake,
+  loadAcquire,
+  storeRelease,
+} from '../sync/index.js';
 import {
   FIRST_GRACE_PERIOD,
   GRACE_PERIOD_STEP,
@@ -130,7 +138,8 @@ export class GracePeriods {
   /** A CPU became quiescent: wakes whoever waits for that. The store of its seq comes before (pairs with sleep). */
   wakeWaiters(): void {
     const { m, state } = this;
-    if (loadAcquire(m, state + WAITERS) === 0) return;
+    // The mark is taken before WAKE moves: who sets it anew after that sleeps on the next number, or not at all.
+    if (loadAcquire(m, state + WAITERS) === 0 || exchange(m, state + WAITERS, 0) === 0) return;
     fetchAdd(m, state + WAKE, 1);
     futexWake(m, state + WAKE, Number.POSITIVE_INFINITY);
   }
@@ -138,11 +147,11 @@ export class GracePeriods {
   /** Sleeps until a CPU becomes quiescent, or the time is over, unless it is done already. May return early. */
   sleep(done: () => boolean, ms: number): void {
     const { m, state } = this;
-    fetchAdd(m, state + WAITERS, 1);
     const seen = loadAcquire(m, state + WAKE);
-    // Looks again after it is counted: a CPU that became quiescent before that did not see it.
+    // A mark and no count: who dies in here leaves nothing behind that the next wake does not clear.
+    storeRelease(m, state + WAITERS, 1);
+    // Looks again after it is marked: a CPU that became quiescent before that did not see it.
     if (!done()) futexWait(m, state + WAKE, seen, ms);
-    fetchAdd(m, state + WAITERS, -1);
   }
 
   /** The oldest number that a CPU is reading under; all before it are over. */

@@ -16,7 +16,7 @@ export const RcuState = struct(
     current: LINE_WORDS,
     /** The youngest of which it is known that every reader from before it is done; a hint that saves a scan. */
     completed: LINE_WORDS,
-    /** Threads that sleep until a CPU becomes quiescent. */
+    /** 1 while a thread may be asleep until a CPU becomes quiescent. */
     waiters: 1,
     /** What they sleep on; changes with each wake. */
     wake: 1,

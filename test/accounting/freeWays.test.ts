@@ -31,8 +31,9 @@ describe('kfree_rcu of an accounted object', () => {
     arena.rcu.limitMs = 50;
     arena.failPageAlloc(1);
     other.rcu.readLock();
-    // Without the word it would wait for the reader, in vain.
+    // Without the word it would wait for the reader, in vain, and then need a callback for each.
     for (const p of objects) cache.freeRcu(p, 8);
+    expect(arena.rcu.pending).toBe(0);
     expect(arena.failPageAlloc(0).refused).toBeGreaterThan(0);
     expect(settled(arena, group), 'counts as freed at once').toBe(0);
     expectSound(arena);
