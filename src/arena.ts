@@ -165,8 +165,13 @@ export class Arena extends ArenaReports {
     const caches = this.caches;
     if (caches.reclaim.running) throw new CpuError('a shrinker may not take its thread offline');
     caches.statics.assertMayLeave();
-    caches.finishRcu();
-    caches.leaveCpu();
+    try {
+      caches.finishRcu();
+      caches.leaveCpu();
+    } catch (error) {
+      caches.kfreeRcu.stay(); // the thread stays what it was
+      throw error;
+    }
     this.percpu.leaveCpu();
     this.current = undefined;
     this.currentPercpu = undefined;

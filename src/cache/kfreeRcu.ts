@@ -202,6 +202,11 @@ export class KfreeRcu {
     if (this.timer !== undefined) clearTimeout(this.timer);
   }
 
+  /** It could not leave. */
+  stay(): void {
+    this.leaving = false;
+  }
+
   /**
    * Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Returns who may have kept objects. Kernel:
    * `flush_rcu_sheaves_on_cache`.
