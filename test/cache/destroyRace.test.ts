@@ -9,6 +9,7 @@ import {
   SlabBugError,
 } from '#src/index.js';
 import { LockClass } from '#src/sync/index.js';
+import { dying } from '../cpu/support/dying.js';
 import { cutIn } from '../slab/support.js';
 import { allocMany, boot, expectSound, footprint, freeMany, secondCpu } from './support/arena.js';
 
@@ -115,6 +116,31 @@ describe.each([
     expect(footprint(arena)).toEqual(before);
     expectSound(arena);
   });
+});
+
+it('one who dies while he waits is reported, and all others go on', () => {
+  const race = setup();
+  const { arena, other, reader } = race;
+  used(arena);
+  arena.endTurn();
+  const theirs = other.openCache('c');
+  cutIn(other, LockClass.SlabMutex, 'after lock', IN_DESTROY, () => reader.rcu.readLock());
+  other.rcu.stallMs = 1;
+  dying(arena, (die) => {
+    other.rcu.onStall = die;
+    theirs.destroy();
+  });
+  const { heldLocks, notes } = arena.cpuDead(2);
+  expect(heldLocks).toEqual([]);
+  expect(notes).toEqual([
+    expect.stringMatching(/^died while making, shrinking or ending caches, cache slot \d+$/),
+  ]);
+  endReading(race);
+  expect(arena.cacheNames()).not.toContain('c');
+  const next = arena.createCache('c', { size: 512 });
+  freeMany(next, allocMany(next, 100));
+  expect(next.destroy().leaked).toBe(0);
+  expectSound(arena);
 });
 
 it('a name that somebody takes while destroy waits in vain is his', () => {
