@@ -344,7 +344,7 @@ export class Caches implements CacheContext {
       const cpu = lastCpuOf(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
       const notes = this.slabs.callbacks.inherit(thread);
-      this.accounting.inherit(thread);
+      notes.push(...this.accounting.inherit(thread));
       this.kfreeRcu.shrink(thread);
       notes.push(...this.kfreeRcu.inherit(thread));
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));

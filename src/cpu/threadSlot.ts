@@ -57,7 +57,9 @@ export const ThreadRecord = struct(
     cameTo: 1,
     /** Counts the changes of `constructing`. */
     constructions: 1,
-    spare: 3,
+    /** Bytes on their way between a memory group and what the thread has charged ahead. */
+    charging: 1,
+    spare: 2,
     locks: LockRecord.SIZEOF,
   },
   { alignWords: LINE_WORDS },

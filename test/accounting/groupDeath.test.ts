@@ -1,8 +1,8 @@
 /** Threads that die while they begin to work for a group, or leave one: it can be ended when they are reaped. */
 import { describe, expect, it } from 'vitest';
 import { ThreadRecord } from '#src/cpu/index.js';
-import { type Arena, LockError, type MemoryGroup } from '#src/index.js';
-import { boot, expectSound, secondCpu } from '../cache/support/arena.js';
+import { type Arena, LockError, type MemoryGroup, SLAB_ACCOUNT } from '#src/index.js';
+import { allocMany, boot, expectSound, secondCpu } from '../cache/support/arena.js';
 import { dying } from '../cpu/support/dying.js';
 
 /** Ends the thread of `other` before the nth of its accesses that change memory, of those made with Atomics. */
@@ -83,6 +83,51 @@ describe('a thread that dies', () => {
     expect(left.filter((groups) => groups !== 0)).toEqual([]);
   });
 });
+
+it.each([
+  ['allocates', 0],
+  ['frees what another thread charged', 1],
+  ['frees past what it may keep', 2],
+])('a thread that dies while it %s leaves no more charged than it is said to', (_what, kind) => {
+  for (let nth = 1, survived = false; !survived; nth++) {
+    const arena = boot({ bytes: 2 << 20, maxCaches: 24 });
+    const above = arena.groups.create('above');
+    arena.groups.create('a', { parent: above });
+    const group = arena.groups.open('a');
+    const cache = arena.createCache('charged', { size: 1024, layer: 'none', flags: SLAB_ACCOUNT });
+    const other = secondCpu(arena);
+    const theirs = other.openCache('charged');
+    if (kind === 1) arena.groups.workFor(group);
+    else other.groups.workFor(other.groups.open('a'));
+    const from = kind === 1 ? cache : theirs;
+    const held = kind === 0 ? [] : allocMany(from, 50);
+    arena.endTurn();
+    other.endTurn();
+    survived = dieBefore(arena, nth, () => {
+      if (kind === 0) theirs.alloc();
+      else for (const p of held) theirs.free(p);
+      other.endTurn();
+    });
+    let notes: string[];
+    try {
+      notes = arena.cpuDead(1).notes;
+    } catch {
+      continue; // a lock of the slabs died with it
+    }
+    const objects = arena.cacheInfo().find(({ name }) => name === 'charged')!.objects;
+    const most = objects * cache.size + told(notes);
+    for (const each of [group, above]) {
+      expect(each.usage, `${each.name}, before ${nth}`).toBeLessThanOrEqual(most + cache.size);
+      expect(each.usage).toBeGreaterThanOrEqual(0);
+    }
+  }
+});
+
+/** Bytes that the notes say may be lost. */
+function told(notes: string[]): number {
+  const found = notes.map((note) => /^up to (\d+) bytes that it was charging/.exec(note)).find(Boolean);
+  return Number(found?.[1] ?? 0);
+}
 
 it('a group with a dead thread in it cannot be ended before that is reaped', () => {
   const arena = boot();
