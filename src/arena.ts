@@ -148,17 +148,18 @@ export class Arena extends ArenaReports {
     }
     const { wanted, tid } = checkOnline(options, this.geometry);
     const Cpu = this.geometry.lockdep === 0 ? ThisCpu : LockdepCpu;
-    const caches = new Caches(
-      new Cpu(this.views, this.geometry, wanted, tid),
-      this.code,
-      this.shrinkers,
-      this,
-    );
-    connectSlabDebug(caches, this.reports);
-    caches.openAll();
-    this.current = caches;
-    this.currentPercpu = new PercpuAllocator(caches);
-    return caches.cpu;
+    const cpu = new Cpu(this.views, this.geometry, wanted, tid);
+    try {
+      const caches = new Caches(cpu, this.code, this.shrinkers, this);
+      connectSlabDebug(caches, this.reports);
+      caches.openAll();
+      this.currentPercpu = new PercpuAllocator(caches);
+      this.current = caches;
+    } catch (error) {
+      cpu.goOffline(); // nothing is held yet but the slot
+      throw error;
+    }
+    return cpu;
   }
 
   /**
@@ -171,8 +172,13 @@ export class Arena extends ArenaReports {
     const caches = this.caches;
     if (caches.reclaim.running) throw new CpuError('a shrinker may not take its thread offline');
     caches.statics.assertMayLeave();
-    caches.finishRcu();
-    caches.leaveCpu();
+    try {
+      caches.finishRcu();
+      caches.leaveCpu();
+    } catch (error) {
+      caches.kfreeRcu.stay(); // the thread stays what it was
+      throw error;
+    }
     this.percpu.leaveCpu();
     this.current = undefined;
     this.currentPercpu = undefined;

@@ -127,12 +127,44 @@ export function withAccounting(base: KmemCacheClass, m: Words, record: number): 
 
     /** Counts as freed at once; the free after the grace period finds no group. */
     override freeRcu(p: number, head?: number): void {
+      const owner = this.leaveGroup(p, head);
+      super.freeRcu(p, head);
+      this.unchargeSlow(owner, this.cost);
+    }
+
+    override freeRcuNolock(p: number, head: number): void {
+      const owner = this.leaveGroup(p, head);
+      super.freeRcuNolock(p, head);
+      this.unchargeSlow(owner, this.cost);
+    }
+
+    /** Throws what freeRcu throws, with nothing changed; then the object belongs to nobody. Returns whom it belonged to. */
+    private leaveGroup(p: number, head: number | undefined): number {
+      this.assertAlive();
       if (head !== undefined) checkHead(head, this.objectSize);
       this.assertAllocated(p);
       const at = (p + this.ext) >> 2;
       const owner = m[at]!;
       m[at] = 0;
-      super.freeRcu(p, head);
+      return owner;
+    }
+
+    /** Charges wait for no lock, and nothing that they change is in hand where a restricted context cuts in. */
+    override allocNolock(gfp: number): number {
+      const p = super.allocNolock(gfp);
+      if (p === 0) return 0;
+      if (!this.context.accounting.charge(this.cost)) {
+        super.freeNolock(p);
+        return 0;
+      }
+      m[(p + this.ext) >> 2] = m[STOCK_OF]!;
+      return p;
+    }
+
+    /** What is put off counts as free: its group is not looked for again. */
+    override freeNolock(p: number): void {
+      const owner = m[(p + this.ext) >> 2]!;
+      super.freeNolock(p);
       this.unchargeSlow(owner, this.cost);
     }
 

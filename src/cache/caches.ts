@@ -246,6 +246,7 @@ export class Caches implements CacheContext {
 
   shrink(cache: KmemCache): ShrinkReport {
     return this.withSlabMutex(() => {
+      cache.assertAlive(); // another thread may have ended it while we waited
       this.nolock.drainAll();
       return shrinkCache(this, this.current(cache.desc.slot));
     });
@@ -256,18 +257,24 @@ export class Caches implements CacheContext {
     const { ptr, slot } = cache.desc;
     this.endings.assertPossible(cache.desc);
     this.kfreeRcu.settle(() => [cache.primary]);
-    const report = this.withSlabMutex(() => {
+    const dropped = this.withSlabMutex(() => {
+      cache.assertAlive();
       this.nolock.drainAll();
-      const dropped = dropCache(this, this.current(slot));
-      leavePlace(this, ptr);
-      return dropped;
+      const { release, ...rest } = dropCache(this, this.current(slot));
+      const leave = (): void => {
+        release();
+        leavePlace(this, ptr);
+      };
+      if (rest.ended === undefined || rest.leaks) leave();
+      return { ...rest, release: leave };
     });
-    this.endings.finish(cache.desc);
-    return report;
+    this.endings.finish(dropped);
+    return dropped.report;
   }
 
   setupPercpuArray(cache: KmemCache, count: number): KmemCache {
     return this.withSlabMutex(() => {
+      cache.assertAlive();
       setUpArrays(this, this.current(cache.desc.slot), count);
       return this.current(cache.desc.slot);
     });
@@ -343,7 +350,7 @@ export class Caches implements CacheContext {
       const cpu = lastCpuOf(m, geometry, thread);
       const dead = { thread, owner, cpu, othersStay: hasOtherThread(m, geometry, cpu, thread) };
       const notes = this.slabs.callbacks.inherit(thread);
-      this.accounting.inherit(thread);
+      notes.push(...this.accounting.inherit(thread));
       this.kfreeRcu.shrink(thread);
       notes.push(...this.kfreeRcu.inherit(thread));
       for (const cache of this.all().reverse()) notes.push(...reapPcs(this, cache, dead));
@@ -381,13 +388,10 @@ export class Caches implements CacheContext {
   }
 
   private ownSlabMutex<T>(body: () => T): T {
-    this.cpu.enter(Intent.CACHES, 0);
     this.ownsSlabMutex = true;
     try {
-      return body();
+      return this.cpu.turnOf(Intent.CACHES, 0, body);
     } finally {
-      this.cpu.endTurn();
-      this.cpu.leave();
       this.ownsSlabMutex = false;
       this.cpu.locks.unlock(slabMutex(this.geometry), LockClass.SlabMutex);
       if (this.cpu.callbacksDue) this.cpu.runCallbacks();

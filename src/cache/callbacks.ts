@@ -1,13 +1,20 @@
 /** Caches with constructors and destructors: who has their functions, and how such a cache ends. */
 
 import { GFP_KERNEL } from '../page/index.js';
-import { type CacheDesc, KmemCacheStruct, type ObjectCallbacks, SLAB_DTOR } from '../slab/index.js';
+import {
+  type CacheDesc,
+  KmemCacheStruct,
+  type ObjectCallbacks,
+  SLAB_CTOR,
+  SLAB_DTOR,
+} from '../slab/index.js';
 import { CpuError, WORD_BYTES } from '../struct/index.js';
-import { canSleep, futexWait, loadAcquire } from '../sync/index.js';
+import { canSleep, futexWait, Intent, loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
 import { definitionFault, definitionOf } from './define.js';
 import { endCache } from './drain.js';
 import type { KmemCache } from './kmemCache.js';
+import type { Dropped } from './merging.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 
 const { definedIn: DEFINED_IN } = KmemCacheStruct;
@@ -69,27 +76,58 @@ export class Endings {
 
   /** Throws unless this thread can destruct what is left of a cache. */
   assertPossible(s: CacheDesc): void {
-    if ((s.flags & SLAB_DTOR) === 0) return;
+    if ((s.flags & SLAB_DTOR) === 0) {
+      if ((s.flags & SLAB_CTOR) !== 0) this.waitForOthers(s, 'destroy again');
+      return;
+    }
     const fault = definitionFault(s, moduleOf(this.caches, s));
     if (fault !== undefined) throw fault;
     this.caches.slabs.callbacks.runCache(s);
     this.waitForOthers(s, 'destroy again');
   }
 
-  /** slab_mutex is not held. What destroy found to destruct is destructed, and the cache's memory goes. */
-  finish(s: CacheDesc): void {
+  /**
+   * The end of a cache, after destroy took it off the list. slab_mutex is held neither while others read, nor in
+   * destructors: caches are made meanwhile, and dead threads reaped.
+   */
+  finish({ ended: s, leaks, release, revive }: Dropped): void {
     const { caches } = this;
-    const { callbacks } = caches.slabs;
-    const at = registrySlot(caches.geometry, s.slot);
-    const { m } = caches.views;
-    if (m[at + RegistrySlot.serial] !== -s.serial || !callbacks.hasWaiting(s)) return;
+    if (s === undefined) return;
+    if (!leaks) this.waitForReaders(s, revive);
+    this.destructRest(s);
+    if (leaks) return;
+    caches.withSlabMutex(() => {
+      if (!caches.slabs.callbacks.hasWaiting(s)) endCache(caches, s);
+      release();
+    });
+  }
+
+  /**
+   * Callbacks of other threads may be looking into its barns and nodes, in read sections in which they found it alive;
+   * others may be looking at objects of its slabs.
+   */
+  private waitForReaders(s: CacheDesc, revive: () => void): void {
+    const { cpu, rcu, slabs } = this.caches;
+    cpu.enter(Intent.CACHES, s.slot);
+    try {
+      rcu.synchronize();
+      slabs.freeAllRipeSlabs(s);
+    } catch (error) {
+      this.caches.withSlabMutex(revive); // destroy again when they are over
+      throw error;
+    } finally {
+      cpu.leave();
+    }
+  }
+
+  private destructRest(s: CacheDesc): void {
+    const { callbacks } = this.caches.slabs;
+    if (!callbacks.hasWaiting(s)) return;
     this.ending = s;
     try {
       // Who found the cache alive may be taking its list; who comes later finds that it is not.
       this.waitForOthers(s, 'what is left of it stays');
       for (let round = 0; round < ROUNDS_MAX && callbacks.hasWaiting(s); round++) callbacks.runCache(s);
-      if (callbacks.hasWaiting(s)) return;
-      caches.withSlabMutex(() => endCache(caches, s));
     } finally {
       this.ending = undefined;
     }

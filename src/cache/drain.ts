@@ -57,7 +57,10 @@ export function shrinkCache(caches: Caches, cache: KmemCache): ShrinkReport {
   return { slabs: shrinkNodes(caches, cache), skippedCpus };
 }
 
-/** slab_mutex held. Every CPU's lock is taken first and kept, so that nobody gets back in. */
+/**
+ * slab_mutex held. Every CPU's lock is taken first and kept, so that nobody gets back in. Without leaks the cache is ending
+ * then: it is not live any more, and has its memory and slot until endCache. Kernel: `__kmem_cache_shutdown`.
+ */
 export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
   const { cpu, geometry, views } = caches;
   const { desc } = cache;
@@ -78,42 +81,22 @@ export function destroyCache(caches: Caches, cache: KmemCache): LeakReport {
     shrinkBarns(caches, cache);
     const sheaves = countPrefilled(caches, cache);
     const slabs = shrinkNodes(caches, cache);
-    if (caches.slabs.freeAllRipeSlabs(desc)) {
-      caches.rcu.synchronize();
-      caches.slabs.freeAllRipeSlabs(desc);
-    }
     const guarded = caches.guards.live(desc);
-    if (slabs > 0 || sheaves > 0 || guarded.length > 0) {
-      const objects = [...allocatedObjects(caches, desc), ...guarded];
-      publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
-      caches.debug.leaked(cache, objects);
-      const report = { cache: desc.name, leaked: objects.length, objects };
-      return sheaves > 0 ? { ...report, sheaves } : report;
-    }
-    caches.guards.forget(desc);
-    // With destructors to run it keeps its slot until they have, which is not under these locks.
-    if (caches.slabs.callbacks.hasWaiting(desc))
-      publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
-    else endCache(caches, desc);
-    return { cache: desc.name, leaked: 0, objects: [] };
+    const leaks = slabs > 0 || sheaves > 0 || guarded.length > 0;
+    const objects = leaks ? [...allocatedObjects(caches, desc), ...guarded] : [];
+    publishSlot(views.m, geometry, desc.slot, -desc.serial, desc.ptr);
+    if (leaks) caches.debug.leaked(cache, objects);
+    else caches.guards.forget(desc);
+    const report = { cache: desc.name, leaked: objects.length, objects };
+    return sheaves > 0 ? { ...report, sheaves } : report;
   } finally {
     for (let id = 0; id < geometry.cpus; id++) unlockRemotePcs(cpu, pcsOf(geometry, id, desc.slot));
   }
 }
 
-/**
- * The cache has nothing left. Callbacks of other threads may still be looking into its barns and nodes, in read sections
- * in which they found it alive: its memory goes when those are over.
- */
+/** slab_mutex held. The cache has nothing left, and nobody looks at its barns and nodes any more. Kernel: `slab_kmem_cache_release`. */
 export function endCache(caches: Caches, desc: CacheDesc): void {
-  const { geometry, views, rcu } = caches;
-  publishSlot(views.m, geometry, desc.slot, 0, 0);
-  try {
-    rcu.synchronize();
-  } catch (error) {
-    publishSlot(views.m, geometry, desc.slot, desc.serial, desc.ptr); // destroy again when they are over
-    throw error;
-  }
+  publishSlot(caches.views.m, caches.geometry, desc.slot, 0, 0);
   releaseCache(caches, desc);
 }
 

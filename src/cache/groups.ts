@@ -11,9 +11,9 @@ import {
   sizeText,
   WORD_BYTES,
 } from '../struct/index.js';
-import { fetchAdd, loadAcquire } from '../sync/index.js';
+import { loadAcquire } from '../sync/index.js';
 import type { Caches } from './caches.js';
-import { GROUP_NAME_BYTES, type GroupPtr, MemoryGroupStruct, NO_LIMIT } from './memoryGroup.js';
+import { GROUP_NAME_BYTES, type GroupPtr, MemoryGroupStruct, NO_LIMIT, workersOf } from './memoryGroup.js';
 import { Registry } from './registry.js';
 
 const G = MemoryGroupStruct;
@@ -131,7 +131,6 @@ export class MemoryGroups {
       m[ptr + G.parent] = parent?.ptr ?? 0;
       m[ptr + G.nameBytes] = bytes.length;
       u8.set(bytes, (ptr + G.name) * WORD_BYTES);
-      if (parent !== undefined) fetchAdd(m, parent.ptr + G.users, 1);
       m[ptr + G.next] = m[this.head]!;
       m[this.head] = ptr;
       return new MemoryGroup(caches, ptr);
@@ -151,18 +150,13 @@ export class MemoryGroups {
   /** From now on this thread's allocations from caches with SLAB_ACCOUNT count for `group`; null for nobody. */
   workFor(group: MemoryGroup | null): void {
     const { caches } = this;
-    const { accounting, views } = caches;
-    const before = accounting.current;
-    if (group === null) accounting.workFor(0 as GroupPtr);
-    else {
-      // slab_mutex keeps it from being ended between the look and the count.
-      caches.withSlabMutex(() => {
-        this.checkLive('group', group);
-        fetchAdd(views.m, group.ptr + G.users, 1);
-        accounting.workFor(group.ptr);
-      });
-    }
-    if (before !== 0) fetchAdd(views.m, before + G.users, -1);
+    const { accounting } = caches;
+    if (group === null) return accounting.workFor(0 as GroupPtr);
+    // slab_mutex keeps it from being ended between the look and the store.
+    caches.withSlabMutex(() => {
+      this.checkLive('group', group);
+      accounting.workFor(group.ptr);
+    });
   }
 
   /** Ends a group. Throws RangeError while threads work for it, groups are below it, or objects are charged to it. */
@@ -172,7 +166,7 @@ export class MemoryGroups {
     caches.withSlabMutex(() => {
       const { m } = caches.views;
       this.checkLive('group', group);
-      const [users, usage] = [loadAcquire(m, group.ptr + G.users), group.usage];
+      const [users, usage] = [this.usersOf(group.ptr), group.usage];
       if (users !== 0 || usage !== 0) {
         throw new RangeError(
           `group ${group.name} has ${users} threads and groups, and ${usage} bytes; it must have none`,
@@ -181,8 +175,6 @@ export class MemoryGroups {
       let at = this.head;
       while (m[at] !== group.ptr) at = m[at]! + G.next;
       m[at] = m[group.ptr + G.next]!;
-      const parent = m[group.ptr + G.parent]!;
-      if (parent !== 0) fetchAdd(m, parent + G.users, -1);
       caches.kmallocs.free(group.ptr * WORD_BYTES);
     });
   }
@@ -206,6 +198,14 @@ export class MemoryGroups {
   private find(name: string): MemoryGroup | undefined {
     for (const group of this.walk()) if (group.name === name) return group;
     return undefined;
+  }
+
+  /** Threads that work for a group, and groups below it. slab_mutex held. */
+  private usersOf(ptr: GroupPtr): number {
+    const { geometry, views } = this.caches;
+    let users = workersOf(views.m, geometry, ptr);
+    for (const group of this.walk()) if (views.m[group.ptr + G.parent] === ptr) users++;
+    return users;
   }
 
   /** Throws unless it is a group of this arena. */

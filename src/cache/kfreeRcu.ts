@@ -12,7 +12,7 @@
  * lies in the arena. A thread that blocks for ever holds back at most what it has gathered, until one of those.
  */
 import { Pcs, pcsOf } from '../cpu/index.js';
-import { KfreeRcuCpu, type KfreeRcuCpuPtr, krcpOf, type Rcu } from '../rcu/index.js';
+import { KfreeRcuCpu, type KfreeRcuCpuPtr, krcpOf, type Rcu, RcuStallError } from '../rcu/index.js';
 import type { CacheDesc } from '../slab/index.js';
 import { CpuError, optionError, requireInteger, WORD_BYTES, type Words } from '../struct/index.js';
 import { Intent, loadAcquire } from '../sync/index.js';
@@ -202,6 +202,11 @@ export class KfreeRcu {
     if (this.timer !== undefined) clearTimeout(this.timer);
   }
 
+  /** It could not leave. */
+  stay(): void {
+    this.leaving = false;
+  }
+
   /**
    * Submits the rcu_free sheaves of all CPUs, however full; slab_mutex held. Returns who may have kept objects. Kernel:
    * `flush_rcu_sheaves_on_cache`.
@@ -326,15 +331,25 @@ export class KfreeRcu {
   /** No memory for a page, and no word. Until its grace period is over it stays in hand. */
   private freeWithoutPage(p: number): void {
     const { m, own } = this;
-    if (this.rcu.depth > 0) {
+    if (this.rcu.depth > 0 || !this.waited()) {
       this.rcu.call(() => this.caches.kmallocs.freeAfterGracePeriod(p));
       m[this.hand] = 0; // a callback dies with its thread, and is counted then
       return;
     }
-    this.rcu.synchronize();
     this.batch.putOne(own, p);
     m[this.hand] = 0;
     this.batch.free(own);
+  }
+
+  /** Waits for a grace period; false when that takes too long, and the caller can do without. */
+  private waited(): boolean {
+    try {
+      this.rcu.synchronize();
+      return true;
+    } catch (error) {
+      if (error instanceof RcuStallError) return false;
+      throw error;
+    }
   }
 
   /**

@@ -16,8 +16,8 @@
  * | peak, failures, forced | everybody, by plain adds: statistics            |
  */
 import { type ThisCpu, ThreadRecord, type TurnHolder, threadRecordOf } from '../cpu/index.js';
-import { LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
-import { fetchAdd, loadAcquire } from '../sync/index.js';
+import { type Geometry, LINE_WORDS, type Ptr, struct, type Words } from '../struct/index.js';
+import { fetchAdd, loadAcquire, storeRelease } from '../sync/index.js';
 
 export const GROUP_NAME_BYTES = 64;
 export const MemoryGroupStruct = struct(
@@ -30,8 +30,6 @@ export const MemoryGroupStruct = struct(
     peak: 1,
     failures: 1,
     forced: 1,
-    /** Threads that work for it, and groups below it. */
-    users: 1,
     nameBytes: 1,
     name: GROUP_NAME_BYTES / 4,
   },
@@ -47,7 +45,7 @@ const {
   failures: FAILURES,
   forced: FORCED,
 } = MemoryGroupStruct;
-const { stockOf: STOCK_OF, stockBytes: STOCK } = ThreadRecord;
+const { stockOf: STOCK_OF, stockBytes: STOCK, charging: CHARGING } = ThreadRecord;
 const NONE = 0 as GroupPtr;
 
 /** Bytes that a thread charges at once. */
@@ -79,7 +77,7 @@ function forceCharge(m: Words, group: GroupPtr, bytes: number): void {
   }
 }
 
-export function uncharge(m: Words, group: GroupPtr, bytes: number): void {
+function uncharge(m: Words, group: GroupPtr, bytes: number): void {
   for (let g = group as number; g !== 0; ) {
     // Read first: with nothing charged to it the group may be ended. Its parent has these bytes until we get there.
     const parent = m[g + PARENT]!;
@@ -88,12 +86,26 @@ export function uncharge(m: Words, group: GroupPtr, bytes: number): void {
   }
 }
 
+/**
+ * Threads that work for a group, dead ones until they are reaped. slab_mutex held: no thread begins to. Nobody keeps a
+ * count of them, which could be left too high by one that dies.
+ */
+export function workersOf(m: Words, geometry: Geometry, group: GroupPtr): number {
+  let workers = 0;
+  for (let id = 0; id < geometry.threads; id++) {
+    if (loadAcquire(m, threadRecordOf(geometry, id) + STOCK_OF) === group) workers++;
+  }
+  return workers;
+}
+
 /** The group that this thread works for, and its stock, which lies in the thread's record. */
 export class Accounting implements TurnHolder {
   private readonly cpu: ThisCpu;
   private readonly m: Words;
   private readonly stock: number;
   private readonly stockOf: number;
+  /** Not 0 while usage and stock, or the usage of several groups, may not agree: for whoever reaps this thread. */
+  private readonly charging: number;
   private queued = false;
 
   constructor(cpu: ThisCpu) {
@@ -101,6 +113,7 @@ export class Accounting implements TurnHolder {
     this.m = cpu.m;
     this.stock = cpu.record + STOCK;
     this.stockOf = cpu.record + STOCK_OF;
+    this.charging = cpu.record + CHARGING;
   }
 
   get current(): GroupPtr {
@@ -110,7 +123,8 @@ export class Accounting implements TurnHolder {
   /** From now on this thread's allocations count for `group`; 0 is for nobody. */
   workFor(group: GroupPtr): void {
     this.returnStock();
-    this.m[this.stockOf] = group;
+    // Pairs with workersOf: who ends the group that we leave finds our stock given back.
+    storeRelease(this.m, this.stockOf, group);
   }
 
   /**
@@ -121,10 +135,13 @@ export class Accounting implements TurnHolder {
     const { m, current } = this;
     if (current === 0) return true;
     const have = m[this.stock]!;
-    if (tryCharge(m, current, bytes + STOCK_BYTES)) m[this.stock] = have + STOCK_BYTES;
-    else if (!this.chargeExactly(bytes, have)) return false;
-    this.hold();
-    return true;
+    m[this.charging] = bytes + STOCK_BYTES;
+    const ahead = tryCharge(m, current, bytes + STOCK_BYTES);
+    if (ahead) m[this.stock] = have + STOCK_BYTES;
+    const charged = ahead || this.chargeExactly(bytes, have);
+    m[this.charging] = 0;
+    if (charged) this.hold();
+    return charged;
   }
 
   private chargeExactly(bytes: number, have: number): boolean {
@@ -150,7 +167,7 @@ export class Accounting implements TurnHolder {
   uncharge(owner: GroupPtr, bytes: number): void {
     const { m } = this;
     if (owner === 0) return;
-    if (owner !== this.current) return uncharge(m, owner, bytes);
+    if (owner !== this.current) return this.giveBack(owner, bytes);
     m[this.stock] = m[this.stock]! + bytes;
     this.trim();
   }
@@ -161,7 +178,11 @@ export class Accounting implements TurnHolder {
     if (current === 0) return;
     const left = m[this.stock]! - bytes;
     if (left >= 0) m[this.stock] = left;
-    else forceCharge(m, current, bytes);
+    else {
+      m[this.charging] = bytes;
+      forceCharge(m, current, bytes);
+      m[this.charging] = 0;
+    }
   }
 
   /** The stock grew: past its limit, or by the first bytes that have to go back at the end of this turn. */
@@ -170,8 +191,16 @@ export class Accounting implements TurnHolder {
     const surplus = m[this.stock]! - STOCK_BYTES;
     this.hold();
     if (surplus <= STOCK_BYTES) return;
+    m[this.charging] = surplus;
     m[this.stock] = STOCK_BYTES;
-    uncharge(m, this.current, surplus);
+    this.giveBack(this.current, surplus);
+  }
+
+  private giveBack(group: GroupPtr, bytes: number): void {
+    const { m } = this;
+    m[this.charging] = bytes;
+    uncharge(m, group, bytes);
+    m[this.charging] = 0;
   }
 
   /** Other threads' stocks may be what is missing: they give them back when they look next. */
@@ -192,8 +221,10 @@ export class Accounting implements TurnHolder {
   private returnStock(): void {
     const { m } = this;
     const bytes = m[this.stock]!;
+    if (bytes === 0) return;
+    m[this.charging] = bytes;
     m[this.stock] = 0;
-    if (bytes !== 0) uncharge(m, this.current, bytes);
+    this.giveBack(this.current, bytes);
   }
 
   release(): void {
@@ -205,16 +236,19 @@ export class Accounting implements TurnHolder {
     this.returnStock();
   }
 
-  /** What a dead thread had charged ahead goes back. */
-  inherit(dead: number): void {
+  /** What a dead thread had charged ahead goes back. Returns what may stay charged for good, in words. */
+  inherit(dead: number): string[] {
     const { m } = this;
     const record = threadRecordOf(this.cpu.geometry, dead);
     const group = loadAcquire(m, record + STOCK_OF) as GroupPtr;
     const bytes = m[record + STOCK]!;
     m[record + STOCK] = 0;
     m[record + STOCK_OF] = 0;
-    if (group === NONE) return;
-    if (bytes !== 0) uncharge(m, group, bytes);
-    fetchAdd(m, group + MemoryGroupStruct.users, -1);
+    if (group !== NONE && bytes !== 0) this.giveBack(group, bytes);
+    const lost = m[record + CHARGING]!;
+    m[record + CHARGING] = 0;
+    return lost === 0
+      ? []
+      : [`up to ${lost} bytes that it was charging, or giving back, stay charged to their memory group`];
   }
 }

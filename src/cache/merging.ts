@@ -11,6 +11,7 @@
  * Who writes what: all of it is written under slab_mutex. An alias's struct is complete before its slot is published.
  */
 import {
+  type CacheDesc,
   createUniqueId,
   findMergeable,
   type KmemCachePtr,
@@ -29,7 +30,7 @@ import { destroyCache } from './drain.js';
 import type { KmemCache } from './kmemCache.js';
 import type { NewCache } from './newCache.js';
 import { firstDynamicSlot } from './places.js';
-import { findFreeSlot, liveSlots, publishSlot } from './registry.js';
+import { findByName, findFreeSlot, liveSlots, publishSlot } from './registry.js';
 import type { LeakReport } from './reports.js';
 
 const {
@@ -157,34 +158,70 @@ export function createAtPlace(caches: Caches, slot: number, made: NewCache): voi
   else alias(caches, server, made, slot);
 }
 
-/** Ends a name, and with the last one the cache. slab_mutex held; throws with nothing changed. */
-export function dropCache(caches: Caches, cache: KmemCache): LeakReport {
-  const { m } = caches.views;
-  const { ptr, slot, name } = cache.desc;
-  const primary = m[ptr + PRIMARY] as KmemCachePtr;
-  if (primary !== ptr) {
-    const report = dropStorage(caches, caches.handle(m[primary + KmemCacheStruct.slot]!));
-    publishSlot(m, caches.geometry, slot, 0, 0);
-    freeStruct(caches, ptr);
-    return { ...report, cache: name };
-  }
-  if (m[ptr + REFCOUNT]! > 1 && mergeMode(caches) === 'primary') m[ptr + HIDDEN] = 1;
-  return dropStorage(caches, cache);
+/** What became of a name, and what is still to be done about it. */
+export interface Dropped {
+  report: LeakReport;
+  /** The cache that ended with it, if it was the last. Unless there are leaks, its memory goes when nobody looks at it. */
+  ended: CacheDesc | undefined;
+  leaks: boolean;
+  /** Gives back what the name had, with slab_mutex held: at once, or when that memory goes. */
+  release: () => void;
+  /** The cache could not end: it is live again, unless another has got its name. slab_mutex held. */
+  revive: () => void;
 }
 
-/** One user less of a cache with storage. */
-function dropStorage(caches: Caches, cache: KmemCache): LeakReport {
-  const { m } = caches.views;
-  const { ptr, name } = cache.desc;
+/** Ends a name, and with the last one the cache. slab_mutex held; throws with nothing changed. */
+export function dropCache(caches: Caches, cache: KmemCache): Dropped {
+  const { geometry, views } = caches;
+  const { m } = views;
+  const { ptr, slot, serial, name } = cache.desc;
+  const primary = m[ptr + PRIMARY] as KmemCachePtr;
+  if (primary !== ptr) {
+    const dropped = dropStorage(caches, caches.handle(m[primary + KmemCacheStruct.slot]!), name);
+    publishSlot(m, geometry, slot, -serial, ptr);
+    return {
+      report: { ...dropped.report, cache: name },
+      ended: dropped.ended,
+      leaks: dropped.leaks,
+      release: () => {
+        dropped.release();
+        publishSlot(m, geometry, slot, 0, 0);
+        freeStruct(caches, ptr);
+      },
+      revive: () => {
+        if (findByName(m, geometry, name) >= 0) return;
+        dropped.revive();
+        publishSlot(m, geometry, slot, serial, ptr);
+      },
+    };
+  }
+  if (m[ptr + REFCOUNT]! > 1 && mergeMode(caches) === 'primary') m[ptr + HIDDEN] = 1;
+  return dropStorage(caches, cache, name);
+}
+
+/** One user less, of that name, of a cache with storage. */
+function dropStorage(caches: Caches, cache: KmemCache, user: string): Dropped {
+  const { geometry, views } = caches;
+  const { m } = views;
+  const { desc } = cache;
+  const { ptr, slot, serial, name } = desc;
   const users = m[ptr + REFCOUNT]! - 1;
   if (users > 0) {
     m[ptr + REFCOUNT] = users;
-    return { cache: name, leaked: 0, objects: [], users };
+    const report = { cache: name, leaked: 0, objects: [], users };
+    return { report, ended: undefined, leaks: false, release: () => {}, revive: () => {} };
   }
   const links = m[ptr + KmemCacheStruct.aliases]!;
   const report = destroyCache(caches, cache);
-  freeLinks(caches, links);
-  return report;
+  return {
+    report,
+    ended: desc,
+    leaks: report.leaked > 0 || report.sheaves !== undefined,
+    release: () => freeLinks(caches, links),
+    revive: () => {
+      if (findByName(m, geometry, user) < 0) publishSlot(m, geometry, slot, serial, ptr);
+    },
+  };
 }
 
 /** The name that a cache's attributes have in sysfs. */

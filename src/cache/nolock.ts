@@ -161,7 +161,7 @@ export class Nolock {
     const flags = m[page + Page.flags]!;
     if ((flags & PG_DEFERRED) !== 0) {
       advanceDraining(m, mine, m[p >> 2]!);
-      pages.free(page, orderOf(flags));
+      this.orAgain(ZONE_LOCK, p, p >> 2, () => pages.free(page, orderOf(flags)));
       return;
     }
     const { desc } = kmallocs.cacheOf(p)!;
@@ -170,16 +170,23 @@ export class Nolock {
     try {
       advanceDraining(m, mine, m[link]!);
       writeFreePointer(m, desc, p, 0); // a debug cache looks whether it leads to an object of the slab
-      slabs.freeOne(desc, p);
+      this.orAgain(LIST_LOCK, p, link, () => slabs.freeOne(desc, p));
       slabs.count(desc, Stat.FREE_SLOWPATH);
-    } catch (error) {
-      // It comes before the push: the object is not free yet.
-      if (error instanceof LockError && error.lockClass === LIST_LOCK) cpu.defer(p, link);
-      throw error;
     } finally {
       cpu.leave();
     }
   }
+
+  /** Frees it, or defers it once more when the lock that comes before the free is stuck. */
+  private orAgain(lockClass: string, p: number, link: number, free: () => void): void {
+    try {
+      free();
+    } catch (error) {
+      if (error instanceof LockError && error.lockClass === lockClass) this.caches.cpu.defer(p, link);
+      throw error;
+    }
+  }
 }
 
-const LIST_LOCK = LOCK_CLASS_NAMES[LockClass.ListLock];
+const LIST_LOCK = LOCK_CLASS_NAMES[LockClass.ListLock]!;
+const ZONE_LOCK = LOCK_CLASS_NAMES[LockClass.Zone]!;

@@ -4,8 +4,8 @@
  */
 
 import { POISON_END, POISON_FREE, SLAB_CTOR, SLAB_DTOR, SLAB_POISON } from '../slab/index.js';
-import { INIT_ON_FREE } from '../struct/index.js';
-import { Intent } from '../sync/index.js';
+import { INIT_ON_FREE, LockError } from '../struct/index.js';
+import { Intent, LOCK_CLASS_NAMES, LockClass } from '../sync/index.js';
 import type { BulkKmemCache } from './bulk.js';
 import type { CacheContext } from './context.js';
 import { checkHead, HEADLESS } from './kfreeRcu.js';
@@ -14,6 +14,7 @@ import type { KmemCacheClass } from './kmemCache.js';
 import { Quarantine } from './quarantine.js';
 
 const { FREE } = Intent;
+const LIST_LOCK = LOCK_CLASS_NAMES[LockClass.ListLock];
 
 const made = new WeakMap<KmemCacheClass, KmemCacheClass>();
 
@@ -121,13 +122,15 @@ function quarantinedClass(Base: typeof BulkKmemCache): KmemCacheClass {
       }
     }
 
-    /** Straight to its slab: nobody drains to fill sheaves. A lock that somebody died in leaves it waiting. */
+    /** Straight to its slab: nobody drains to fill sheaves. A list_lock that is stuck leaves it waiting. */
     private freeDrained(cpu: number, slot: number, p: number): void {
       try {
         this.checkPoison(p);
         this.freeToSlab(p);
       } catch (error) {
-        this.quarantine.putBack(cpu, slot, p);
+        // list_lock comes before the push. When zone->lock is stuck, the object is free and its slab has ended.
+        if (error instanceof LockError && error.lockClass === LIST_LOCK)
+          this.quarantine.putBack(cpu, slot, p);
         throw error;
       }
     }

@@ -184,6 +184,20 @@ export class ThisCpu {
     m[at + INTENT_SLOT] = 0;
   }
 
+  /** Runs `body` as an operation that ends the turn, whatever is thrown in it, or at its beginning or end. @internal */
+  turnOf<T>(op: number, slot: number, body: () => T): T {
+    this.enter(op, slot);
+    try {
+      return body();
+    } finally {
+      try {
+        this.endTurn();
+      } finally {
+        this.leave();
+      }
+    }
+  }
+
   /** How many operations of this thread are under way, one within the other. */
   get depth(): number {
     return this.m[this.record + INTENT + INTENT_DEPTH]!;

@@ -55,7 +55,11 @@ export const ThreadRecord = struct(
     stockBytes: 1,
     /** The CPU that the slot's thread came to, plus 1. */
     cameTo: 1,
-    spare: 4,
+    /** Counts the changes of `constructing`. */
+    constructions: 1,
+    /** Bytes on their way between a memory group and what the thread has charged ahead. */
+    charging: 1,
+    spare: 2,
     locks: LockRecord.SIZEOF,
   },
   { alignWords: LINE_WORDS },

@@ -108,6 +108,7 @@ export class Areas {
   /** Makes two areas of one, at `address`. Kernel: `__split_vma`. */
   private split(vma: VmAreaPtr, address: number): boolean {
     const { m, mm } = this;
+    this.lockArea(vma); // first: one that readers keep throws
     const upper = this.allocArea();
     if (upper === 0) return false;
     const end = m[vma + END]!;
@@ -117,7 +118,6 @@ export class Areas {
       this.giveBack(upper);
       return false;
     }
-    this.lockArea(vma);
     m[vma + END] = address;
     this.tree.storePrealloc(address, end - 1, upper * 4);
     vmaMarkAttached(m, upper);

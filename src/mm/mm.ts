@@ -5,19 +5,12 @@
 import type { Caches, KmemCache } from '../cache/index.js';
 import { MapleTree, type MapleTreePtr } from '../maple/index.js';
 import { GFP_KERNEL } from '../page/index.js';
-import {
-  CpuError,
-  optionError,
-  requireInteger,
-  requireKnown,
-  requireObject,
-  type Words,
-} from '../struct/index.js';
+import { CpuError, requireInteger, requireKnown, requireObject, type Words } from '../struct/index.js';
 import { LockClass, type LockPtr } from '../sync/index.js';
 import { Areas } from './areas.js';
+import { checkFlags, checkRange, pagesOf } from './checks.js';
 import {
   AREA_PAGE,
-  MMAP_MIN,
   type MmPtr,
   MmStruct,
   TASK_SIZE,
@@ -295,10 +288,11 @@ export class Mm {
 
   private copyAreas(child: Mm): true | undefined {
     const { m, areas, tree } = this;
+    // First: one that readers keep throws, with nothing copied.
+    for (const { entry } of tree.ranges()) areas.lockArea((entry >> 2) as VmAreaPtr);
     if (!tree.duplicateInto(child.tree)) return child.copiedInVain('copied nodes', areas);
     const ranges = child.tree.ranges();
     for (const { first, last, entry } of ranges) {
-      areas.lockArea((entry >> 2) as VmAreaPtr);
       const copy = areas.allocArea();
       if (copy === 0) return child.copiedInVain('area', areas);
       child.areas.initCopy(copy, (entry >> 2) as VmAreaPtr);
@@ -369,32 +363,23 @@ export class Mm {
   }
 
   private locked<T>(body: () => T): T {
-    if (this.tree.isLocked) throw new CpuError('an operation on an address space within another one');
-    this.tree.lock();
-    this.areas.detached.lock();
+    const { areas, tree } = this;
+    if (tree.isLocked) throw new CpuError('an operation on an address space within another one');
+    tree.lock();
+    areas.detached.lock();
     try {
       return body();
     } finally {
-      if (this.areas.wrote) {
-        this.areas.wrote = false;
+      if (areas.wrote) {
+        areas.wrote = false;
         vmaEndWriteAll(this.m, this.mm);
       }
-      this.tree.unlock();
-      this.areas.detached.unlock();
+      if (!areas.detached.isEmpty) areas.detached.clear(); // what was gathered when something was thrown
+      try {
+        tree.unlock(); // frees what was replaced, which may find a lock stuck
+      } finally {
+        areas.detached.unlock();
+      }
     }
   }
-}
-
-function pagesOf(name: string, bytes: number): number {
-  requireInteger(name, bytes, 1, TASK_SIZE);
-  return Math.ceil(bytes / AREA_PAGE) * AREA_PAGE;
-}
-
-function checkFlags(flags: number): void {
-  requireInteger('flags', flags, 0, 0x7fffffff);
-}
-
-function checkRange(start: number, size: number): void {
-  requireInteger('start', start, MMAP_MIN, TASK_SIZE - size);
-  if (start % AREA_PAGE !== 0) throw optionError('start', start, `a multiple of ${AREA_PAGE}`);
 }

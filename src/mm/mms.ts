@@ -90,9 +90,13 @@ export class Mms {
     this.checkMm('parent', parent);
     const child = this.alloc();
     if (child === 0) return null;
-    if (parent.forkInto(this.handle(child, true))) return this.handle(child);
-    this.mms.free(child * WORD_BYTES);
-    return null;
+    let done = false;
+    try {
+      done = parent.forkInto(this.handle(child, true));
+    } finally {
+      if (!done) this.mms.free(child * WORD_BYTES);
+    }
+    return done ? this.handle(child) : null;
   }
 
   /** Unmaps everything and frees the space; threads that still look for areas find none. Kernel: `exit_mmap`, `mmdrop`. */

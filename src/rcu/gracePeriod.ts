@@ -12,12 +12,23 @@
  *      pointers only after that store, so by G1 it sees the new one; it only holds up later grace periods.
  *  G4  R's end of reading is a sequentially consistent store of 0 (or of a younger number), which U loads: all that R
  *      read happened before what U does next.
+ *  G5  Numbers wrap, and are compared by their difference. So `current` gets no more than LEAD_MAX, and a step for each
+ *      thread, ahead of the oldest seq and of `completed`: all that are compared are less than 2^31 apart.
  */
 import type { Geometry, Words } from '../struct/index.js';
-import { cmpxchg, fetchAdd, futexWait, futexWake, loadAcquire, storeRelease } from '../sync/index.js';
+import {
+  cmpxchg,
+  exchange,
+  fetchAdd,
+  futexWait,
+  futexWake,
+  loadAcquire,
+  storeRelease,
+} from '../sync/index.js';
 import {
   FIRST_GRACE_PERIOD,
   GRACE_PERIOD_STEP,
+  LEAD_MAX,
   RcuCpu,
   RcuState,
   type RcuStatePtr,
@@ -55,12 +66,29 @@ export class GracePeriods {
    * `start_poll_synchronize_rcu`.
    */
   request(): number {
-    return (fetchAdd(this.m, this.state + CURRENT, GRACE_PERIOD_STEP) + GRACE_PERIOD_STEP) | 0;
+    const { m, state } = this;
+    if (this.lead(loadAcquire(m, state + COMPLETED)) >= LEAD_MAX) return this.requestFarAhead();
+    return (fetchAdd(m, state + CURRENT, GRACE_PERIOD_STEP) + GRACE_PERIOD_STEP) | 0;
   }
 
   /**
-   * The number of a grace period that would begin now. It asks for none: somebody else's request, or one's own later, lets
-   * it end. Kernel: `get_state_synchronize_rcu`.
+   * Nobody has polled for very long; or somebody has been reading all the while. Then no number may be given out for which
+   * that reader would look younger (G5): all who ask now share the next, and who polls for it afterwards begins it.
+   */
+  private requestFarAhead(): number {
+    const oldest = this.oldestReader();
+    this.noteCompleted(oldest);
+    return this.lead(oldest) >= LEAD_MAX ? this.snapshot() : this.request();
+  }
+
+  /** How far the youngest grace period is ahead of another. */
+  private lead(number: number): number {
+    return (this.current - number) | 0;
+  }
+
+  /**
+   * The number of a grace period that would begin now. It asks for none: somebody else's request, or one's own later, or a
+   * poll for it, lets it end. Kernel: `get_state_synchronize_rcu`.
    */
   snapshot(): number {
     return (this.current + GRACE_PERIOD_STEP) | 0;
@@ -72,7 +100,17 @@ export class GracePeriods {
     if (isSince(loadAcquire(m, state + COMPLETED), number)) return true;
     const oldest = this.oldestReader();
     this.noteCompleted(oldest);
-    return isSince(oldest, number);
+    return (
+      isSince(oldest, number) || (this.beginPutOff(number, oldest) && isSince(this.oldestReader(), number))
+    );
+  }
+
+  /** Asks for a grace period of which requestFarAhead has only told the number, if that may be now. */
+  private beginPutOff(number: number, oldest: number): boolean {
+    const before = (number - GRACE_PERIOD_STEP) | 0;
+    if (this.current !== before || this.lead(oldest) >= LEAD_MAX) return false;
+    cmpxchg(this.m, this.state + CURRENT, before, number); // as the add in request
+    return true;
   }
 
   /** CPUs that hold grace period `number` up. */
@@ -100,7 +138,8 @@ export class GracePeriods {
   /** A CPU became quiescent: wakes whoever waits for that. The store of its seq comes before (pairs with sleep). */
   wakeWaiters(): void {
     const { m, state } = this;
-    if (loadAcquire(m, state + WAITERS) === 0) return;
+    // The mark is taken before WAKE moves: who sets it anew after that sleeps on the next number, or not at all.
+    if (loadAcquire(m, state + WAITERS) === 0 || exchange(m, state + WAITERS, 0) === 0) return;
     fetchAdd(m, state + WAKE, 1);
     futexWake(m, state + WAKE, Number.POSITIVE_INFINITY);
   }
@@ -108,11 +147,11 @@ export class GracePeriods {
   /** Sleeps until a CPU becomes quiescent, or the time is over, unless it is done already. May return early. */
   sleep(done: () => boolean, ms: number): void {
     const { m, state } = this;
-    fetchAdd(m, state + WAITERS, 1);
     const seen = loadAcquire(m, state + WAKE);
-    // Looks again after it is counted: a CPU that became quiescent before that did not see it.
+    // A mark and no count: who dies in here leaves nothing behind that the next wake does not clear.
+    storeRelease(m, state + WAITERS, 1);
+    // Looks again after it is marked: a CPU that became quiescent before that did not see it.
     if (!done()) futexWait(m, state + WAKE, seen, ms);
-    fetchAdd(m, state + WAITERS, -1);
   }
 
   /** The oldest number that a CPU is reading under; all before it are over. */

@@ -16,7 +16,7 @@ export const RcuState = struct(
     current: LINE_WORDS,
     /** The youngest of which it is known that every reader from before it is done; a hint that saves a scan. */
     completed: LINE_WORDS,
-    /** Threads that sleep until a CPU becomes quiescent. */
+    /** 1 while a thread may be asleep until a CPU becomes quiescent. */
     waiters: 1,
     /** What they sleep on; changes with each wake. */
     wake: 1,
@@ -86,6 +86,8 @@ export type KfreeRcuCpuPtr = Ptr<'kfree_rcu_cpu'>;
 
 export const FIRST_GRACE_PERIOD = 1;
 export const GRACE_PERIOD_STEP = 2;
+/** How far numbers may run ahead of a reader: half of what comparisons by difference can tell. */
+export const LEAD_MAX = 1 << 30;
 
 /** Words of the region for so many thread slots. */
 export const rcuWords = (threads: number): number =>

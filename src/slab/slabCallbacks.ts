@@ -32,6 +32,7 @@ import {
 } from '../page/index.js';
 import { ConstructorError, describe, type Words } from '../struct/index.js';
 import { cmpxchg, exchange, loadAcquire, storeRelease } from '../sync/index.js';
+import { busyThread, setConstructing } from './busyThread.js';
 import { SLAB_DTOR } from './flags.js';
 import { type CacheDesc, type KmemCachePtr, KmemCacheStruct, readCacheDesc } from './kmemCache.js';
 import { type ObjectCallbacks, packProgress, SlabObjects } from './slabObjects.js';
@@ -143,13 +144,13 @@ export class SlabCallbacks {
     m[page + PROGRESS] = packProgress(0, objects, false);
     m[page + NEXT] = m[record + CONSTRUCTING]!;
     m[page + FLAGS] = m[page + FLAGS]! | PG_CALLBACK;
-    m[record + CONSTRUCTING] = page;
+    setConstructing(m, record, page);
   }
 
   private endSlab(page: PagePtr): void {
     const { m } = this;
     m[page + FLAGS] = m[page + FLAGS]! & ~PG_CALLBACK;
-    m[this.cpu.record + CONSTRUCTING] = m[page + NEXT]!;
+    setConstructing(m, this.cpu.record, m[page + NEXT]!);
     m[page + NEXT] = 0;
   }
 
@@ -200,7 +201,7 @@ export class SlabCallbacks {
     const constructed = freelistOf(m[page + PROGRESS]!);
     m[page + PROGRESS] = packProgress(0, constructed, true);
     this.destructSlab(s, code, page);
-    m[this.cpu.record + CONSTRUCTING] = m[page + NEXT]!;
+    setConstructing(m, this.cpu.record, m[page + NEXT]!);
     this.pages.free(page, orderOf(m[page + FLAGS]!));
   }
 
@@ -319,16 +320,7 @@ export class SlabCallbacks {
 
   /** The thread slot that runs callbacks of a cache now, or -1; this thread does not count. */
   busyThread(s: CacheDesc): number {
-    const { m } = this;
-    const { geometry, thread } = this.cpu;
-    for (let id = 0; id < geometry.threads; id++) {
-      if (id === thread) continue;
-      const record = threadRecordOf(geometry, id);
-      const page = loadAcquire(m, record + CONSTRUCTING);
-      const destructs = loadAcquire(m, record + DESTRUCTING_OF) === s.ptr;
-      if (destructs || (page !== 0 && m[page + CACHE] === s.ptr)) return id;
-    }
-    return -1;
+    return busyThread(this.cpu, s.ptr);
   }
 
   /** Takes over what a dead thread's callbacks were at; returns what cannot be told, in words. */
@@ -339,7 +331,8 @@ export class SlabCallbacks {
     const notes: string[] = [];
     for (const list of [CONSTRUCTING, DESTRUCTING]) {
       for (let page = m[record + list] as PagePtr; page !== 0; page = m[record + list] as PagePtr) {
-        m[record + list] = m[page + NEXT]!;
+        if (list === CONSTRUCTING) setConstructing(m, record, m[page + NEXT]!);
+        else m[record + list] = m[page + NEXT]!;
         const s = readCacheDesc(m, m[page + CACHE] as KmemCachePtr, geometry.nodes);
         notes.push(this.inheritSlab(s, page));
       }

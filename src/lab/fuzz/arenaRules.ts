@@ -209,7 +209,7 @@ export const GROUPS: Surface = {
     destroy: call([(w) => w.arena.groups.create(`group${w.names++}`)]),
     list: call(),
   },
-  internal: 'head walk find checkName checkGroup checkLive',
+  internal: 'head walk find checkName checkGroup checkLive usersOf',
 };
 
 export const GROUP: Surface = {

@@ -289,5 +289,5 @@ export const THIS_CPU: Surface = {
   rules: { endTurn: call(), 'get depth': getter('number'), assertOnline: call() },
   internal:
     'drainDeferred runCallbacks count enter enterNolock leave isBusy inHand sheafInHand holdForTurn defer ' +
-    'giveUpSheaves callbacksAreDue queueTurnEnd serveRequests requestThread goOffline',
+    'giveUpSheaves callbacksAreDue queueTurnEnd turnOf serveRequests requestThread goOffline',
 };
