@@ -26,8 +26,8 @@ import {
 import { PAGE_SIZE, WORD_BYTES } from '../struct/index.js';
 import type { Caches } from './caches.js';
 import { createInSlot, initKmemCache, LAYER_SETUP } from './create.js';
-import { type CachePlan, planKmalloc } from './debugPlan.js';
-import { KMALLOC_SIZES, kmallocFamilies, kmallocSizeName } from './kmallocTypes.js';
+import { type CachePlan, planKmalloc } from './debug/debugPlan.js';
+import { KMALLOC_SIZES, kmallocFamilies, kmallocSizeName } from './kmalloc/kmallocTypes.js';
 import { withArray } from './options.js';
 import { nextSerial, publishSlot } from './registry.js';
 

@@ -14,7 +14,7 @@ import type { Caches } from './caches.js';
 import { definitionFault, definitionOf } from './define.js';
 import { endCache } from './drain.js';
 import type { KmemCache } from './kmemCache.js';
-import type { Dropped } from './merging.js';
+import type { Dropped } from './merge/merging.js';
 import { RegistrySlot, registrySlot } from './registry.js';
 
 const { definedIn: DEFINED_IN } = KmemCacheStruct;

@@ -3,14 +3,14 @@ import type { ThisCpu, Views } from '../cpu/index.js';
 import type { SheafSource } from '../sheaf/index.js';
 import type { CacheDesc, SlabAllocator } from '../slab/index.js';
 import type { CheckLevel, Geometry, LockPolicy } from '../struct/index.js';
-import type { DebugServices } from './cacheDebug.js';
-import type { Failslab } from './failslab.js';
-import type { Guards } from './guards.js';
-import type { KfreeRcu } from './kfreeRcu.js';
-import type { Kmallocs } from './kmalloc.js';
+import type { DebugServices } from './debug/cacheDebug.js';
+import type { Failslab } from './debug/failslab.js';
+import type { Accounting } from './groups/memoryGroup.js';
+import type { Guards } from './guard/guards.js';
+import type { Kmallocs } from './kmalloc/kmalloc.js';
 import type { KmemCache } from './kmemCache.js';
-import type { Accounting } from './memoryGroup.js';
 import type { PrefilledSheafClass } from './prefilledSheaf.js';
+import type { KfreeRcu } from './rcu/kfreeRcu.js';
 import type { LeakReport, ShrinkReport } from './reports.js';
 
 export interface CacheContext extends SheafSource {

@@ -23,10 +23,10 @@ import { LAYERS, type Layer, OutOfMemoryError, PAGE_SIZE, WORD_BYTES, type Words
 import type { Caches } from './caches.js';
 import { forgetModule, noteModule } from './callbacks.js';
 import { releaseGenerations } from './generations.js';
+import { addQuarantine, releaseQuarantine } from './guard/quarantine.js';
+import { addArrays, releaseArrays } from './layers/percpuArray.js';
 import type { NewCache } from './newCache.js';
 import type { CacheLayout } from './options.js';
-import { addArrays, releaseArrays } from './percpuArray.js';
-import { addQuarantine, releaseQuarantine } from './quarantine.js';
 import { nextSerial, publishSlot } from './registry.js';
 
 /** Writes the fixed fields of a kmem_cache. Its per-node pointers are 0 afterwards. */

@@ -15,7 +15,7 @@ import type { Caches } from './caches.js';
 import { releaseCache } from './create.js';
 import type { KmemCache } from './kmemCache.js';
 import { allocatedObjects } from './objects.js';
-import { type DeadThread, LAYER_REAP } from './reapLayer.js';
+import { type DeadThread, LAYER_REAP } from './reclaim/reapLayer.js';
 import { publishSlot } from './registry.js';
 import { forEachPcs, lockRemotePcs, noteRemotePcs, unlockRemotePcs, whyKept } from './remote.js';
 import type { LeakReport, ShrinkReport } from './reports.js';

@@ -26,25 +26,25 @@ import {
   type Layer,
   LOCK_POLICIES,
 } from '../struct/index.js';
-import { withAccounting, withForcedCharge } from './accounted.js';
 import { BulkKmemCache } from './bulk.js';
 import { withFailslab, withInit } from './cacheClass.js';
-import { CpuSlabKmemCache } from './cpuSlabCache.js';
-import { hardenedCpuSlabClass } from './cpuSlabHardened.js';
-import { turnCpuSlabClass } from './cpuSlabPath.js';
-import { DebugKmemCache } from './debugCache.js';
-import { directClass } from './directCache.js';
+import { DebugKmemCache } from './debug/debugCache.js';
+import { withRcuDebug } from './debug/rcuDebug.js';
 import { turnClass } from './fastPath.js';
-import { turnArrayClass } from './fastPathArray.js';
-import { withGuard, withSampling } from './guarded.js';
-import { Kmallocs } from './kmalloc.js';
-import { hotKmallocs } from './kmallocPath.js';
+import { withAccounting, withForcedCharge } from './groups/accounted.js';
+import { withGuard, withSampling } from './guard/guarded.js';
+import { withQuarantine } from './guard/quarantined.js';
+import { Kmallocs } from './kmalloc/kmalloc.js';
+import { hotKmallocs } from './kmalloc/kmallocPath.js';
+import { trackingClass } from './kmalloc/requestedSize.js';
 import type { KmemCacheClass } from './kmemCache.js';
-import { ArrayKmemCache } from './percpuArray.js';
+import { CpuSlabKmemCache } from './layers/cpuSlabCache.js';
+import { hardenedCpuSlabClass } from './layers/cpuSlabHardened.js';
+import { turnCpuSlabClass } from './layers/cpuSlabPath.js';
+import { directClass } from './layers/directCache.js';
+import { turnArrayClass } from './layers/fastPathArray.js';
+import { ArrayKmemCache } from './layers/percpuArray.js';
 import { makePrefilledSheaf, type PrefilledSheafClass } from './prefilledSheaf.js';
-import { withQuarantine } from './quarantined.js';
-import { withRcuDebug } from './rcuDebug.js';
-import { trackingClass } from './requestedSize.js';
 
 /** What V8 compiles for one arena on one thread: its constants are that arena's. */
 export interface HotCode {

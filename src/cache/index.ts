@@ -1,27 +1,28 @@
 export { bootCacheWords, bootstrap } from './bootstrap.js';
-export type { CacheDebug, DebugServices, TraceGroup, TrackInfo } from './cacheDebug.js';
 export { Caches } from './caches.js';
 export type { CacheContext } from './context.js';
+export type { CacheDebug, DebugServices, TraceGroup, TrackInfo } from './debug/cacheDebug.js';
+export type { Failslab, FailslabOptions } from './debug/failslab.js';
 export { type CacheDefinition, DefinedCache, defineCache, definitionOf } from './define.js';
 export { barnFigures } from './drain.js';
-export type { Failslab, FailslabOptions } from './failslab.js';
-export { type GroupInfo, type GroupOptions, MemoryGroup, MemoryGroups } from './groups.js';
-export type { GuardBug, GuardTrack } from './guardBug.js';
-export { GUARD_OBJECTS_MAX, type GuardedPlace, guardedPlaceAt, guardWords } from './guardPool.js';
+export { type GroupInfo, type GroupOptions, MemoryGroup, MemoryGroups } from './groups/groups.js';
+export { type GroupPtr, STOCK_BYTES } from './groups/memoryGroup.js';
+export type { GuardBug, GuardTrack } from './guard/guardBug.js';
+export { GUARD_OBJECTS_MAX, type GuardedPlace, guardedPlaceAt, guardWords } from './guard/guardPool.js';
+export { checkQuarantine } from './guard/quarantine.js';
 export { CacheHandles, joinHandle, splitHandle } from './handles.js';
 export { type HotCode, makeHotCode } from './hotCode.js';
-export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, type Kmallocs, ZERO_SIZE_PTR } from './kmalloc.js';
-export { callerSite, familyOfSite, KmallocSite, type KmallocSiteOptions } from './kmallocSite.js';
-export { KMALLOC_SIZES } from './kmallocTypes.js';
-export { type BucketsOptions, createBuckets, KmemBuckets, openBuckets } from './kmemBuckets.js';
+export { KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, type Kmallocs, ZERO_SIZE_PTR } from './kmalloc/kmalloc.js';
+export { callerSite, familyOfSite, KmallocSite, type KmallocSiteOptions } from './kmalloc/kmallocSite.js';
+export { KMALLOC_SIZES } from './kmalloc/kmallocTypes.js';
+export { type BucketsOptions, createBuckets, KmemBuckets, openBuckets } from './kmalloc/kmemBuckets.js';
 export { KmemCache } from './kmemCache.js';
-export { type GroupPtr, STOCK_BYTES } from './memoryGroup.js';
-export { namesOf, sysfsId } from './merging.js';
+export { namesOf, sysfsId } from './merge/merging.js';
 export { forEachSlab, freelistIndices, slabCapacity, slabObjects } from './objects.js';
 export type { CacheOptions } from './options.js';
 export { PrefilledSheaf } from './prefilledSheaf.js';
-export { checkQuarantine } from './quarantine.js';
-export { ReclaimWorker, type ReclaimWorkerReport } from './reclaimWorker.js';
+export { ReclaimWorker, type ReclaimWorkerReport } from './reclaim/reclaimWorker.js';
+export { type Shrinker, Shrinkers } from './reclaim/shrinkers.js';
 export {
   countCaches,
   liveSlots,
@@ -41,7 +42,6 @@ export {
   type StaticCache,
   type StructLike,
 } from './setup.js';
-export { type Shrinker, Shrinkers } from './shrinkers.js';
 export {
   checkPlaces,
   checkStaticCaches,

@@ -25,8 +25,8 @@ import {
   SlabBugError,
 } from '../struct/index.js';
 import { Intent, loadAcquire } from '../sync/index.js';
-import type { CacheDebug } from './cacheDebug.js';
 import type { CacheContext } from './context.js';
+import type { CacheDebug } from './debug/cacheDebug.js';
 import { freeRetired } from './generations.js';
 import { CacheHandles } from './handles.js';
 import { InnerKmemCache } from './innerCache.js';

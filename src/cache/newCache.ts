@@ -10,10 +10,10 @@ import {
   type SlabDebugSpec,
 } from '../slab/index.js';
 import type { Layer } from '../struct/index.js';
-import { withDebug } from './debugPlan.js';
-import { type GuardRule, isGuarded } from './guarded.js';
+import { withDebug } from './debug/debugPlan.js';
+import { type GuardRule, isGuarded } from './guard/guarded.js';
+import { type QuarantineRule, quarantineObjects } from './guard/quarantine.js';
 import { type CacheLayout, type CacheOptions, layoutFor } from './options.js';
-import { type QuarantineRule, quarantineObjects } from './quarantine.js';
 
 /** What is written into a new kmem_cache. */
 export interface NewCache {

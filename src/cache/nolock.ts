@@ -49,8 +49,8 @@ import { writeFreePointer } from '../slab/index.js';
 import { describe, LockError, requireInteger } from '../struct/index.js';
 import { Intent, LOCK_CLASS_NAMES, LockClass } from '../sync/index.js';
 import type { Caches } from './caches.js';
-import { checkHead } from './kfreeRcu.js';
-import { KMALLOC_MAX_CACHE_SIZE, ZERO_SIZE_PTR } from './kmalloc.js';
+import { KMALLOC_MAX_CACHE_SIZE, ZERO_SIZE_PTR } from './kmalloc/kmalloc.js';
+import { checkHead } from './rcu/kfreeRcu.js';
 
 const NOLOCK_GFP = __GFP_ZERO | __GFP_NOWARN | __GFP_ACCOUNT;
 /**

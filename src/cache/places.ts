@@ -2,7 +2,7 @@
 import { type KmemCachePtr, kmemCacheBytes } from '../slab/index.js';
 import { alignUp, type Geometry, LINE_WORDS, WORD_BYTES } from '../struct/index.js';
 import { FIRST_KMALLOC_SLOT } from './bootstrap.js';
-import { KMALLOC_SIZES, kmallocFamilies } from './kmallocTypes.js';
+import { KMALLOC_SIZES, kmallocFamilies } from './kmalloc/kmallocTypes.js';
 
 /** The slot of the first static cache. */
 export const firstStaticSlot = (geometry: Geometry): number =>

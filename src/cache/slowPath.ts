@@ -6,7 +6,7 @@ import { Stat, TrylockStat } from '../cpu/index.js';
 import { checkGfp, virtToPage } from '../page/index.js';
 import { SHEAF_OBJECTS, Sheaf, SIZE_MASK } from '../sheaf/index.js';
 import { Intent } from '../sync/index.js';
-import { RcuKmemCache } from './rcuFree.js';
+import { RcuKmemCache } from './rcu/rcuFree.js';
 
 const { size: SIZE } = Sheaf;
 const { ALLOC, FREE } = Intent;

@@ -39,13 +39,13 @@ import type { Caches } from './caches.js';
 import { withDefinition } from './callbacks.js';
 import { initKmemCache } from './create.js';
 import { DefinedCache } from './define.js';
-import type { GuardRule } from './guarded.js';
+import type { GuardRule } from './guard/guarded.js';
+import type { QuarantineRule } from './guard/quarantine.js';
 import type { KmemCache } from './kmemCache.js';
-import { createAtPlace } from './merging.js';
+import { createAtPlace } from './merge/merging.js';
 import { type NewCache, newCache, type Wanted } from './newCache.js';
 import { checkName } from './options.js';
 import { firstStaticSlot, placeOfSlot, placeWords, staticPlace } from './places.js';
-import type { QuarantineRule } from './quarantine.js';
 import { findByName, liveSlots, RegistrySlot, registrySlot } from './registry.js';
 import { NAMED_CACHE_OPTIONS, type StaticCache } from './setup.js';
 

@@ -50,7 +50,7 @@ export const ThreadRecord = struct(
     constructing: 1,
     destructing: 1,
     destructingOf: 1,
-    /** The memory group that this thread works for, and what it has charged ahead; see cache/memoryGroup.ts. */
+    /** The memory group that this thread works for, and what it has charged ahead; see cache/groups/memoryGroup.ts. */
     stockOf: 1,
     stockBytes: 1,
     /** The CPU that the slot's thread came to, plus 1. */

@@ -43,7 +43,7 @@ export type RcuCpuPtr = Ptr<'rcu_cpu'>;
 export const KFREE_RCU_BATCH = 30;
 
 /**
- * What one thread's kfree_rcu has gathered past the sheaves, on lines of its own; cache/kfreeRcuLists.ts has the rules.
+ * What one thread's kfree_rcu has gathered past the sheaves, on lines of its own; cache/rcu/kfreeRcuLists.ts has the rules.
  * Up to `cacheAgainAt` all but `heads` is under the lock. Kernel: `struct kfree_rcu_cpu`.
  */
 export const KfreeRcuCpu = struct(

@@ -1,6 +1,6 @@
 /** Groups that are ended by another thread at the worst moment: nobody reads or writes their memory afterwards. */
 import { expect, it } from 'vitest';
-import { MemoryGroupStruct } from '#src/cache/memoryGroup.js';
+import { MemoryGroupStruct } from '#src/cache/groups/memoryGroup.js';
 import { SLAB_ACCOUNT } from '#src/index.js';
 import { boot, expectSound, inside, MiB, secondCpu } from '../cache/support/arena.js';
 

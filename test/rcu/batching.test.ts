@@ -1,7 +1,7 @@
 /** kfree_rcu past the sheaves: what gathers, when it begins to wait, who frees it, and what it needs for that. */
 
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { ADDRESSES_PER_PAGE, CACHED_PAGES_MAX } from '#src/cache/kfreeRcuLists.js';
+import { ADDRESSES_PER_PAGE, CACHED_PAGES_MAX } from '#src/cache/rcu/kfreeRcuLists.js';
 import { type Arena, type KmemCache, RcuStallError, SlabBugError } from '#src/index.js';
 import { KfreeRcuCpu, krcpOf } from '#src/rcu/index.js';
 import { interrupt } from '#workers/litmus/nolock.js';

@@ -1,6 +1,6 @@
-/** The records that a dead thread's reaper goes by (K1 and K2 in src/cache/kfreeRcuLists.ts), at the moments that they are for. */
+/** The records that a dead thread's reaper goes by (K1 and K2 in src/cache/rcu/kfreeRcuLists.ts), at the moments that they are for. */
 import { expect, it } from 'vitest';
-import type { KfreeRcuBatch } from '#src/cache/kfreeRcuBatch.js';
+import type { KfreeRcuBatch } from '#src/cache/rcu/kfreeRcuBatch.js';
 import {
   type Arena,
   type ArenaOptions,
