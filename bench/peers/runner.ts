@@ -26,14 +26,14 @@ export interface Pace {
 }
 
 export const FULL: Omit<Pace, 'rounds'> = {
-  sampleMs: 5,
-  tries: 12,
-  triesMs: 60,
+  sampleMs: 2,
+  tries: 40,
+  triesMs: 100,
   warmUpMs: 300,
   nativeWarmUpMs: 60,
 };
 export const QUICK: Omit<Pace, 'rounds'> = {
-  sampleMs: 5,
+  sampleMs: 2,
   tries: 2,
   triesMs: 20,
   warmUpMs: 60,
