@@ -16,9 +16,9 @@ import {
 export interface Pace {
   readonly rounds: number;
   readonly sampleMs: number;
-  /** A sample is taken again until it was calm, as often and as long as this. */
+  /** A sample is taken again until it was calm, at most so often, and all of them together for so long. */
   readonly tries: number;
-  readonly triesMs: number;
+  readonly patienceMs: number;
   /** Time in the loop before the first sample: long enough for the optimising compiler. */
   readonly warmUpMs: number;
   /** The same for native code, which is only to fill its caches. */
@@ -27,15 +27,15 @@ export interface Pace {
 
 export const FULL: Omit<Pace, 'rounds'> = {
   sampleMs: 2,
-  tries: 40,
-  triesMs: 100,
+  tries: 500,
+  patienceMs: 240_000,
   warmUpMs: 300,
   nativeWarmUpMs: 60,
 };
 export const QUICK: Omit<Pace, 'rounds'> = {
   sampleMs: 2,
   tries: 2,
-  triesMs: 20,
+  patienceMs: 5000,
   warmUpMs: 60,
   nativeWarmUpMs: 15,
 };
@@ -65,6 +65,7 @@ export interface RunResult {
   readonly calm: number | undefined;
 }
 
+const SHARES = 5;
 const FIRST_TRIAL = 2000;
 const TRIAL_NS = 4e6;
 const CALIBRATIONS = 2;
@@ -80,6 +81,8 @@ export class Runner {
   readonly #failures: string[] = [];
   readonly #toDo: number;
   #done = 0;
+  /** Spent on samples that were taken again. */
+  #waitedMs = 0;
 
   constructor(
     peers: readonly Peer[],
@@ -132,15 +135,22 @@ export class Runner {
       lane.nsPerOp.push(await work());
       return;
     }
-    const { tries, triesMs } = this.#pace;
-    const start = performance.now();
     let best = await gate.bracket(work);
-    for (let i = 1; i < tries && !gate.isCalm(best.slowest) && performance.now() - start < triesMs; i++) {
+    const start = performance.now();
+    const until = start + this.#patience();
+    for (let i = 1; i < this.#pace.tries && !gate.isCalm(best.slowest) && performance.now() < until; i++) {
       const again = await gate.bracket(work);
       if (again.slowest < best.slowest) best = again;
     }
+    this.#waitedMs += performance.now() - start;
     lane.nsPerOp.push(best.value);
     lane.slowest.push(best.slowest);
+  }
+
+  /** Milliseconds for one sample: several times its share of what is left, as many samples need none of theirs. */
+  #patience(): number {
+    const left = this.#pace.patienceMs - this.#waitedMs;
+    return Math.max(0, (SHARES * left) / (this.#toDo - this.#done));
   }
 
   #calmShare(lanes: readonly Lane[]): number | undefined {

@@ -276,7 +276,7 @@ function pretend(variant: Variant, nsPerOp: (row: Row) => number): Peer {
   return peer;
 }
 
-const pace = { rounds: 4, tries: 3, triesMs: 1000, sampleMs: 10, warmUpMs: 20, nativeWarmUpMs: 5 };
+const pace = { rounds: 4, tries: 3, patienceMs: 60_000, sampleMs: 10, warmUpMs: 20, nativeWarmUpMs: 5 };
 const silent = { step: () => {} };
 
 describe('the runner', () => {
