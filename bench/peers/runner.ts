@@ -28,7 +28,7 @@ export interface Pace {
 export const FULL: Omit<Pace, 'rounds'> = {
   sampleMs: 2,
   tries: 500,
-  patienceMs: 240_000,
+  patienceMs: 120_000,
   warmUpMs: 300,
   nativeWarmUpMs: 60,
 };
