@@ -11,17 +11,16 @@ import { Figures } from './peers/figures.js';
 import * as machines from './peers/machine.js';
 import { type Options, parseOptions, USAGE } from './peers/options.js';
 import type { Peer } from './peers/peer.js';
-import { allRows, type Row, WORKLOADS } from './peers/plan.js';
+import { allRows, type Row, rowKey, WORKLOADS } from './peers/plan.js';
 import { progressLine } from './peers/progress.js';
 import { reportJson, reportText } from './peers/report.js';
 import { FULL, QUICK, Runner, type RunResult } from './peers/runner.js';
-import { FULL_SCALING, measureScaling, QUICK_SCALING, type Scaling } from './peers/scaling.js';
+import { FULL_SCALING, QUICK_SCALING, type Scaling, ScalingMeter } from './peers/scaling.js';
 
 const AT_REST_MS = 1000;
 
 interface Outcome {
   readonly result: RunResult;
-  readonly figures: Figures;
   readonly scaling: Scaling | undefined;
   readonly machine: machines.MachineState;
   /** What the variants left in a bad state. */
@@ -36,35 +35,28 @@ async function measure(assembly: Assembly, rows: readonly Row[], options: Option
   const progress = progressLine(process.stderr);
   const closeAccount = machines.openAccount();
   const gate = probe && availableParallelism() > 1 ? await Gate.open(probe) : undefined;
-  const result = await new Runner(peers, rows, pace, options.seed, progress, gate).run();
-  const figures = new Figures(result.series);
+  const meter = gate && meterFor(peers, rows, gate, options);
+  const afterRound = meter && (() => meter.spell());
+  const result = await new Runner(peers, rows, pace, options.seed, progress, { gate, afterRound }).run();
   progress.clear();
-  const scaling = await scalingOf(peers, gate, figures, options).catch((e: Error) => {
-    result.failures.push(`${SCALING_BAR.ours}, two threads against one: ${e.message}`);
-    return undefined;
-  });
   const occupation = closeAccount(peers);
   const unsound = await assembly.close();
   const machine = { environment, busyBefore, calm: result.calm, occupation };
-  return { result, figures, scaling, machine, unsound };
+  if (meter?.failure) result.failures.push(`${SCALING_BAR.ours}, two threads against one: ${meter.failure}`);
+  return { result, scaling: meter?.result(), machine, unsound };
 }
 
-/** Two threads against one, when both were measured. */
-async function scalingOf(
+/** Two threads against one, when both are measured. */
+function meterFor(
   peers: readonly Peer[],
-  gate: Gate | undefined,
-  figures: Figures,
+  rows: readonly Row[],
+  gate: Gate,
   { quick }: Options,
-): Promise<Scaling | undefined> {
+): ScalingMeter | undefined {
   const { ours, row } = SCALING_BAR;
-  const peer = peers.find((p) => p.variant === ours);
-  const nsPerOp = figures.median(ours, { ...row, threads: 1 });
-  if (!peer || !gate || nsPerOp === undefined || !figures.samples(ours, row)) return undefined;
-  const progress = progressLine(process.stderr);
-  const pace = quick ? QUICK_SCALING : FULL_SCALING;
-  const scaling = await measureScaling({ peer, gate, row, nsPerOp, pace, progress });
-  progress.clear();
-  return scaling;
+  const peer = peers.find(({ variant }) => variant === ours);
+  if (!peer || !rows.some((own) => rowKey(own) === rowKey(row))) return undefined;
+  return new ScalingMeter(peer, gate, row, quick ? QUICK_SCALING : FULL_SCALING);
 }
 
 /** Measures with everybody who can take part, and leaves nothing behind, not even when interrupted. */
@@ -98,7 +90,8 @@ function print(options: Options, lines: readonly string[]): void {
 
 async function main(options: Options): Promise<number> {
   const { rows, notes } = rowsFor(options);
-  const { result, figures, scaling, machine, unsound, assembly } = await gather(rows, options);
+  const { result, scaling, machine, unsound, assembly } = await gather(rows, options);
+  const figures = new Figures(result.series);
   const verdicts: Verdict[] = evaluateBars(figures, scaling);
   const absent = [...assembly.absent, ...notes];
   print(options, [

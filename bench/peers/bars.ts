@@ -59,8 +59,6 @@ export const evaluateBars = (
 
 /** As many rounds as every other median is formed from. */
 const ENOUGH_MOMENTS = 15;
-/** Where calm moments are fewer, they are mostly shorter than a bracket too: calm at both ends, but not between. */
-const CALM_SHARE = 0.05;
 
 function scalingVerdict(scaling: Scaling | undefined, bar: ScalingBar): Verdict {
   const { workload, size } = bar.row;
@@ -70,8 +68,7 @@ function scalingVerdict(scaling: Scaling | undefined, bar: ScalingBar): Verdict 
     return { state: 'SKIP', name, limit, why: `no figures of ${bar.ours} for one and two threads` };
   const { calm, taken } = scaling;
   const moments = `${calm.length} of ${taken} moments were calm`;
-  const enough = calm.length >= ENOUGH_MOMENTS && calm.length >= CALM_SHARE * taken;
-  if (!enough) return { state: 'SKIP', name, limit, why: `only ${moments}` };
+  if (calm.length < ENOUGH_MOMENTS) return { state: 'SKIP', name, limit, why: `only ${moments}` };
   const value = bootstrapMedian(calm);
   const state = value.estimate >= bar.atLeast ? 'PASS' : 'MISS';
   return { state, name, limit, value, beside: moments };

@@ -65,6 +65,12 @@ export interface RunResult {
   readonly calm: number | undefined;
 }
 
+export interface RunnerOptions {
+  /** What tells calm samples; without it every first one counts. */
+  readonly gate?: Gate | undefined;
+  readonly afterRound?: (() => Promise<void>) | undefined;
+}
+
 const SHARES = 5;
 const FIRST_TRIAL = 2000;
 const TRIAL_NS = 4e6;
@@ -75,6 +81,7 @@ const WARM_UP_WEIGHT = 6;
 export class Runner {
   readonly #pace: Pace;
   readonly #gate: Gate | undefined;
+  readonly #afterRound: RunnerOptions['afterRound'];
   readonly #progress: Progress;
   readonly #lanes: Lane[];
   readonly #next: () => number;
@@ -90,10 +97,11 @@ export class Runner {
     pace: Pace,
     seed: number,
     progress: Progress,
-    gate?: Gate,
+    { gate, afterRound }: RunnerOptions = {},
   ) {
     this.#pace = pace;
     this.#gate = gate;
+    this.#afterRound = afterRound;
     this.#progress = progress;
     this.#next = xorshift32(seed);
     this.#lanes = rows.flatMap((row) => peers.flatMap((peer) => openLane(peer, row)));
@@ -107,7 +115,10 @@ export class Runner {
     for (const lane of this.#lanes) {
       await this.#guarded(lane, 'size of a sample', CALIBRATIONS, () => this.#calibrate(lane));
     }
-    for (let round = 1; round <= this.#pace.rounds; round++) await this.#round(round);
+    for (let round = 1; round <= this.#pace.rounds; round++) {
+      await this.#round(round);
+      await this.#afterRound?.();
+    }
     const series = this.#lanes.filter((lane) => !lane.failed);
     return {
       series: series.map(({ variant, row, operations, nsPerOp }) => ({ variant, row, operations, nsPerOp })),
