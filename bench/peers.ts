@@ -5,23 +5,39 @@
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { type Assembly, assemble } from './peers/assemble.js';
-import { barsLine, evaluateBars, SCALING_BAR, type Verdict, verdictLine } from './peers/bars.js';
+import {
+  BARS,
+  type Bar,
+  barsLine,
+  evaluateBars,
+  isCalmBar,
+  type Verdict,
+  verdictLine,
+} from './peers/bars.js';
 import { Gate } from './peers/calm.js';
 import { Figures } from './peers/figures.js';
 import * as machines from './peers/machine.js';
+import {
+  FULL_MOMENTS,
+  MomentMeter,
+  type Moments,
+  QUICK_MOMENTS,
+  timeByTime,
+  twoAgainstOne,
+} from './peers/moments.js';
 import { type Options, parseOptions, USAGE } from './peers/options.js';
 import type { Peer } from './peers/peer.js';
-import { allRows, type Row, rowKey, WORKLOADS } from './peers/plan.js';
+import { allRows, type Row, rowKey, rowLabel, type Variant, WORKLOADS } from './peers/plan.js';
 import { progressLine } from './peers/progress.js';
 import { reportJson, reportText } from './peers/report.js';
 import { FULL, QUICK, Runner, type RunResult } from './peers/runner.js';
-import { FULL_SCALING, QUICK_SCALING, type Scaling, ScalingMeter } from './peers/scaling.js';
 
 const AT_REST_MS = 1000;
 
 interface Outcome {
   readonly result: RunResult;
-  readonly scaling: Scaling | undefined;
+  /** Of the bars that are judged by calm ones. */
+  readonly moments: ReadonlyMap<Bar, Moments>;
   readonly machine: machines.MachineState;
   /** What the variants left in a bad state. */
   readonly unsound: readonly string[];
@@ -35,28 +51,46 @@ async function measure(assembly: Assembly, rows: readonly Row[], options: Option
   const progress = progressLine(process.stderr);
   const closeAccount = machines.openAccount();
   const gate = probe && availableParallelism() > 1 ? await Gate.open(probe) : undefined;
-  const meter = gate && meterFor(peers, rows, gate, options);
-  const afterRound = meter && (() => meter.spell());
+  const meters = gate ? metersFor(peers, rows, gate, options) : new Map<Bar, MomentMeter>();
+  const afterRound = async (): Promise<void> => {
+    for (const meter of meters.values()) await meter.spell();
+  };
   const result = await new Runner(peers, rows, pace, options.seed, progress, { gate, afterRound }).run();
   progress.clear();
   const occupation = closeAccount(peers);
   const unsound = await assembly.close();
   const machine = { environment, busyBefore, calm: result.calm, occupation };
-  if (meter?.failure) result.failures.push(`${SCALING_BAR.ours}, two threads against one: ${meter.failure}`);
-  return { result, scaling: meter?.result(), machine, unsound };
+  const moments = new Map<Bar, Moments>();
+  for (const [bar, meter] of meters) {
+    const found = meter.result();
+    if (found) moments.set(bar, found);
+    else result.failures.push(`${bar.ours}, calm moments of ${rowLabel(bar.row)}: ${meter.failure}`);
+  }
+  return { result, moments, machine, unsound };
 }
 
-/** Two threads against one, when both are measured. */
-function meterFor(
+/** One for each bar that is judged by calm moments, if everybody it takes is here. */
+function metersFor(
   peers: readonly Peer[],
   rows: readonly Row[],
   gate: Gate,
   { quick }: Options,
-): ScalingMeter | undefined {
-  const { ours, row } = SCALING_BAR;
-  const peer = peers.find(({ variant }) => variant === ours);
-  if (!peer || !rows.some((own) => rowKey(own) === rowKey(row))) return undefined;
-  return new ScalingMeter(peer, gate, row, quick ? QUICK_SCALING : FULL_SCALING);
+): Map<Bar, MomentMeter> {
+  const pace = quick ? QUICK_MOMENTS : FULL_MOMENTS;
+  const peerOf = (variant: Variant): Peer | undefined => peers.find((peer) => peer.variant === variant);
+  const meters = new Map<Bar, MomentMeter>();
+  for (const bar of BARS) {
+    const ours = peerOf(bar.ours);
+    if (!isCalmBar(bar) || !ours || !rows.some((row) => rowKey(row) === rowKey(bar.row))) continue;
+    const theirs = 'against' in bar ? peerOf(bar.against) : undefined;
+    if ('against' in bar && !theirs) continue;
+    const { row } = bar;
+    const compare = theirs
+      ? timeByTime(ours, theirs, row, pace.sampleMs)
+      : twoAgainstOne(ours, row, pace.sampleMs);
+    meters.set(bar, new MomentMeter(gate, compare, pace));
+  }
+  return meters;
 }
 
 /** Measures with everybody who can take part, and leaves nothing behind, not even when interrupted. */
@@ -90,9 +124,9 @@ function print(options: Options, lines: readonly string[]): void {
 
 async function main(options: Options): Promise<number> {
   const { rows, notes } = rowsFor(options);
-  const { result, scaling, machine, unsound, assembly } = await gather(rows, options);
+  const { result, moments, machine, unsound, assembly } = await gather(rows, options);
   const figures = new Figures(result.series);
-  const verdicts: Verdict[] = evaluateBars(figures, scaling);
+  const verdicts: Verdict[] = evaluateBars(figures, moments);
   const absent = [...assembly.absent, ...notes];
   print(options, [
     ...machines.describe(machine),
@@ -112,7 +146,7 @@ async function main(options: Options): Promise<number> {
     const all = [...absent, ...result.failures, ...unsound];
     const { libraries } = assembly;
     const json = reportJson({
-      ...{ figures, scaling, rows, machine, libraries, seed, rounds, quick, verdicts },
+      ...{ figures, moments, rows, machine, libraries, seed, rounds, quick, verdicts },
       notes: all,
     });
     if (options.json === '-') process.stdout.write(json);

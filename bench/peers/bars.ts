@@ -1,9 +1,10 @@
 /** What the allocator has to reach, and whether it did. */
 import { bootstrapMedian } from '../../src/lab/stats.js';
 import type { Figures } from './figures.js';
+import type { Moments } from './moments.js';
 import type { Native, Ours, Row, Workload } from './plan.js';
-import type { Scaling } from './scaling.js';
 
+/** One variant's time by another's, on one thread: judged round by round. */
 interface RatioBar {
   readonly ours: Ours;
   readonly against: Native | 'best native';
@@ -11,14 +12,22 @@ interface RatioBar {
   readonly atMost: number;
 }
 
-/** Two threads against one: judged in moments in which the machine had a core for each, or not at all. */
+/** The same on two threads: judged by calm moments, or not at all. */
+interface HandOverBar extends RatioBar {
+  readonly against: Native;
+  readonly calm: true;
+}
+
+/** What two threads get done by what one does: likewise. */
 interface ScalingBar {
   readonly ours: Ours;
   readonly row: Row;
   readonly atLeast: number;
+  readonly calm: true;
 }
 
-export type Bar = RatioBar | ScalingBar;
+export type CalmBar = HandOverBar | ScalingBar;
+export type Bar = RatioBar | CalmBar;
 
 export interface Verdict {
   readonly state: 'PASS' | 'MISS' | 'SKIP';
@@ -34,9 +43,6 @@ export interface Verdict {
 
 const at64 = (workload: Workload, threads: 1 | 2 = 1): Row => ({ workload, size: 64, threads });
 
-/** The one bar of its kind. */
-export const SCALING_BAR: ScalingBar = { ours: 'granary', row: at64('pair', 2), atLeast: 1.8 };
-
 export const BARS: readonly Bar[] = [
   { ours: 'granary', against: 'glibc', row: at64('pair'), atMost: 1 },
   { ours: 'granary', against: 'glibc', row: at64('batch-16'), atMost: 1 },
@@ -45,33 +51,37 @@ export const BARS: readonly Bar[] = [
   { ours: 'granary-none', against: 'mimalloc', row: at64('pair'), atMost: 1.2 },
   { ours: 'granary-none', against: 'mimalloc', row: at64('batch-16'), atMost: 1 },
   { ours: 'granary-bulk', against: 'best native', row: at64('batch-16'), atMost: 0.7 },
-  SCALING_BAR,
-  { ours: 'granary', against: 'mimalloc', row: at64('producer-consumer', 2), atMost: 1 },
+  { ours: 'granary', row: at64('pair', 2), atLeast: 1.8, calm: true },
+  { ours: 'granary', against: 'mimalloc', row: at64('producer-consumer', 2), atMost: 1, calm: true },
 ];
+
+export const isCalmBar = (bar: Bar): bar is CalmBar => 'calm' in bar;
 
 /** Holds a run's figures against every bar. */
 export const evaluateBars = (
   figures: Figures,
-  scaling: Scaling | undefined,
+  moments: ReadonlyMap<Bar, Moments>,
   bars: readonly Bar[] = BARS,
 ): Verdict[] =>
-  bars.map((bar) => ('atLeast' in bar ? scalingVerdict(scaling, bar) : ratioVerdict(figures, bar)));
+  bars.map((bar) => (isCalmBar(bar) ? calmVerdict(moments.get(bar), bar) : ratioVerdict(figures, bar)));
 
 /** As many rounds as every other median is formed from. */
 const ENOUGH_MOMENTS = 15;
 
-function scalingVerdict(scaling: Scaling | undefined, bar: ScalingBar): Verdict {
-  const { workload, size } = bar.row;
-  const name = `${bar.ours}, two threads / one, ${workload} ${size} B`;
-  const limit = `>= ${bar.atLeast.toFixed(2)}`;
-  if (!scaling)
-    return { state: 'SKIP', name, limit, why: `no figures of ${bar.ours} for one and two threads` };
-  const { calm, taken } = scaling;
-  const moments = `${calm.length} of ${taken} moments were calm`;
-  if (calm.length < ENOUGH_MOMENTS) return { state: 'SKIP', name, limit, why: `only ${moments}` };
+function calmVerdict(moments: Moments | undefined, bar: CalmBar): Verdict {
+  const { workload, size, threads } = bar.row;
+  const scales = 'atLeast' in bar;
+  const name = scales
+    ? `${bar.ours}, two threads / one, ${workload} ${size} B`
+    : `${bar.ours} / ${bar.against}, ${workload} ${size} B x${threads}`;
+  const limit = scales ? `>= ${bar.atLeast.toFixed(2)}` : `<= ${bar.atMost.toFixed(2)}`;
+  if (!moments) return { state: 'SKIP', name, limit, why: 'not everybody it takes was measured' };
+  const { calm, taken } = moments;
+  const beside = `${calm.length} of ${taken} moments were calm`;
+  if (calm.length < ENOUGH_MOMENTS) return { state: 'SKIP', name, limit, why: `only ${beside}` };
   const value = bootstrapMedian(calm);
-  const state = value.estimate >= bar.atLeast ? 'PASS' : 'MISS';
-  return { state, name, limit, value, beside: moments };
+  const holds = scales ? value.estimate >= bar.atLeast : value.estimate <= bar.atMost;
+  return { state: holds ? 'PASS' : 'MISS', name, limit, value, beside };
 }
 
 function ratioVerdict(figures: Figures, bar: RatioBar): Verdict {

@@ -1,10 +1,10 @@
 /** The tables, and the same figures as JSON. */
 import { bootstrapMedian, type Column, table } from '../../src/lab/stats.js';
-import type { Verdict } from './bars.js';
+import type { Bar, Verdict } from './bars.js';
 import type { Figures } from './figures.js';
 import type { MachineState } from './machine.js';
+import type { Moments } from './moments.js';
 import { NATIVES, OURS, type Row, rowKey, SCRIPTED, VARIANTS, type Variant } from './plan.js';
-import type { Scaling } from './scaling.js';
 
 const NONE = '-';
 const THEIRS: readonly Variant[] = [...NATIVES, ...SCRIPTED];
@@ -90,7 +90,7 @@ export function reportText(figures: Figures, rows: readonly Row[]): string {
 
 export interface JsonInput {
   readonly figures: Figures;
-  readonly scaling: Scaling | undefined;
+  readonly moments: ReadonlyMap<Bar, Moments>;
   readonly rows: readonly Row[];
   readonly machine: MachineState;
   readonly libraries: readonly string[];
@@ -103,7 +103,8 @@ export interface JsonInput {
 
 /** Everything that was measured, raw samples included. */
 export function reportJson(input: JsonInput): string {
-  const { figures, rows, machine, libraries, seed, rounds, quick, notes, scaling, verdicts } = input;
+  const { figures, rows, machine, libraries, seed, rounds, quick, notes, verdicts } = input;
+  const moments = [...input.moments].map(([{ ours, row }, found]) => ({ ours, ...row, ...found }));
   const series = figures.all.map(({ variant, row, operations, nsPerOp }) => {
     const { estimate, low, high } = bootstrapMedian(nsPerOp);
     return { variant, ...row, operations, median: estimate, low, high, nsPerOp };
@@ -120,6 +121,6 @@ export function reportJson(input: JsonInput): string {
   );
   const bars = verdicts;
   const format = 'granary-peers/1';
-  const all = { format, seed, rounds, quick, machine, libraries, notes, series, ratios, scaling, bars };
+  const all = { format, seed, rounds, quick, machine, libraries, notes, series, ratios, moments, bars };
   return `${JSON.stringify(all, null, 1)}\n`;
 }

@@ -7,6 +7,7 @@ import { buildNative, findCompiler, findLibraries, type Lookup, realLookup } fro
 import { Gate } from '#bench/peers/calm.js';
 import { Figures, type Series } from '#bench/peers/figures.js';
 import { type MachineState, parseCpuTicks, warnings } from '#bench/peers/machine.js';
+import { MomentMeter, type Moments, timeByTime, twoAgainstOne } from '#bench/peers/moments.js';
 import { NativePeer, parseGreeting } from '#bench/peers/native.js';
 import { parseOptions } from '#bench/peers/options.js';
 import type { Peer } from '#bench/peers/peer.js';
@@ -24,10 +25,10 @@ import { formatSeconds } from '#bench/peers/progress.js';
 import { reportJson, reportText } from '#bench/peers/report.js';
 import { consume, produce, RING_BYTES } from '#bench/peers/ring.js';
 import { Runner } from '#bench/peers/runner.js';
-import { type Scaling, ScalingMeter } from '#bench/peers/scaling.js';
 
 const pair1: Row = { workload: 'pair', size: 64, threads: 1 };
 const pair2: Row = { workload: 'pair', size: 64, threads: 2 };
+const ring2: Row = { workload: 'producer-consumer', size: 64, threads: 2 };
 const batch16: Row = { workload: 'batch-16', size: 64, threads: 1 };
 
 const series = (variant: Variant, row: Row, ...nsPerOp: number[]): Series => ({
@@ -37,16 +38,18 @@ const series = (variant: Variant, row: Row, ...nsPerOp: number[]): Series => ({
   nsPerOp,
 });
 
-const state = (figures: Figures, bar: Bar): string => evaluateBars(figures, undefined, [bar])[0]!.state;
+const none: ReadonlyMap<Bar, Moments> = new Map();
+const state = (figures: Figures, bar: Bar): string => evaluateBars(figures, none, [bar])[0]!.state;
 
 describe('bars', () => {
   const pairBar: Bar = { ours: 'granary', against: 'glibc', row: pair1, atMost: 1 };
-  const scaling: Bar = { ours: 'granary', row: pair2, atLeast: 1.8 };
+  const scaling: Bar = { ours: 'granary', row: pair2, atLeast: 1.8, calm: true };
+  const handOver: Bar = { ours: 'granary', against: 'mimalloc', row: ring2, atMost: 1, calm: true };
   const best: Bar = { ours: 'granary-bulk', against: 'best native', row: batch16, atMost: 0.7 };
 
   it('form the ratio round by round, so that a round which was slow for both does not count', () => {
     const figures = new Figures([series('granary', pair1, 9, 90, 9), series('glibc', pair1, 10, 100, 10)]);
-    const [verdict] = evaluateBars(figures, undefined, [pairBar]);
+    const [verdict] = evaluateBars(figures, none, [pairBar]);
     expect(verdict).toMatchObject({ state: 'PASS', value: { estimate: 0.9, low: 0.9, high: 0.9 } });
     expect(verdictLine(verdict!)).toBe('PASS granary / glibc, pair 64 B x1: 0.900, 0.900..0.900 (<= 1.00)');
   });
@@ -60,25 +63,30 @@ describe('bars', () => {
     );
   });
 
-  const judge = (found: Scaling | undefined): string =>
-    verdictLine(evaluateBars(new Figures([]), found, [scaling])[0]!);
-  const moments = (ratio: number, calm: number, taken: number): Scaling => ({
+  const judge = (bar: Bar, found?: Moments): string =>
+    verdictLine(evaluateBars(new Figures([]), new Map(found ? [[bar, found]] : []), [bar])[0]!);
+  const moments = (ratio: number, calm: number, taken: number): Moments => ({
     calm: new Array<number>(calm).fill(ratio),
     taken,
   });
 
   it('judge two threads by calm moments', () => {
-    expect(judge(moments(1.9, 20, 120))).toBe(
+    expect(judge(scaling, moments(1.9, 20, 120))).toBe(
       'PASS granary, two threads / one, pair 64 B: 1.900, 1.900..1.900 (>= 1.80; 20 of 120 moments were calm)',
     );
-    expect(judge(moments(1.79, 20, 120))).toMatch(/^MISS .*: 1\.790, /);
+    expect(judge(scaling, moments(1.79, 20, 120))).toMatch(/^MISS .*: 1\.790, /);
+    expect(judge(handOver, moments(0.9, 20, 120))).toBe(
+      'PASS granary / mimalloc, producer-consumer 64 B x2: 0.900, 0.900..0.900 ' +
+        '(<= 1.00; 20 of 120 moments were calm)',
+    );
+    expect(judge(handOver, moments(1.01, 20, 120))).toMatch(/^MISS .*: 1\.010, /);
   });
 
   it('give no verdict of two threads where such moments are few', () => {
     const few = 'SKIP granary, two threads / one, pair 64 B: only 14 of 20 moments were calm (>= 1.80)';
-    expect(judge(moments(1.9, 14, 20))).toBe(few);
-    expect(judge(moments(1.9, 15, 20))).toMatch(/^PASS/);
-    expect(judge(undefined)).toMatch(/^SKIP .*no figures of granary for one and two threads/);
+    expect(judge(scaling, moments(1.9, 14, 20))).toBe(few);
+    expect(judge(scaling, moments(1.9, 15, 20))).toMatch(/^PASS/);
+    expect(judge(scaling)).toMatch(/^SKIP .*: not everybody it takes was measured \(>= 1\.80\)$/);
   });
 
   it('take the native allocator with the lowest median as the best one', () => {
@@ -89,19 +97,19 @@ describe('bars', () => {
       series('tcmalloc', batch16, 8, 8, 8),
       series('thi.ng', batch16, 1, 1, 1),
     ]);
-    const [verdict] = evaluateBars(figures, undefined, [best]);
+    const [verdict] = evaluateBars(figures, none, [best]);
     expect(verdict!.name).toBe('granary-bulk / best native (tcmalloc), batch-16 64 B x1');
     expect(verdict).toMatchObject({ state: 'PASS', value: { estimate: 5 / 8 } });
   });
 
   it('are skipped, with the reason, where somebody was not measured', () => {
-    const noPeer = evaluateBars(new Figures([series('granary', pair1, 5)]), undefined, [pairBar])[0]!;
+    const noPeer = evaluateBars(new Figures([series('granary', pair1, 5)]), none, [pairBar])[0]!;
     expect(verdictLine(noPeer)).toBe('SKIP granary / glibc, pair 64 B x1: no figures of glibc (<= 1.00)');
-    const noneOfOurs = evaluateBars(new Figures([series('glibc', pair1, 5)]), undefined, [pairBar])[0]!;
+    const noneOfOurs = evaluateBars(new Figures([series('glibc', pair1, 5)]), none, [pairBar])[0]!;
     expect(noneOfOurs.why).toBe('no figures of granary');
-    const noNative = evaluateBars(new Figures([series('granary-bulk', batch16, 5)]), undefined, [best])[0]!;
+    const noNative = evaluateBars(new Figures([series('granary-bulk', batch16, 5)]), none, [best])[0]!;
     expect(noNative.why).toBe('no figures of best native');
-    const verdicts = evaluateBars(new Figures([]), undefined);
+    const verdicts = evaluateBars(new Figures([]), none);
     expect(barsLine(verdicts)).toBe(`bars: 0 hold, 0 missed, ${BARS.length} skipped`);
   });
 
@@ -361,47 +369,67 @@ describe('the gate', () => {
   });
 });
 
-describe('two threads against one', () => {
+describe('calm moments', () => {
   const pace = { sampleMs: 1, wanted: 2, limitMs: 60_000 };
-  const granary = pretend('granary', (row) => (row.threads === 1 ? 9 : 10));
+  const nine = async (): Promise<number> => 9;
 
-  it('takes comparisons in each spell until enough of them were calm', async () => {
+  it('are looked for in each spell until there are enough', async () => {
     // Every other bracket has a slow probe.
     const gate = await Gate.open(pretendProbe((threads, i) => (threads === 2 && i % 4 === 1 ? 2 : 1)));
-    const meter = new ScalingMeter(granary, gate, pair2, pace);
+    const meter = new MomentMeter(gate, nine, pace);
     for (let i = 0; i < 3; i++) await meter.spell();
-    expect(meter.result()).toEqual({ calm: new Array(6).fill(1.8), taken: 12 });
+    expect(meter.result()).toEqual({ calm: new Array(6).fill(9), taken: 12 });
   });
 
-  it('does not judge by the calm moments of a spell that had hardly any', async () => {
+  it('do not count where a spell had hardly any', async () => {
     // The first spell: one calm bracket, the 40th. The second: all.
     const gate = await Gate.open(pretendProbe((threads, i) => (threads === 1 || i >= 78 ? 1 : 2)));
-    const meter = new ScalingMeter(granary, gate, pair2, { ...pace, wanted: 1 });
+    const meter = new MomentMeter(gate, nine, { ...pace, wanted: 1 });
     await meter.spell();
     expect(meter.result()).toEqual({ calm: [], taken: 40 });
     await meter.spell();
-    expect(meter.result()).toEqual({ calm: [1.8], taken: 41 });
+    expect(meter.result()).toEqual({ calm: [9], taken: 41 });
   });
 
-  it('ends a spell in time where no moment is calm', async () => {
-    const gate = await Gate.open(pretendProbe((threads) => threads));
-    const meter = new ScalingMeter(granary, gate, pair2, { ...pace, limitMs: 20 });
+  it('may not come before a spell has to end', async () => {
+    const meter = new MomentMeter(await Gate.open(pretendProbe((threads) => threads)), nine, {
+      ...pace,
+      limitMs: 20,
+    });
     await meter.spell();
     expect(meter.result()!.calm).toEqual([]);
     expect(meter.result()!.taken).toBeGreaterThan(0);
   });
 
-  it('keeps the reason when the variant fails, and leaves it alone', async () => {
+  it('end with the reason when the variant fails, which is left alone then', async () => {
     let calls = 0;
-    const broken = pretend('granary', () => {
+    const broken = async (): Promise<number> => {
       calls++;
       throw new Error('out of memory');
-    });
-    const gate = await Gate.open(pretendProbe(() => 1));
-    const meter = new ScalingMeter(broken, gate, pair2, pace);
+    };
+    const meter = new MomentMeter(await Gate.open(pretendProbe(() => 1)), broken, pace);
     await meter.spell();
     await meter.spell();
     expect([meter.failure, meter.result(), calls]).toEqual(['out of memory', undefined, 1]);
+  });
+
+  it('compare what two threads get done with what one does', async () => {
+    const granary = pretend('granary', (row) => (row.threads === 1 ? 9 : 10));
+    expect(await twoAgainstOne(granary, pair2, 1)()).toBeCloseTo(1.8);
+  });
+
+  it('compare one variant with another, each first in turns', async () => {
+    const order: string[] = [];
+    const peer = (variant: Variant, ns: number): Peer =>
+      pretend(variant, () => {
+        order.push(variant);
+        return ns;
+      });
+    const compare = timeByTime(peer('granary', 9), peer('mimalloc', 10), ring2, 1);
+    await compare();
+    order.length = 0;
+    expect([await compare(), await compare()]).toEqual([0.9, 0.9]);
+    expect(order).toEqual(['mimalloc', 'granary', 'granary', 'mimalloc']);
   });
 });
 
@@ -447,10 +475,10 @@ describe('the report', () => {
 
   it('has the raw samples in its JSON', () => {
     const figures = new Figures([series('granary', pair1, 5, 6, 7), series('glibc', pair1, 10, 12, 14)]);
-    const verdicts = evaluateBars(figures, undefined);
+    const verdicts = evaluateBars(figures, none);
     const text = reportJson({
       figures,
-      scaling: undefined,
+      moments: none,
       rows: [pair1],
       machine,
       libraries: ['glibc 2.36'],
