@@ -85,10 +85,10 @@ function metersFor(
     const theirs = 'against' in bar ? peerOf(bar.against) : undefined;
     if ('against' in bar && !theirs) continue;
     const { row } = bar;
-    const compare = theirs
-      ? timeByTime(ours, theirs, row, pace.sampleMs)
-      : twoAgainstOne(ours, row, pace.sampleMs);
-    meters.set(bar, new MomentMeter(gate, compare, pace));
+    const comparison = theirs
+      ? timeByTime(ours, theirs, row, pace.togetherMs)
+      : twoAgainstOne(ours, row, pace.apartMs);
+    meters.set(bar, new MomentMeter(gate, comparison, pace));
   }
   return meters;
 }

@@ -9,9 +9,18 @@ import type { Peer } from './peer.js';
 
 /** How much slower than alone the probe may run on two threads. */
 const DISTURBED = 1.1;
-const PROBE_NS = 0.25e6;
+const PROBE_NS = 0.1e6;
 const ALONE_TRIALS = 30;
 const ALONE_STEPS = 200_000;
+
+/** Takes one figure. */
+export type Sample = () => Promise<number>;
+
+export interface Bracket {
+  readonly values: readonly number[];
+  /** Nanoseconds per step of the slowest of the probes. */
+  readonly slowest: number;
+}
 
 export class Gate {
   readonly #probe: Peer;
@@ -35,12 +44,15 @@ export class Gate {
     return new Gate(probe, fastest);
   }
 
-  /** Does the work between two probes. Resolves with its result and the slower probe's nanoseconds per step. */
-  async bracket<T>(work: () => Promise<T>): Promise<{ readonly value: T; readonly slowest: number }> {
-    const before = await this.#onTwoThreads();
-    const value = await work();
-    const after = await this.#onTwoThreads();
-    return { value, slowest: Math.max(before, after) };
+  /** Works one after the other, with a probe before, between and after. */
+  async bracket(...works: readonly Sample[]): Promise<Bracket> {
+    let slowest = await this.#onTwoThreads();
+    const values: number[] = [];
+    for (const work of works) {
+      values.push(await work());
+      slowest = Math.max(slowest, await this.#onTwoThreads());
+    }
+    return { values, slowest };
   }
 
   /** Whether a bracket was calm, as far as is known by now: a faster probe may still come. */

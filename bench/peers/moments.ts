@@ -2,22 +2,21 @@
  * Comparisons whose subject is two threads at once: one thread against two, or objects that go from one to the other.
  * They say something only while the machine has a core for each, so they are judged by calm moments alone.
  */
-import type { Gate } from './calm.js';
+import type { Bracket, Gate, Sample } from './calm.js';
 import type { Peer } from './peer.js';
 import { type Row, wholeBatches } from './plan.js';
 
 export interface MomentPace {
-  readonly sampleMs: number;
+  /** A sample of threads that do not meet, and one of threads that have to find their pace with each other. */
+  readonly apartMs: number;
+  readonly togetherMs: number;
   /** Calm comparisons until a spell is over, and the time after which it ends without. */
   readonly wanted: number;
   readonly limitMs: number;
 }
 
-export const FULL_MOMENTS: MomentPace = { sampleMs: 1.5, wanted: 3, limitMs: 3000 };
-export const QUICK_MOMENTS: MomentPace = { sampleMs: 1.5, wanted: 3, limitMs: 500 };
-
-/** Where fewer are calm, calm moments are mostly shorter than a comparison: calm at both ends, but not between. */
-const CALM_SHARE = 0.05;
+export const FULL_MOMENTS: MomentPace = { apartMs: 0.4, togetherMs: 1.5, wanted: 4, limitMs: 4000 };
+export const QUICK_MOMENTS: MomentPace = { ...FULL_MOMENTS, limitMs: 500 };
 
 /** What was found in each calm moment, and how many moments were looked at. */
 export interface Moments {
@@ -25,33 +24,36 @@ export interface Moments {
   readonly taken: number;
 }
 
-/** One figure of one moment. */
-export type Compare = () => Promise<number>;
+/** Two samples, and the figure that they give. */
+export interface Comparison {
+  readonly samples: readonly [Sample, Sample];
+  readonly figure: (first: number, second: number) => number;
+}
 
 /** The comparisons of a bar, taken in spells: one a round, so that a disturbed minute is not all there is to judge by. */
 export class MomentMeter {
   readonly #gate: Gate;
-  readonly #compare: Compare;
+  readonly #comparison: Comparison;
   readonly #pace: MomentPace;
-  readonly #spells: { readonly value: number; readonly slowest: number }[][] = [];
+  readonly #taken: Bracket[] = [];
   /** Why there is no result; what fails once is left alone. */
   failure: string | undefined;
 
-  constructor(gate: Gate, compare: Compare, pace: MomentPace) {
+  constructor(gate: Gate, comparison: Comparison, pace: MomentPace) {
     this.#gate = gate;
-    this.#compare = compare;
+    this.#comparison = comparison;
     this.#pace = pace;
   }
 
   async spell(): Promise<void> {
     if (this.failure !== undefined) return;
-    const moments: { value: number; slowest: number }[] = [];
-    this.#spells.push(moments);
     const { wanted, limitMs } = this.#pace;
     const until = performance.now() + limitMs;
     try {
-      while (this.#calmOf(moments).length < wanted && performance.now() < until) {
-        moments.push(await this.#gate.bracket(this.#compare));
+      for (let found = 0; found < wanted && performance.now() < until; ) {
+        const taken = await this.#gate.bracket(...this.#comparison.samples);
+        this.#taken.push(taken);
+        if (this.#gate.isCalm(taken.slowest)) found++;
       }
     } catch (e) {
       this.failure = e instanceof Error ? e.message : String(e);
@@ -60,43 +62,31 @@ export class MomentMeter {
 
   result(): Moments | undefined {
     if (this.failure !== undefined) return undefined;
-    const calm = this.#spells.flatMap((moments) => {
-      const own = this.#calmOf(moments);
-      return own.length < CALM_SHARE * moments.length ? [] : own;
-    });
-    return { calm, taken: this.#spells.flat().length };
-  }
-
-  #calmOf(moments: readonly { value: number; slowest: number }[]): number[] {
-    return moments.filter((m) => this.#gate.isCalm(m.slowest)).map((m) => m.value);
+    const { figure } = this.#comparison;
+    // Again, now that all probes are known.
+    const calm = this.#taken.filter(({ slowest }) => this.#gate.isCalm(slowest));
+    const figures = calm.map(({ values }) => figure(values[0]!, values[1]!));
+    return { calm: figures, taken: this.#taken.length };
   }
 }
 
 /** What two threads of a variant get done in the time of one thread's work; 2 is perfect. */
-export function twoAgainstOne(peer: Peer, row: Row, sampleMs: number): Compare {
-  const one = sampler(peer, { ...row, threads: 1 }, sampleMs);
-  const two = sampler(peer, { ...row, threads: 2 }, sampleMs);
-  return async () => (2 * (await one())) / (await two());
-}
+export const twoAgainstOne = (peer: Peer, row: Row, sampleMs: number): Comparison => ({
+  samples: [sampler(peer, { ...row, threads: 1 }, sampleMs), sampler(peer, { ...row, threads: 2 }, sampleMs)],
+  figure: (one, two) => (2 * one) / two,
+});
 
-/** One variant's time by another's, in turns the one first and the other. */
-export function timeByTime(ours: Peer, theirs: Peer, row: Row, sampleMs: number): Compare {
-  const above = sampler(ours, row, sampleMs);
-  const below = sampler(theirs, row, sampleMs);
-  let turn = false;
-  return async () => {
-    turn = !turn;
-    if (turn) return (await above()) / (await below());
-    const time = await below();
-    return (await above()) / time;
-  };
-}
+/** One variant's time by another's. */
+export const timeByTime = (ours: Peer, theirs: Peer, row: Row, sampleMs: number): Comparison => ({
+  samples: [sampler(ours, row, sampleMs), sampler(theirs, row, sampleMs)],
+  figure: (above, below) => above / below,
+});
 
 const TRIALS = 5;
 const TRIAL_OPERATIONS = 100_000;
 
 /** Nanoseconds per operation of a sample. The variant has been warmed up: the fastest trial tells how much a sample is. */
-function sampler(peer: Peer, row: Row, sampleMs: number): () => Promise<number> {
+function sampler(peer: Peer, row: Row, sampleMs: number): Sample {
   const run = async (operations: number): Promise<number> =>
     (await peer.run({ ...row, operations })) / operations;
   let operations = 0;

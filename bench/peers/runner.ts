@@ -1,5 +1,5 @@
 /** Warms up, sets the sizes of the samples, and measures: round by round, every variant next to the others. */
-import type { Gate } from './calm.js';
+import type { Gate, Sample } from './calm.js';
 import type { Series } from './figures.js';
 import type { Peer } from './peer.js';
 import {
@@ -140,7 +140,7 @@ export class Runner {
 
   /** Of a number of tries the first that was calm, or else the one that came nearest to it. */
   async #calmSample(lane: Lane): Promise<void> {
-    const work = async (): Promise<number> => (await this.#sample(lane, lane.operations)) / lane.operations;
+    const work: Sample = async () => (await this.#sample(lane, lane.operations)) / lane.operations;
     const gate = this.#gate;
     if (!gate) {
       lane.nsPerOp.push(await work());
@@ -154,7 +154,7 @@ export class Runner {
       if (again.slowest < best.slowest) best = again;
     }
     this.#waitedMs += performance.now() - start;
-    lane.nsPerOp.push(best.value);
+    lane.nsPerOp.push(best.values[0]!);
     lane.slowest.push(best.slowest);
   }
 

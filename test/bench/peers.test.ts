@@ -7,7 +7,13 @@ import { buildNative, findCompiler, findLibraries, type Lookup, realLookup } fro
 import { Gate } from '#bench/peers/calm.js';
 import { Figures, type Series } from '#bench/peers/figures.js';
 import { type MachineState, parseCpuTicks, warnings } from '#bench/peers/machine.js';
-import { MomentMeter, type Moments, timeByTime, twoAgainstOne } from '#bench/peers/moments.js';
+import {
+  type Comparison,
+  MomentMeter,
+  type Moments,
+  timeByTime,
+  twoAgainstOne,
+} from '#bench/peers/moments.js';
 import { NativePeer, parseGreeting } from '#bench/peers/native.js';
 import { parseOptions } from '#bench/peers/options.js';
 import type { Peer } from '#bench/peers/peer.js';
@@ -356,8 +362,17 @@ describe('the gate', () => {
     const gate = await Gate.open(pretendProbe((threads, i) => (threads === 1 ? 1 : speeds[i]!)));
     const found = [];
     for (let i = 0; i < 3; i++) found.push(await gate.bracket(async () => i));
-    expect(found.map((b) => b.value)).toEqual([0, 1, 2]);
+    expect(found.map((b) => b.values)).toEqual([[0], [1], [2]]);
     expect(found.map((b) => gate.isCalm(b.slowest))).toEqual([true, false, false]);
+  });
+
+  it('probes between two samples as well', async () => {
+    const gate = await Gate.open(pretendProbe((threads, i) => (threads === 1 || i !== 1 ? 1 : 2)));
+    const found = await gate.bracket(
+      async () => 7,
+      async () => 8,
+    );
+    expect(found).toEqual({ values: [7, 8], slowest: 2 });
   });
 
   it('measures earlier brackets by a faster probe that comes later', async () => {
@@ -370,32 +385,21 @@ describe('the gate', () => {
 });
 
 describe('calm moments', () => {
-  const pace = { sampleMs: 1, wanted: 2, limitMs: 60_000 };
+  const pace = { apartMs: 1, togetherMs: 1, wanted: 2, limitMs: 60_000 };
   const nine = async (): Promise<number> => 9;
+  const three: Comparison = { samples: [nine, async () => 3], figure: (above, below) => above / below };
 
   it('are looked for in each spell until there are enough', async () => {
-    // Every other bracket has a slow probe.
-    const gate = await Gate.open(pretendProbe((threads, i) => (threads === 2 && i % 4 === 1 ? 2 : 1)));
-    const meter = new MomentMeter(gate, nine, pace);
+    // Every other comparison has a slow probe in its middle.
+    const gate = await Gate.open(pretendProbe((threads, i) => (threads === 2 && i % 6 === 1 ? 2 : 1)));
+    const meter = new MomentMeter(gate, three, pace);
     for (let i = 0; i < 3; i++) await meter.spell();
-    expect(meter.result()).toEqual({ calm: new Array(6).fill(9), taken: 12 });
-  });
-
-  it('do not count where a spell had hardly any', async () => {
-    // The first spell: one calm bracket, the 40th. The second: all.
-    const gate = await Gate.open(pretendProbe((threads, i) => (threads === 1 || i >= 78 ? 1 : 2)));
-    const meter = new MomentMeter(gate, nine, { ...pace, wanted: 1 });
-    await meter.spell();
-    expect(meter.result()).toEqual({ calm: [], taken: 40 });
-    await meter.spell();
-    expect(meter.result()).toEqual({ calm: [9], taken: 41 });
+    expect(meter.result()).toEqual({ calm: new Array(6).fill(3), taken: 12 });
   });
 
   it('may not come before a spell has to end', async () => {
-    const meter = new MomentMeter(await Gate.open(pretendProbe((threads) => threads)), nine, {
-      ...pace,
-      limitMs: 20,
-    });
+    const gate = await Gate.open(pretendProbe((threads) => threads));
+    const meter = new MomentMeter(gate, three, { ...pace, limitMs: 20 });
     await meter.spell();
     expect(meter.result()!.calm).toEqual([]);
     expect(meter.result()!.taken).toBeGreaterThan(0);
@@ -407,29 +411,24 @@ describe('calm moments', () => {
       calls++;
       throw new Error('out of memory');
     };
-    const meter = new MomentMeter(await Gate.open(pretendProbe(() => 1)), broken, pace);
+    const gate = await Gate.open(pretendProbe(() => 1));
+    const meter = new MomentMeter(gate, { ...three, samples: [broken, nine] }, pace);
     await meter.spell();
     await meter.spell();
     expect([meter.failure, meter.result(), calls]).toEqual(['out of memory', undefined, 1]);
   });
 
+  const figureOf = async ({ samples: [first, second], figure }: Comparison): Promise<number> =>
+    figure(await first(), await second());
+
   it('compare what two threads get done with what one does', async () => {
     const granary = pretend('granary', (row) => (row.threads === 1 ? 9 : 10));
-    expect(await twoAgainstOne(granary, pair2, 1)()).toBeCloseTo(1.8);
+    expect(await figureOf(twoAgainstOne(granary, pair2, 1))).toBeCloseTo(1.8);
   });
 
-  it('compare one variant with another, each first in turns', async () => {
-    const order: string[] = [];
-    const peer = (variant: Variant, ns: number): Peer =>
-      pretend(variant, () => {
-        order.push(variant);
-        return ns;
-      });
-    const compare = timeByTime(peer('granary', 9), peer('mimalloc', 10), ring2, 1);
-    await compare();
-    order.length = 0;
-    expect([await compare(), await compare()]).toEqual([0.9, 0.9]);
-    expect(order).toEqual(['mimalloc', 'granary', 'granary', 'mimalloc']);
+  it('compare one variant with another', async () => {
+    const [granary, mimalloc] = [pretend('granary', () => 9), pretend('mimalloc', () => 10)];
+    expect(await figureOf(timeByTime(granary, mimalloc, ring2, 1))).toBeCloseTo(0.9);
   });
 });
 
