@@ -24,7 +24,10 @@ export abstract class ArenaReports extends ArenaHeap {
     return validateArena(this.caches);
   }
 
-  /** What destructors threw on this thread, at most the last 16: a free has nobody to tell. */
+  /**
+   * What destructors threw on this thread, and what could not be freed after a grace period since a lock's owner had died:
+   * nobody calls these who could be told. At most the last 16.
+   */
   get callbackErrors(): readonly CallbackError[] {
     return this.caches.slabs.callbacks.errors;
   }

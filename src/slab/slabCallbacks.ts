@@ -309,7 +309,12 @@ export class SlabCallbacks {
   }
 
   private report(s: CacheDesc, address: number, what: string, cause?: unknown): void {
-    this.errors.push({ cache: s.name, address, what: `${s.name}: ${what}`, cause });
+    this.note(s.name, what, cause, address);
+  }
+
+  /** What happened where nobody can be told. */
+  note(cache: string, what: string, cause?: unknown, address = 0): void {
+    this.errors.push({ cache, address, what: `${cache}: ${what}`, cause });
     if (this.errors.length > ERRORS_MAX) this.errors.shift();
   }
 

@@ -22,6 +22,7 @@ import { RegistrySlot, registrySlot } from '../registry.js';
 import { forEachPcs, keepsRcuObjects, lockRemotePcs, unlockRemotePcs, whyKept } from '../remote.js';
 import { KfreeRcuBatch } from './kfreeRcuBatch.js';
 import { Channel, type ChannelId, KfreeRcuLists } from './kfreeRcuLists.js';
+import { unattended } from './unattended.js';
 
 /** Kernel: KFREE_DRAIN_JIFFIES. */
 const DRAIN_MS = 5_000;
@@ -117,13 +118,13 @@ export class KfreeRcu {
     if (this.leaving) return;
     const known = this.slabsWaitOf.size > 0;
     this.slabsWaitOf.add(s);
-    if (!known) this.rcu.call(this.freeRipeSlabs);
+    if (!known) this.later('slabs', this.freeRipeSlabs);
   }
 
   /** A full sheaf was submitted: when its grace period is over, this thread looks, if nobody has before. */
   sheafWaits(cache: KmemCache): void {
     if (this.leaving) return; // whoever next finds the barn without full sheaves looks
-    this.rcu.call(() => this.recycle(cache));
+    this.later(cache.name, () => this.recycle(cache));
   }
 
   /**
@@ -264,7 +265,7 @@ export class KfreeRcu {
     if (!this.lists.waits(krcp)) return;
     const known = this.toDrain.size > 0;
     this.toDrain.add(krcp);
-    if (!known) this.rcu.call(this.drainArmed);
+    if (!known) this.later('kfree_rcu', this.drainArmed);
   }
 
   private readonly drainArmed = (): void => {
@@ -332,13 +333,17 @@ export class KfreeRcu {
   private freeWithoutPage(p: number): void {
     const { m, own } = this;
     if (this.rcu.depth > 0 || !this.waited()) {
-      this.rcu.call(() => this.caches.kmallocs.freeAfterGracePeriod(p));
+      this.later('kfree_rcu', () => this.caches.kmallocs.freeAfterGracePeriod(p));
       m[this.hand] = 0; // a callback dies with its thread, and is counted then
       return;
     }
     this.batch.putOne(own, p);
     m[this.hand] = 0;
     this.batch.free(own);
+  }
+
+  private later(of: string, work: () => void): void {
+    this.rcu.call(unattended(this.caches.slabs.callbacks, of, work));
   }
 
   /** Waits for a grace period; false when that takes too long, and the caller can do without. */
